@@ -1,0 +1,1 @@
+"""Stage accounting; see docs/architecture.md."""

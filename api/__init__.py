@@ -1,0 +1,1 @@
+"""Stage api; see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""Stage collectors; see docs/architecture.md."""

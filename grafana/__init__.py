@@ -1,0 +1,1 @@
+"""Stage grafana; see docs/architecture.md."""

@@ -1,0 +1,59 @@
+"""The command `park`: one verb a stage. Each stage keeps its commands in `<stage>/commands.py`.
+
+Exit status: 0 done, 1 something wrong in the input, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+import accounting.commands
+import alerts.commands
+import api.commands
+import collectors.commands
+import grafana.commands
+import ingest.commands
+import park.commands
+import reports.commands
+import simulators.commands
+from park.errors import ParkError
+
+STAGES = (park, collectors, ingest, accounting, alerts, api, reports, grafana, simulators)
+
+app = typer.Typer(name="park", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Energy and pollution telemetry of an industrial park: collect, account, alert, report. "
+                       "工业园区能源与污染监测平台。")
+
+
+def _register() -> None:
+    groups: dict[str, typer.Typer] = {}
+    for stage in STAGES:
+        for name, function in stage.commands.COMMANDS.items():
+            group, _, verb = name.rpartition(" ")
+            if not group:
+                app.command(name)(function)
+                continue
+            if group not in groups:
+                groups[group] = typer.Typer(no_args_is_help=True, help=stage.commands.GROUPS[group])
+                app.add_typer(groups[group], name=group)
+            groups[group].command(verb)(function)
+
+
+_register()
+
+
+def main() -> None:
+    """Entry point: a ParkError becomes its text on standard error and its exit status."""
+    try:
+        app()
+    except ParkError as exc:
+        print(f"park: {exc}", file=sys.stderr)
+        sys.exit(exc.exit_status)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Connections to PostgreSQL, named queries from SQL files, and forward-only migrations under an advisory lock."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager
+from functools import cache
+from pathlib import Path
+
+import psycopg
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+
+from park.errors import SetupError, StorageError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x7061726B  # "park": the advisory lock that migrations hold
+
+_NAME = re.compile(r"^-- name: (?P<name>[a-z0-9_]+)\s*$", re.MULTILINE)
+
+
+def connect(url: str, *, autocommit: bool = False, name: str = "park") -> Connection[TupleRow]:
+    """A connection in UTC with a name that `pg_stat_activity` shows; StorageError with the remedy when none is to be had."""
+    try:
+        return psycopg.connect(url, autocommit=autocommit, application_name=name, options="-c timezone=UTC", connect_timeout=10)
+    except psycopg.OperationalError as exc:
+        raise StorageError(f"no database at PARK_DATABASE_URL: {exc}. Start it, or run `park demo` for an embedded one.") from exc
+
+
+@cache
+def queries(path: Path) -> dict[str, str]:
+    """The named queries of an SQL file: `-- name: insert_batch`, one comment sentence, the statement."""
+    text = path.read_text(encoding="utf-8")
+    marks = list(_NAME.finditer(text))
+    ends = [m.start() for m in marks[1:]] + [len(text)]
+    return {m["name"]: text[m.end():end].strip() for m, end in zip(marks, ends, strict=True)}
+
+
+def migrations() -> list[tuple[int, Path]]:
+    """(number, file) of every migration in order; a gap or a double number is a SetupError."""
+    files = sorted(MIGRATIONS.glob("[0-9][0-9][0-9]_*.sql"))
+    numbered = [(int(f.name[:3]), f) for f in files]
+    if [n for n, _ in numbered] != list(range(1, len(numbered) + 1)):
+        raise SetupError(f"migrations must be numbered 001, 002 ... without gaps: {[f.name for f in files]}")
+    return numbered
+
+
+def migrate(url: str) -> list[str]:
+    """Bring the schema up to date and return the names of the migrations that ran; safe to call from many processes."""
+    done: list[str] = []
+    with connect(url, name="park migrate") as conn, _exclusive(conn):
+        conn.execute("""CREATE TABLE IF NOT EXISTS migration (
+            number integer PRIMARY KEY, name text NOT NULL, at timestamptz NOT NULL DEFAULT now())""")
+        there = {row[0] for row in conn.execute("SELECT number FROM migration")}
+        for number, file in migrations():
+            if number not in there:
+                conn.execute(file.read_bytes())
+                conn.execute("INSERT INTO migration (number, name) VALUES (%s, %s)", (number, file.stem))
+                done.append(file.stem)
+    return done
+
+
+def _exclusive(conn: Connection[TupleRow]) -> AbstractContextManager[object]:
+    transaction = conn.transaction()
+    conn.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(_LOCK))
+    return transaction
+
+
+def engine_of(conn: Connection[TupleRow]) -> str:
+    """`timescaledb`, `citus` or `postgresql`; both extensions in one database is a SetupError."""
+    found = {row[0] for row in conn.execute("SELECT extname FROM pg_extension WHERE extname IN ('timescaledb', 'citus')")}
+    if len(found) == 2:
+        raise SetupError("TimescaleDB and Citus are both in this database; they cannot work together: drop one extension")
+    return found.pop() if found else "postgresql"

@@ -1,0 +1,54 @@
+"""An MQTT client that speaks v5 where the broker does and 3.1.1 where it does not (amqtt).
+
+The session outlives restarts: a fixed client id, no clean start, session expiry at its maximum.
+"""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import unquote, urlsplit
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from park.broker import host_port
+
+# CONNECT of MQTT v5 with clean start and an empty client id: enough to learn whether the broker speaks v5
+_PROBE = bytes([0x10, 13, 0, 4]) + b"MQTT" + bytes([5, 2, 0, 5, 0, 0, 0])
+
+
+def speaks_v5(url: str, timeout_s: float = 5.0) -> bool:
+    """Whether the broker at `url` accepts (or at least parses) an MQTT v5 CONNECT; OSError when nobody listens."""
+    with socket.create_connection(host_port(url), timeout_s) as s:
+        s.sendall(_PROBE)
+        answer = s.recv(64)
+    # a 3.1.1 broker answers CONNACK of two bytes with code 1, "unacceptable protocol version", or hangs up
+    return len(answer) >= 4 and answer[0] == 0x20 and not (answer[1] == 2 and answer[3] == 1)
+
+
+def new_client(url: str, client_id: str, *, manual_ack: bool = False) -> mqtt.Client:
+    """A client with credentials and protocol set, not yet connected; OSError when nobody listens at `url`."""
+    protocol = mqtt.MQTTv5 if speaks_v5(url) else mqtt.MQTTv311
+    clean = {} if protocol == mqtt.MQTTv5 else {"clean_session": False}
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol,
+                         manual_ack=manual_ack, **clean)  # type: ignore[arg-type]
+    parts = urlsplit(url)
+    if parts.username:
+        client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
+    if parts.scheme in ("mqtts", "ssl"):
+        client.tls_set()
+    client.reconnect_delay_set(min_delay=1, max_delay=15)
+    return client
+
+
+def connect(client: mqtt.Client, url: str, *, keepalive_s: int = 30, receive_maximum: int = 2000) -> None:
+    """Open the session at `url`; it expires only after the longest time that the protocol knows."""
+    host, port = host_port(url)
+    if client.protocol == mqtt.MQTTv5:
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 0xFFFFFFFF
+        properties.ReceiveMaximum = receive_maximum
+        client.connect(host, port, keepalive_s, clean_start=False, properties=properties)
+    else:
+        client.connect(host, port, keepalive_s)

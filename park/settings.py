@@ -1,0 +1,45 @@
+"""Settings from the environment (`PARK_*`); every stage reads them once at its start.
+
+No setting holds a rule of the domain: factors, limits and tariffs are dated rows in the database.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where the platform's neighbours are, and the sizes of its queues. Times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="PARK_", extra="ignore")
+
+    database_url: str = "postgresql:///park"
+    """libpq URL of the database; `park demo` sets it to the embedded server's socket."""
+    mqtt_url: str = "mqtt://127.0.0.1:1883"
+    """mqtt://[user:password@]host:port of the broker."""
+    data_dir: Path = Path("park-data")
+    """Spools, embedded database, tokens."""
+    language: str = "zh"
+    """Language of messages and documents where a request does not say: zh or en."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    batch_rows: int = 10_000
+    batch_s: float = 0.05
+    """Ingest commits a batch at this many rows or after this time, whichever comes first."""
+    queue_messages: int = 4_000
+    """Bound on messages taken from the broker but not yet committed."""
+    spool_max_mb: int = 2_048
+    late_after_s: float = 900.0
+    future_after_s: float = 600.0
+    """A reading this far ahead of arrival is not stored as it stands: its clock is not trusted."""
+    webhook_url: str = ""
+    """Where alert transitions are posted; empty: nowhere."""
+    webhook_secret: str = ""
+    log_level: str = "INFO"
+
+
+def load_settings() -> Settings:
+    """The settings of this process, from its environment."""
+    return Settings()

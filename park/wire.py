@@ -1,0 +1,119 @@
+"""The MQTT message: topic `park/v1/{base}/{source}/readings`, JSON or MessagePack, rows or columns.
+
+Decoding yields columns, because everything downstream works on batches. `seq` with `source` names a batch for ever:
+a batch that is sent again has the same pair and is stored once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from park.errors import ReadingError
+
+TOPIC = re.compile(r"^park/v1/(?P<base>[A-Za-z0-9_-]{1,64})/(?P<source>[A-Za-z0-9_.:-]{1,128})/readings$")
+SUBSCRIPTION = "park/v1/+/+/readings"
+MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Readings of one source in columns of equal length.
+
+    `at` holds epoch milliseconds (int) or ISO 8601 texts as they came; `value` float, int, bool or None;
+    `quality` words or None for all good. Nothing here is validated against the catalogue: ingest does that.
+    """
+
+    seq: int
+    point: Sequence[str]
+    at: Sequence[int | float | str]
+    value: Sequence[float | None]
+    quality: Sequence[str] | None
+
+
+class _Reading(msgspec.Struct):
+    point: str
+    at: int | float | str
+    value: float | None = None
+    quality: str = "good"
+
+
+class _Message(msgspec.Struct):
+    seq: int
+    readings: list[_Reading] | None = None
+    point: list[str] | None = None
+    at: list[int | float | str] | None = None
+    value: list[float | None] | None = None
+    quality: list[str] | None = None
+
+
+_json = msgspec.json.Decoder(_Message)
+_pack = msgspec.msgpack.Decoder(_Message)
+# json.dumps of Python and several devices write bare NaN and Infinity, which JSON does not have
+_BARE = re.compile(rb"(?<=[\[:,\s])(-?Infinity|-?NaN|-?nan|-?inf)(?=\s*[,\]}])")
+
+
+def topic_of(base: str, source: str) -> str:
+    """The topic on which a source of a base publishes its readings."""
+    return f"park/v1/{base}/{source}/readings"
+
+
+def split_topic(topic: str) -> tuple[str, str]:
+    """(base, source) of a readings topic; ReadingError `bad_topic` otherwise."""
+    match = TOPIC.match(topic)
+    if match is None:
+        raise ReadingError("bad_topic", f"expected park/v1/BASE/SOURCE/readings, got {topic!r}")
+    return match["base"], match["source"]
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """The columnar JSON form of a batch."""
+    body: dict[str, Any] = {"seq": batch.seq, "point": batch.point, "at": batch.at, "value": batch.value}
+    if batch.quality is not None:
+        body["quality"] = batch.quality
+    return msgspec.json.encode(body)
+
+
+def decode_batch(payload: bytes) -> Batch:
+    """A batch from JSON or MessagePack, rows or columns; ReadingError with the dead letter's reason otherwise.
+
+    Bare NaN and Infinity in JSON become null: the reading is kept, with no value.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ReadingError("too_large", f"expected at most {MAX_PAYLOAD_BYTES} bytes, got {len(payload)}")
+    message = _decode(payload)
+    if message.readings is not None:
+        rows = message.readings
+        return Batch(message.seq, [r.point for r in rows], [r.at for r in rows], [r.value for r in rows],
+                     [r.quality for r in rows])
+    point, at, value, quality = message.point, message.at, message.value, message.quality
+    if point is None or at is None or value is None:
+        raise ReadingError("bad_message", "expected `readings`, or the columns `point`, `at` and `value`")
+    lengths = {len(point), len(at), len(value), len(quality) if quality is not None else len(point)}
+    if len(lengths) != 1:
+        raise ReadingError("bad_message", f"expected columns of one length, got {sorted(lengths)}")
+    return Batch(message.seq, point, at, value, quality)
+
+
+def _decode(payload: bytes) -> _Message:
+    first = payload[:1]
+    is_json = first in (b"{", b" ", b"\n", b"\r", b"\t")
+    try:
+        return _json.decode(payload) if is_json else _pack.decode(payload)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as exc:
+        if is_json and _BARE.search(payload):
+            try:
+                return _json.decode(_BARE.sub(b"null", payload))
+            except (msgspec.DecodeError, msgspec.ValidationError) as again:
+                raise ReadingError("bad_message", f"not a batch of readings: {again}") from again
+        raise ReadingError("bad_message", f"not a batch of readings: {exc}") from exc
+
+
+def epoch_ms(instant: datetime) -> int:
+    """Epoch milliseconds of an aware instant."""
+    return round(instant.timestamp() * 1000)

@@ -1,0 +1,1 @@
+"""Stage reports; see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""Stage simulators; see docs/architecture.md."""
