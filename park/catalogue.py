@@ -302,6 +302,11 @@ class Catalogue(Row):
     roles: list[dict[str, Any]] = []
 
 
+_SECTION_MODELS: dict[str, type[Row]] = {
+    "base": Base, "enterprises": Enterprise, "units": UnitRow, "devices": Device, "points": Point, "meters": Meter,
+    "flows": Flow, "limits": Limit, "factors": Factor, "tariffs": Tariff, "calendars": Calendar, "targets": Target,
+    "rules": Rule, "ledger": LedgerEntry,
+}
 Place = tuple[str | int, ...]
 
 
@@ -359,7 +364,8 @@ def _merge(file: Path, merged: dict[str, Any], lines: _Lines) -> list[Mistake]:
     for key_node, value_node in node.value:
         section, value = key_node.value, raw[key_node.value]
         if section == "base" and "base" in merged:
-            mistakes.append(Mistake(str(file), key_node.start_mark.line + 1, "base", "a second base; one catalogue is one base"))
+            line = key_node.start_mark.line + 1
+            mistakes.append(Mistake(str(file), line, "base", "a second base; one catalogue is one base"))
             continue
         if isinstance(value, list):
             offset = len(merged.setdefault(section, []))
@@ -400,10 +406,16 @@ def _mistake(error: Any, lines: _Lines, merged: dict[str, Any]) -> Mistake:
     place: Place = tuple(error["loc"])
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        message = "unknown field; see docs/catalogue.md for the fields of this section"
+        message = f"unknown field; known here: {_fields_of(place)}"
     elif error["type"] not in ("value_error", "missing"):
         message += f", got {error['input']!r}"
     return Mistake(*lines.of(place), _where(place, merged), message)
+
+
+def _fields_of(place: Place) -> str:
+    """The fields that the section of a wrong one knows, as the catalogue spells them."""
+    model = _SECTION_MODELS.get(str(place[0]), Catalogue) if len(place) > 1 else Catalogue
+    return ", ".join(f.alias or n for n, f in model.model_fields.items())
 
 
 def _where(place: Place, merged: dict[str, Any]) -> str:

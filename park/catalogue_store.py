@@ -7,10 +7,9 @@ supersedes the former, which stays readable "as known on" its time. What is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -146,14 +145,13 @@ def _apply_section(conn: Connection, section: Section, base_id: int | None, want
         for row in wanted:
             key = _key(section, row)
             old = there.pop(key, None)
-            if old is not None and section.retires:
-                row = row | {"removed_at": None}
-            fields = {} if old is None else {f: (old[f], v) for f, v in row.items()
+            values = row | {"removed_at": None} if old is not None and section.retires else row
+            fields = {} if old is None else {f: (old[f], v) for f, v in values.items()
                                              if f not in section.key and f != "recorded_by" and old[f] != v}
             if old is not None and not fields:
                 continue
             changes.append(Change(section.name, "change" if old else "add", " ".join(map(str, key)), fields))
-            _write(cur, section, base_id, row, exists=old is not None)
+            _write(cur, section, base_id, values, exists=old is not None)
         if prune and section.retires:
             for key, old in there.items():
                 if old["removed_at"] is None:
@@ -169,7 +167,8 @@ def _write(cur: psycopg.Cursor[Any], section: Section, base_id: int | None, row:
         sql.SQL("{} IS NOT DISTINCT FROM {}").format(sql.Identifier(c), sql.Placeholder(c)) for c in ("base_id", *section.key))
     values = _adapt(row) | {"base_id": base_id}
     if exists and section.supersedes:
-        cur.execute(sql.SQL("UPDATE {} SET superseded_at = now() WHERE superseded_at IS NULL AND ").format(table) + match, values)
+        cur.execute(sql.SQL("UPDATE {} SET superseded_at = now() WHERE superseded_at IS NULL AND ").format(table) + match,
+                    values)
     elif exists:
         sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(c), sql.Placeholder(c)) for c in row)
         cur.execute(sql.SQL("UPDATE {} SET {} WHERE ").format(table, sets) + match, values)
@@ -195,78 +194,101 @@ def _link_parents(conn: Connection, catalogue: Catalogue, base_id: int | None, i
         cur.executemany("UPDATE unit SET parent_id = %s WHERE base_id = %s AND unit_id = %s", pairs)
 
 
+class _Ids:
+    """Codes of rows that are already in the database, turned into their ids."""
+
+    def __init__(self, ids: dict[str, dict[str, int]]) -> None:
+        self.ids = ids
+
+    def __call__(self, section: str, code: str | None) -> int | None:
+        return None if code is None else self.ids[section][code]
+
+
 def _rows(section: str, c: Catalogue, ids: dict[str, dict[str, int]], by: str) -> Iterable[dict[str, Any]]:
-    """The section's rows as the table's columns, codes turned into ids."""
-    def of(kind: str, code: str | None) -> int | None:
-        return None if code is None else ids[kind][code]
+    """The section's rows as the table's columns."""
+    id_of = _Ids(ids)
+    if section == "flows":
+        return [flow for row in c.flows for flow in _flow_rows(row, id_of)]
+    if section == "calendars":
+        return [{"code": row.code, "day": day, "class": kind, "source": row.source}
+                for row in c.calendars for day, kind in row.days.items()]
+    if section == "ledger":
+        return [_ledger_row(row, id_of) | {"recorded_by": by} for row in c.ledger]
+    return [ROW_OF[section](row, id_of) for row in getattr(c, section)]
 
-    def dated(row: Any) -> dict[str, Any]:
-        return {"valid_from": row.valid_from, "valid_to": row.valid_to, "source": row.source, "verified": row.verified}
 
-    if section == "enterprises":
-        for e in c.enterprises:
-            yield {"code": e.code, **_name(e.name), "industry": e.industry, "attributes": e.attributes}
-    elif section == "units":
-        for u in c.units:
-            extra = {"treats": u.treats, "outlet_of": u.outlet_of, "medium": u.medium, "o2_reference": u.o2_reference}
-            yield {"code": u.code, **_name(u.name), "enterprise_id": of("enterprises", u.enterprise), "role": u.role,
-                   "attributes": u.attributes | {k: v for k, v in extra.items() if v not in (None, [])}}
-    elif section == "devices":
-        for d in c.devices:
-            settings = d.model_dump(mode="json", exclude_defaults=True, exclude={"code", "protocol", "template"})
-            yield {"code": d.code, "protocol": d.protocol, "template": d.template, "settings": settings}
-    elif section == "points":
-        for p in c.points:
-            yield _point_row(p, partial(of, "units"), partial(of, "devices"))
-    elif section == "meters":
-        for m in c.meters:
-            yield {"point_id": ids["points"][m.point], "serial": m.serial, "installed_at": m.installed,
-                   "removed_at": m.removed, "initial_register": m.initial_register, "final_register": m.final_register,
-                   "ratio": m.ratio, "source": m.source}
-    elif section == "flows":
-        for f in c.flows:
-            for child in f.children:
-                yield {"carrier": f.carrier, "kind": f.kind, "parent_id": ids["points"][f.parent],
-                       "child_id": ids["points"][child], **dated(f)}
-    elif section == "limits":
-        for row in c.limits:
-            yield {"unit_id": ids["units"][row.outlet], "quantity": row.quantity, "statistic": row.statistic, "low": row.low,
-                   "high": row.high, "unit": row.unit, "rank": row.rank, **dated(row)}
-    elif section == "factors":
-        for k in c.factors:
-            yield {"carrier": k.carrier, "kind": k.kind, "region": k.region, "value": k.value, "unit": k.unit,
-                   "edition": k.edition, **dated(k)}
-    elif section == "tariffs":
-        for t in c.tariffs:
-            yield {"code": t.code, "carrier": t.carrier, "unit": t.unit, "enterprise_id": of("enterprises", t.enterprise),
-                   "terms": t.terms, **dated(t)}
-    elif section == "calendars":
-        for cal in c.calendars:
-            for day, kind in cal.days.items():
-                yield {"code": cal.code, "day": day, "class": kind, "source": cal.source}
-    elif section == "targets":
-        for g in c.targets:
-            yield {"indicator": g.indicator, **_name(g.name), **g.model_dump(exclude={"indicator", "name"})}
-    elif section == "rules":
-        for r in c.rules:
-            yield {"code": r.code, **_name(r.name), **r.model_dump(exclude={"code", "name"})}
-    elif section == "ledger":
-        for b in c.ledger:
-            yield {**b.model_dump(exclude={"enterprise", "counterparty"}), "enterprise_id": of("enterprises", b.enterprise),
-                   "counterparty_id": of("enterprises", b.counterparty), "recorded_by": by}
+def _dated(row: Any) -> dict[str, Any]:
+    return {"valid_from": row.valid_from, "valid_to": row.valid_to, "source": row.source, "verified": row.verified}
 
 
 def _name(name: Any) -> dict[str, str]:
     return {"name_zh": name.zh, "name_en": name.en}
 
 
-def _point_row(p: Point, unit: Any, device: Any) -> dict[str, Any]:
+def _enterprise_row(e: Any, id_of: _Ids) -> dict[str, Any]:
+    return {"code": e.code, **_name(e.name), "industry": e.industry, "attributes": e.attributes}
+
+
+def _unit_row(u: Any, id_of: _Ids) -> dict[str, Any]:
+    extra = {"treats": u.treats, "outlet_of": u.outlet_of, "medium": u.medium, "o2_reference": u.o2_reference}
+    return {"code": u.code, **_name(u.name), "enterprise_id": id_of("enterprises", u.enterprise), "role": u.role,
+            "attributes": u.attributes | {k: v for k, v in extra.items() if v not in (None, [])}}
+
+
+def _device_row(d: Any, id_of: _Ids) -> dict[str, Any]:
+    settings = d.model_dump(mode="json", exclude_defaults=True, exclude={"code", "protocol", "template"})
+    return {"code": d.code, "protocol": d.protocol, "template": d.template, "settings": settings}
+
+
+def _point_row(p: Point, id_of: _Ids) -> dict[str, Any]:
     known = quantities()[p.quantity]
     name = {"name_zh": known.zh, "name_en": known.en} if p.name is None else _name(p.name)
-    return {"code": p.code, **name, "quantity": p.quantity, "unit": p.unit, "kind": p.kind, "unit_id": unit(p.belongs_to),
-            "device_id": device(p.source.device) if p.source else None, "device_key": p.source.key if p.source else None,
+    source = p.source
+    return {"code": p.code, **name, "quantity": p.quantity, "unit": p.unit, "kind": p.kind,
+            "unit_id": id_of("units", p.belongs_to), "device_id": id_of("devices", source.device if source else None),
+            "device_key": source.key if source else None,
             **p.model_dump(include={"carrier", "direction", "boundary", "ratio", "rollover", "low", "high", "expected_s",
                                     "accuracy_class", "attributes"})}
+
+
+def _meter_row(m: Any, id_of: _Ids) -> dict[str, Any]:
+    return {"point_id": id_of("points", m.point), "installed_at": m.installed, "removed_at": m.removed,
+            **m.model_dump(include={"serial", "initial_register", "final_register", "ratio", "source"})}
+
+
+def _flow_rows(f: Any, id_of: _Ids) -> Iterable[dict[str, Any]]:
+    for child in f.children:
+        yield {"carrier": f.carrier, "kind": f.kind, "parent_id": id_of("points", f.parent),
+               "child_id": id_of("points", child), **_dated(f)}
+
+
+def _limit_row(row: Any, id_of: _Ids) -> dict[str, Any]:
+    return {"unit_id": id_of("units", row.outlet), **_dated(row),
+            **row.model_dump(include={"quantity", "statistic", "low", "high", "unit", "rank"})}
+
+
+def _factor_row(k: Any, id_of: _Ids) -> dict[str, Any]:
+    return {**k.model_dump(include={"carrier", "kind", "region", "value", "unit", "edition"}), **_dated(k)}
+
+
+def _tariff_row(t: Any, id_of: _Ids) -> dict[str, Any]:
+    return {**t.model_dump(include={"code", "carrier", "unit", "terms"}), **_dated(t),
+            "enterprise_id": id_of("enterprises", t.enterprise)}
+
+
+def _named_row(row: Any, id_of: _Ids) -> dict[str, Any]:
+    return {**row.model_dump(exclude={"name"}), **_name(row.name)}
+
+
+def _ledger_row(row: Any, id_of: _Ids) -> dict[str, Any]:
+    return {**row.model_dump(exclude={"enterprise", "counterparty"}), "enterprise_id": id_of("enterprises", row.enterprise),
+            "counterparty_id": id_of("enterprises", row.counterparty)}
+
+
+ROW_OF: dict[str, Callable[[Any, _Ids], dict[str, Any]]] = {
+    "enterprises": _enterprise_row, "units": _unit_row, "devices": _device_row, "points": _point_row, "meters": _meter_row,
+    "limits": _limit_row, "factors": _factor_row, "tariffs": _tariff_row, "targets": _named_row, "rules": _named_row,
+}
 
 
 def export(conn: Connection, base: str) -> dict[str, Any]:
@@ -331,7 +353,8 @@ def _row_out(section: str, r: dict[str, Any]) -> dict[str, Any]:
         row |= r["settings"]
     if section == "units":
         row["attributes"] = dict(r["attributes"])
-        row |= {k: row["attributes"].pop(k) for k in ("treats", "outlet_of", "medium", "o2_reference") if k in row["attributes"]}
+        own = {"treats", "outlet_of", "medium", "o2_reference"} & row["attributes"].keys()
+        row |= {k: row["attributes"].pop(k) for k in own}
     if "valid_from" in row:
         row = {"from": row.pop("valid_from"), "to": row.pop("valid_to", None)} | row
     return row

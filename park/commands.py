@@ -1,8 +1,119 @@
-"""Commands of the stage; heavy imports stay inside the functions, so that `park --help` answers at once."""
+"""Commands of the floor that every stage stands on: demo, up, migrate, doctor, catalogue."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
-GROUPS: dict[str, str] = {}
-COMMANDS: dict[str, Callable[..., None]] = {}
+import typer
+
+GROUPS = {"catalogue": "The YAML files that say what a park is made of: check, plan, apply, export."}
+
+Files = Annotated[list[Path], typer.Argument(help="YAML files of one catalogue.", metavar="FILE...")]
+
+
+def demo(
+    days: Annotated[int | None, typer.Option(min=0, max=3660, help="Days of history to load before the start. "
+                                             "Without it a year is loaded while the platform already runs.")] = None,
+    port: Annotated[int, typer.Option(help="Port of console and API.")] = 8000,
+    data_dir: Annotated[Path, typer.Option(help="Where database, spools, tokens and logs are kept.")] = Path("park-data"),
+) -> None:
+    """Run the whole platform here with a simulated park. 在本机运行整个平台和模拟园区。"""
+    from park.demo import demo as run
+    from park.settings import load_settings
+    run(load_settings(), days=days, port=port, data_dir=data_dir)
+
+
+def up(
+    catalogue: Files,
+    port: Annotated[int, typer.Option(help="Port of console and API.")] = 8000,
+    data_dir: Annotated[Path, typer.Option(help="Where database, spools, tokens and logs are kept.")] = Path("park-data"),
+) -> None:
+    """Run every stage for a real park. Embedded PostgreSQL and broker unless PARK_DATABASE_URL, PARK_MQTT_URL are set."""
+    from park.demo import up as run
+    from park.settings import load_settings
+    run(load_settings(), catalogue, port=port, data_dir=data_dir)
+
+
+def migrate() -> None:
+    """Bring the database at PARK_DATABASE_URL to this version's schema; safe to run again."""
+    from park.database import connect, engine_of
+    from park.demo import prepare
+    from park.settings import load_settings
+    url = load_settings().database_url
+    with connect(url) as conn:
+        engine = engine_of(conn)
+    done = prepare(url)
+    typer.echo(f"{engine}: " + (f"ran {', '.join(done)}" if done else "the schema is up to date"))
+
+
+def doctor() -> None:
+    """Look at everything that a park needs on this machine; each finding comes with its remedy."""
+    from park.doctor import examine
+    from park.settings import load_settings
+    findings = examine(load_settings())
+    for finding in findings:
+        typer.echo(str(finding))
+    if not all(f.ok for f in findings):
+        raise typer.Exit(1)
+
+
+def catalogue_check(files: Files) -> None:
+    """Find every mistake in catalogue files, with file and line; nothing is written."""
+    from park.catalogue import read_catalogue
+    catalogue = read_catalogue(files)
+    typer.echo(f"no mistakes: {len(catalogue.points)} points, {len(catalogue.devices)} devices, {len(catalogue.units)} units")
+
+
+def catalogue_plan(files: Files, prune: Annotated[bool, typer.Option(help="Show what --prune would retire.")] = False) -> None:
+    """Show what `apply` would change in the database, line by line; nothing is written."""
+    from park.catalogue import read_catalogue
+    from park.catalogue_store import plan
+    from park.database import connect
+    from park.settings import load_settings
+    catalogue = read_catalogue(files)
+    with connect(load_settings().database_url) as conn:
+        changes = plan(conn, catalogue, prune=prune)
+    for change in changes:
+        typer.echo(str(change))
+    typer.echo(f"{len(changes)} changes" if changes else "no changes")
+
+
+def catalogue_apply(
+    files: Files,
+    prune: Annotated[bool, typer.Option(help="Retire devices and points that the files do not name; data stay.")] = False,
+    by: Annotated[str, typer.Option(help="Who applies it; kept with ledger entries.")] = "catalogue",
+) -> None:
+    """Bring the database to the catalogue; doing it twice changes nothing."""
+    from park.catalogue import read_catalogue
+    from park.catalogue_store import apply
+    from park.database import connect
+    from park.settings import load_settings
+    catalogue = read_catalogue(files)
+    with connect(load_settings().database_url) as conn:
+        changes = apply(conn, catalogue, by=by, prune=prune)
+    typer.echo(f"{len(changes)} changes applied" if changes else "no changes")
+
+
+def catalogue_export(base: Annotated[str, typer.Argument(help="Code of the base.", metavar="BASE")]) -> None:
+    """Write the catalogue of a base as YAML to standard output; `apply` of it changes nothing."""
+    import yaml
+
+    from park.catalogue_store import export
+    from park.database import connect
+    from park.settings import load_settings
+    with connect(load_settings().database_url) as conn:
+        typer.echo(yaml.safe_dump(export(conn, base), allow_unicode=True, sort_keys=False), nl=False)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "up": up,
+    "migrate": migrate,
+    "doctor": doctor,
+    "catalogue check": catalogue_check,
+    "catalogue plan": catalogue_plan,
+    "catalogue apply": catalogue_apply,
+    "catalogue export": catalogue_export,
+}

@@ -20,11 +20,12 @@ _NAME = re.compile(r"^-- name: (?P<name>[a-z0-9_]+)\s*$", re.MULTILINE)
 
 
 def connect(url: str, *, autocommit: bool = False, name: str = "park") -> Connection[TupleRow]:
-    """A connection in UTC with a name that `pg_stat_activity` shows; StorageError with the remedy when none is to be had."""
+    """A connection in UTC with a name that `pg_stat_activity` shows; StorageError with the remedy when there is none."""
     try:
-        return psycopg.connect(url, autocommit=autocommit, application_name=name, options="-c timezone=UTC", connect_timeout=10)
+        return psycopg.connect(url, autocommit=autocommit, application_name=name, options="-c timezone=UTC",
+                               connect_timeout=10)
     except psycopg.OperationalError as exc:
-        raise StorageError(f"no database at PARK_DATABASE_URL: {exc}. Start it, or run `park demo` for an embedded one.") from exc
+        raise StorageError(f"no database at PARK_DATABASE_URL: {exc}; start it, or run `park demo` for an embedded one") from exc
 
 
 @cache

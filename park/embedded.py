@@ -155,7 +155,7 @@ class Postgres:
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             raise SetupError(f"as root, PostgreSQL runs as {UNPRIVILEGED}, who cannot reach {self.data_dir} or {binaries()}; "
-                             "install util-linux (setpriv), use a folder open to others with --data-dir, or set PARK_DATABASE_URL")
+                             "install util-linux (setpriv), choose an open folder with --data-dir, or set PARK_DATABASE_URL")
         capability = "-all,+dac_read_search"
         return [setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups",
                 f"--inh-caps={capability}", f"--ambient-caps={capability}", "--pdeathsig=INT", "--", *command]

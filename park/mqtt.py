@@ -46,7 +46,7 @@ def connect(client: mqtt.Client, url: str, *, keepalive_s: int = 30, receive_max
     """Open the session at `url`; it expires only after the longest time that the protocol knows."""
     host, port = host_port(url)
     if client.protocol == mqtt.MQTTv5:
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = 0xFFFFFFFF
         properties.ReceiveMaximum = receive_maximum
         client.connect(host, port, keepalive_s, clean_start=False, properties=properties)

