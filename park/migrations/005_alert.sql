@@ -15,7 +15,10 @@ CREATE TABLE alert (
     returned_at timestamptz,
     acknowledged_at timestamptz,
     closed_at timestamptz,
-    late boolean NOT NULL DEFAULT false,
+    late boolean NOT NULL DEFAULT false,         -- found in data that came late; never reopened, never notified as new
+    suppressed boolean NOT NULL DEFAULT false,   -- by design: its cause has an alert of its own, or the plant stands
+    auto_close boolean NOT NULL DEFAULT false,   -- closes when it returns, acknowledged or not
+    n_raised integer NOT NULL DEFAULT 1,         -- raises while open: more than a few an hour is chatter
     value double precision,
     expected double precision,
     low double precision,
@@ -69,3 +72,86 @@ CREATE TABLE evaluator_snapshot (
     at timestamptz NOT NULL,
     state bytea NOT NULL
 );
+
+-- One step of an operator (or of the evaluator for a single alert) after ISA-18.2, under a row lock. The same table of
+-- states is `next_state` in alerts/lifecycle.py; a test runs both over every state. Returns the transition's id.
+-- PA404: no such alert; PA409: the state forbids the step; PA422: a note, an instant or a name is missing or wrong.
+-- detail: shelve {"until": "2026-11-23T08:00:00Z"} or {"minutes": 60}, at most 7 days, with a reason as note;
+--         assign {"to": "name"}; comment needs a note. A comment is possible on a closed alert, nothing else is.
+CREATE FUNCTION alert_step(base smallint, alert bigint, change text, actor text, note text DEFAULT '',
+                           detail jsonb DEFAULT '{}') RETURNS bigint
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    a alert%ROWTYPE;
+    step text := alert_step.change;
+    reason text := coalesce(alert_step.note, '');
+    extra jsonb := coalesce(alert_step.detail, '{}');
+    until timestamptz;
+    known bigint;
+    forbidden text;
+BEGIN
+    SELECT t.* INTO a FROM alert t WHERE t.base_id = alert_step.base AND t.alert_id = alert_step.alert FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no alert % in base %', alert_step.alert, alert_step.base USING ERRCODE = 'PA404';
+    END IF;
+    forbidden := CASE
+        WHEN step NOT IN ('raise', 'return', 'reraise', 'ack', 'shelve', 'unshelve', 'comment', 'assign', 'close',
+                          'suppress', 'unsuppress') THEN 'there is no step ' || step
+        WHEN step IN ('raise', 'return', 'reraise', 'suppress', 'unsuppress') AND alert_step.actor <> 'evaluator'
+            THEN step || ' is a step of the evaluator alone'
+        WHEN step = 'comment' THEN NULL
+        WHEN step = 'raise' THEN 'it is raised already'
+        WHEN a.closed_at IS NOT NULL THEN 'it is closed'
+        WHEN step = 'return' AND NOT a.active THEN 'it has returned already'
+        WHEN step = 'reraise' AND a.active THEN 'it is active already'
+        WHEN step = 'ack' AND a.acknowledged THEN 'it is acknowledged already'
+        WHEN step = 'unshelve' AND a.shelved_until IS NULL THEN 'it is not shelved'
+        WHEN step = 'close' AND a.active THEN 'its condition is still present; shelve it instead'
+        WHEN step = 'suppress' AND a.suppressed THEN 'it is suppressed already'
+        WHEN step = 'unsuppress' AND NOT a.suppressed THEN 'it is not suppressed'
+    END;
+    IF forbidden IS NOT NULL THEN
+        RAISE EXCEPTION 'alert %: % is not possible: %', alert_step.alert, step, forbidden USING ERRCODE = 'PA409';
+    END IF;
+    IF step = 'shelve' THEN
+        BEGIN
+            until := CASE WHEN extra ? 'until' THEN (extra ->> 'until')::timestamptz
+                          WHEN extra ? 'minutes' THEN now() + make_interval(secs => 60 * (extra ->> 'minutes')::double precision) END;
+        EXCEPTION WHEN data_exception THEN until := NULL;
+        END;
+        IF until IS NULL OR until <= now() OR until > now() + interval '7 days' THEN
+            RAISE EXCEPTION 'alert %: shelve needs detail.until or detail.minutes, in the future and within 7 days, got %',
+                alert_step.alert, extra USING ERRCODE = 'PA422';
+        END IF;
+        extra := extra || jsonb_build_object('until', until);
+    END IF;
+    IF step IN ('shelve', 'comment') AND btrim(reason) = '' THEN
+        RAISE EXCEPTION 'alert %: % needs a note that says why', alert_step.alert, step USING ERRCODE = 'PA422';
+    END IF;
+    IF step = 'assign' AND coalesce(btrim(extra ->> 'to'), '') = '' THEN
+        RAISE EXCEPTION 'alert %: assign needs detail.to, a name', alert_step.alert USING ERRCODE = 'PA422';
+    END IF;
+
+    a.active := CASE step WHEN 'return' THEN false WHEN 'reraise' THEN true ELSE a.active END;
+    a.acknowledged := CASE step WHEN 'ack' THEN true WHEN 'reraise' THEN false ELSE a.acknowledged END;
+    IF step = 'close' OR (step IN ('return', 'ack') AND NOT a.active AND (a.acknowledged OR a.auto_close)) THEN
+        a.closed_at := now();
+        extra := extra || '{"closed": true}';
+    END IF;
+    UPDATE alert t SET
+        active = a.active,
+        acknowledged = a.acknowledged,
+        closed_at = a.closed_at,
+        returned_at = CASE step WHEN 'return' THEN now() WHEN 'reraise' THEN NULL ELSE t.returned_at END,
+        acknowledged_at = CASE step WHEN 'ack' THEN now() WHEN 'reraise' THEN NULL ELSE t.acknowledged_at END,
+        shelved_until = CASE WHEN step = 'shelve' THEN until
+                             WHEN step = 'unshelve' OR a.closed_at IS NOT NULL THEN NULL ELSE t.shelved_until END,
+        assigned_to = CASE step WHEN 'assign' THEN extra ->> 'to' ELSE t.assigned_to END,
+        suppressed = CASE step WHEN 'suppress' THEN true WHEN 'unsuppress' THEN false ELSE t.suppressed END,
+        n_raised = t.n_raised + (step = 'reraise')::integer
+    WHERE t.base_id = a.base_id AND t.alert_id = a.alert_id AND step <> 'comment';
+    INSERT INTO transition (base_id, alert_id, change, actor, note, detail)
+    VALUES (a.base_id, a.alert_id, step, alert_step.actor, reason, extra) RETURNING transition_id INTO known;
+    RETURN known;
+END $$;
