@@ -100,7 +100,7 @@ def _apply(conn: Connection, catalogue: Catalogue, by: str, prune: bool) -> list
     ids: dict[str, dict[str, int]] = {}
     for section in SECTIONS:
         wanted = list(_rows(section.name, catalogue, ids, by))
-        changes += _apply_section(conn, section, base_id, wanted, prune)
+        changes += _apply_section(conn, section, base_id, wanted, prune, ids)
         if section.identity is not None and base_id is not None:
             query = sql.SQL("SELECT code, {} FROM {} WHERE base_id = %s").format(
                 sql.Identifier(section.identity), sql.Identifier(section.table))
@@ -135,7 +135,7 @@ def _apply_base(conn: Connection, catalogue: Catalogue, changes: list[Change]) -
 
 
 def _apply_section(conn: Connection, section: Section, base_id: int | None, wanted: list[dict[str, Any]],
-                   prune: bool) -> list[Change]:
+                   prune: bool, ids: dict[str, dict[str, int]]) -> list[Change]:
     with conn.cursor(row_factory=dict_row) as cur:
         table = sql.Identifier(section.table)
         current = sql.SQL(" AND superseded_at IS NULL") if section.supersedes else sql.SQL("")
@@ -150,12 +150,12 @@ def _apply_section(conn: Connection, section: Section, base_id: int | None, want
                                              if f not in section.key and f != "recorded_by" and old[f] != v}
             if old is not None and not fields:
                 continue
-            changes.append(Change(section.name, "change" if old else "add", " ".join(map(str, key)), fields))
+            changes.append(Change(section.name, "change" if old else "add", _label(section, key, ids), fields))
             _write(cur, section, base_id, values, exists=old is not None)
         if prune and section.retires:
             for key, old in there.items():
                 if old["removed_at"] is None:
-                    changes.append(Change(section.name, "retire", " ".join(map(str, key)), {}))
+                    changes.append(Change(section.name, "retire", _label(section, key, ids), {}))
                     cur.execute(sql.SQL("UPDATE {} SET removed_at = now() WHERE base_id = %s AND code = %s").format(table),
                                 (base_id, old["code"]))
         return changes
@@ -179,6 +179,19 @@ def _write(cur: psycopg.Cursor[Any], section: Section, base_id: int | None, row:
 
 def _key(section: Section, row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[c] for c in section.key)
+
+
+# which section's codes an id in a key stands for, so that a plan speaks in codes
+_SECTION_OF = {"point_id": "points", "parent_id": "points", "child_id": "points", "unit_id": "units",
+               "enterprise_id": "enterprises", "counterparty_id": "enterprises"}
+
+
+def _label(section: Section, key: tuple[Any, ...], ids: dict[str, dict[str, int]]) -> str:
+    words = []
+    for column, value in zip(section.key, key, strict=True):
+        known = ids.get(_SECTION_OF.get(column, ""), {})
+        words.append(next((code for code, number in known.items() if number == value), str(value)))
+    return " ".join(w for w in words if w not in ("", "None"))
 
 
 def _adapt(row: Mapping[str, Any]) -> dict[str, Any]:

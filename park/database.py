@@ -25,7 +25,7 @@ def connect(url: str, *, autocommit: bool = False, name: str = "park") -> Connec
         return psycopg.connect(url, autocommit=autocommit, application_name=name, options="-c timezone=UTC",
                                connect_timeout=10)
     except psycopg.OperationalError as exc:
-        raise StorageError(f"no database at PARK_DATABASE_URL: {exc}; start it, or run `park demo` for an embedded one") from exc
+        raise StorageError(f"no database at PARK_DATABASE_URL: {exc}; start it, or run `park demo`") from exc
 
 
 @cache

@@ -67,7 +67,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 def _broker(settings: Settings) -> Iterator[Finding]:
     v5 = speaks_v5(settings.mqtt_url)
-    yield Finding("broker", True, "MQTT v5" if v5 else "MQTT 3.1.1 only (amqtt): enough for one machine, mosquitto for a park")
+    yield Finding("broker", True, "MQTT v5" if v5 else "MQTT 3.1.1 only (amqtt): enough for a trial, mosquitto for a park")
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

@@ -1,0 +1,121 @@
+"""The catalogue: every mistake at once with its line, applying twice changes nothing, what is exported reads back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+from park.catalogue import check_files, read_catalogue
+from park.catalogue_store import apply, export, plan
+from park.errors import CatalogueError, NotFound
+
+MINI = Path(__file__).parent.parent / "data" / "mini.yaml"
+Db = psycopg.Connection[Any]
+
+
+def _changed(tmp_path: Path, *replacements: tuple[str, str]) -> Path:
+    text = MINI.read_text(encoding="utf-8")
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new, 1)
+    file = tmp_path / "park.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(("old", "new", "says"), [
+    ("unit: kWh, kind: counter, belongs_to: park", "unit: kW, kind: counter, belongs_to: park", "cannot turn kW"),
+    ("belongs_to: e1.stack, low", "belongs_to: e1.stak, low", "there is no 'e1.stak' in units"),
+    ("quantity: so2, unit: mg/m3, belongs_to", "quantity: so3, unit: mg/m3, belongs_to", "unknown quantity 'so3'"),
+    ("rollover: 1000000}", "rollover: -1}", "greater than 0"),
+    ("rollover: 1000000}", "rolover: 1000000}", "unknown field; known here: code, name, quantity"),
+    ("template: eastron.sdm630, ", "", "a modbus device needs template"),
+    ("code: e1.furnace.kw,", "code: e1.main.kw,", "stands twice"),
+    ("parent: e1.site, role: production", "parent: e1.furnace, role: production", "its own ancestor"),
+    ("high: 35, unit: mg/m3, statistic: hour", "unit: mg/m3, statistic: hour", "expected `high`, `low` or both"),
+    ("installed: \"2025-01-01T00:00:00+08:00\"", "installed: 2025-01-01T00:00:00", "with an offset"),
+    ("from: 2020-01-01, source: 测试, terms: {flat: 0.65}", "from: 2020-01-01, to: 2019-01-01, source: x, terms: {}",
+     "expected `to` after `from`"),
+    ("key: active_power}", "key: active_energy_import}", "already feeds points"),
+])
+def test_a_mistake_is_named_with_its_line(tmp_path: Path, old: str, new: str, says: str) -> None:
+    file = _changed(tmp_path, (old, new))
+    before = MINI.read_text(encoding="utf-8").split(old)[0]
+    place = f"{file}:{before.count(chr(10)) + 1}:"
+    mistakes = check_files([file])
+    assert any(m.startswith(place) and says in m for m in mistakes), (place, mistakes)
+
+
+def test_broken_yaml_is_named_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text("base: {code: a, name: A}\npoints:\n  - {code: x, quantity: [}\n")
+    assert check_files([file])[0].startswith(f"{file}:3: not YAML")
+
+
+def test_a_key_that_stands_twice_is_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "double.yaml"
+    file.write_text("base:\n  code: a\n  name: A\n  name: B\n")
+    assert check_files([file]) == [f"{file}:4: the key 'name' stands twice"]
+
+
+def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
+    file = _changed(tmp_path, ("rollover: 1000000}", "rollover: -1}"), ("role: outlet,", "role: chimney,"))
+    with pytest.raises(CatalogueError) as caught:
+        read_catalogue([file])
+    assert len(caught.value.mistakes) == 2
+
+
+def test_two_files_add_up_and_two_bases_do_not(tmp_path: Path) -> None:
+    more = tmp_path / "more.yaml"
+    more.write_text("points: [{code: e9, quantity: temperature, unit: degC, belongs_to: park}]\n")
+    assert len(read_catalogue([MINI, more]).points) == len(read_catalogue([MINI]).points) + 1
+    assert "a second base" in check_files([MINI, MINI])[0]
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+    assert "cannot be read" in check_files([tmp_path / "none.yaml"])[0]
+
+
+def test_applying_twice_changes_nothing(db: Db) -> None:
+    catalogue = read_catalogue([MINI])
+    assert plan(db, catalogue) == plan(db, catalogue) != []
+    assert len(apply(db, catalogue)) > 0
+    assert apply(db, catalogue) == []
+
+
+def test_what_is_exported_reads_back_to_the_same_rows(mini: Db, tmp_path: Path) -> None:
+    file = tmp_path / "out.yaml"
+    file.write_text(yaml.safe_dump(export(mini, "mini"), allow_unicode=True, sort_keys=False), encoding="utf-8")
+    assert plan(mini, read_catalogue([file])) == []
+
+
+def test_a_changed_limit_supersedes_and_keeps_the_former(mini: Db, tmp_path: Path) -> None:
+    file = _changed(tmp_path, ("high: 35, unit: mg/m3, statistic", "high: 30, unit: mg/m3, statistic"))
+    assert [str(c) for c in apply(mini, read_catalogue([file]))] == [
+        "~ limits e1.stack so2 hour permit 2020-01-01  high: 35.0 -> 30.0"]
+    rows = mini.execute("SELECT high, superseded_at IS NULL FROM limit_value WHERE quantity = 'so2' ORDER BY limit_id").fetchall()
+    assert rows == [(35.0, False), (30.0, True)]
+
+
+def test_prune_retires_and_applying_again_brings_back(mini: Db, tmp_path: Path) -> None:
+    file = _changed(tmp_path, ("  - {code: e1.product, quantity: production, unit: t, kind: counter, belongs_to: e1.furnace}\n", ""))
+    less = read_catalogue([file])
+    assert apply(mini, less) == []
+    assert [str(c) for c in apply(mini, less, prune=True)] == ["- points e1.product"]
+    assert [c.action for c in apply(mini, read_catalogue([MINI]))] == ["change"]
+    assert mini.execute("SELECT removed_at FROM point WHERE code = 'e1.product'").fetchone() == (None,)
+
+
+def test_a_catalogue_change_is_told_to_the_stages(mini: Db, tmp_path: Path) -> None:
+    mini.execute("LISTEN park_catalogue")
+    apply(mini, read_catalogue([_changed(tmp_path, ("high: 20000", "high: 30000"))]))
+    assert [n.payload for n in mini.notifies(timeout=2, stop_after=1)] == ["mini"]
+
+
+def test_an_unknown_base_names_the_known_ones(mini: Db) -> None:
+    with pytest.raises(NotFound, match="known: mini"):
+        export(mini, "nowhere")
