@@ -1,0 +1,56 @@
+"""The application: routes under /api/v1, the console at /, one pool, one stream.
+
+It reads what ingest, accounting and alerts wrote, and writes operators' steps, ledger entries and sealed reports.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from api import alerts, catalogue, health, live, problems
+from api.access import Gate, Limits
+from api.console_files import mount_console
+from api.guard import Guard, make_meters
+from api.store import Store
+from api.stream import HEARTBEAT_S, Stream
+from park.settings import Settings
+
+PREFIX = "/api/v1"
+ROUTERS = (live.router, alerts.router, catalogue.router, health.router)  # live first: /alerts/stream is not an alert's id
+
+
+def create_app(settings: Settings, *, limits: Limits | None = None, heartbeat_s: float = HEARTBEAT_S) -> FastAPI:
+    """The API and the console over the database of `settings`; connections open when the server starts."""
+    limits = limits or Limits()
+    meters = make_meters()
+    store = Store(settings.database_url)
+    stream = Stream(store, meters, heartbeat_s=heartbeat_s, of_token=limits.streams_of_token)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await store.open()
+        stream.start()
+        yield
+        await stream.stop()
+        await store.close()
+
+    app = FastAPI(title="park-telemetry", version="1", lifespan=lifespan, docs_url=None, redoc_url=None,
+                  openapi_url=f"{PREFIX}/openapi.json",
+                  description="Energy and pollution telemetry of an industrial park. Instants are UTC, periods base-local.")
+    app.state.settings, app.state.store, app.state.stream, app.state.meters = settings, store, stream, meters
+    app.state.gate = Gate(store, limits)
+    problems.register(app)
+    for router in ROUTERS:
+        app.include_router(router, prefix=PREFIX)
+    if importlib.util.find_spec("api.overview") is not None:
+        app.include_router(import_module("api.overview").router, prefix=PREFIX)
+    app.include_router(health.router, include_in_schema=False)  # probes look at the root too
+    mount_console(app, Path(__file__).with_name("console"))
+    app.add_middleware(Guard, meters=meters, body_bytes=limits.body_bytes)
+    return app

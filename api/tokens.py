@@ -1,0 +1,70 @@
+"""Bearer tokens: made once, shown once, stored as SHA-256. Used by the command line and by `park demo`."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from park.catalogue_store import base_id_of
+from park.database import queries
+from park.errors import InputError, NotFound
+
+Connection = psycopg.Connection[Any]
+SQL = queries(Path(__file__).with_name("queries.sql"))
+ROLES = ("operator", "contractor", "enterprise", "auditor", "admin")
+PREFIX = "park_"
+
+
+def hash_of(token: str) -> bytes:
+    """What the database keeps of a token. 256 random bits need no slow hash."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def create_token(conn: Connection, *, role: str, name: str, bases: Sequence[str] = (), enterprise: str | None = None,
+                 expires: datetime | None = None) -> str:
+    """A new token; the text is not kept anywhere, so show it now. `bases` and `enterprise` are codes of the catalogue.
+
+    Admin and auditor without bases see every base; the other roles need at least one, and role enterprise exactly one.
+    """
+    if role not in ROLES:
+        raise InputError(f"expected a role of {', '.join(ROLES)}, got {role!r}")
+    if not name.strip():
+        raise InputError("expected a name: who uses the token is written beside every step that he takes")
+    if not bases and role not in ("admin", "auditor"):
+        raise InputError(f"a token of role {role} needs at least one base (--base CODE)")
+    ids = [base_id_of(conn, code) for code in bases]
+    enterprise_id = _enterprise_id(conn, role, ids, enterprise)
+    token = PREFIX + secrets.token_urlsafe(32)
+    conn.execute(SQL["insert_token"], {"hash": hash_of(token), "name": name.strip(), "role": role, "bases": ids,
+                                       "enterprise": enterprise_id, "expires": expires})
+    return token
+
+
+def _enterprise_id(conn: Connection, role: str, bases: list[int], code: str | None) -> int | None:
+    if role != "enterprise":
+        if code is not None:
+            raise InputError(f"only a token of role enterprise has an enterprise, not one of role {role}")
+        return None
+    if code is None or len(bases) != 1:
+        raise InputError("a token of role enterprise needs one base and one enterprise (--base CODE --enterprise CODE)")
+    row = conn.execute(SQL["enterprise_by_code"], {"base": bases[0], "code": code}).fetchone()
+    if row is None:
+        raise NotFound(f"there is no enterprise {code!r} in this base")
+    return int(row[0])
+
+
+def list_tokens(conn: Connection) -> list[tuple[Any, ...]]:
+    """(id, name, role, codes of bases, code of the enterprise, created, expires, revoked) of every token, oldest first."""
+    return conn.execute(SQL["list_tokens"]).fetchall()
+
+
+def revoke_token(conn: Connection, token_id: int) -> None:
+    """End a token; requests with it are refused within the few seconds that servers remember tokens."""
+    if conn.execute(SQL["revoke_token"], {"id": token_id}).fetchone() is None:
+        raise NotFound(f"there is no valid token {token_id}; `park token list` shows them")
