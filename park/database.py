@@ -58,6 +58,8 @@ def migrate(url: str) -> list[str]:
                 conn.execute(file.read_bytes())
                 conn.execute("INSERT INTO migration (number, name) VALUES (%s, %s)", (number, file.stem))
                 done.append(file.stem)
+        if done:
+            conn.execute("SELECT secure_tables()")  # row-level security for whatever tables the migrations made
     return done
 
 

@@ -68,8 +68,37 @@ CREATE FUNCTION visible_enterprise() RETURNS integer LANGUAGE sql STABLE AS $$
     SELECT nullif(current_setting('park.enterprise', true), '')::integer
 $$;
 
--- Grants and row-level security by base for every table that has a base_id and no policy yet;
--- a later migration that makes such a table ends with SELECT secure_tables().
+-- Which rows of a table belong to the enterprise of a session: by its points or units, else as listed, else none.
+CREATE FUNCTION enterprise_rule(name text) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT coalesce(
+    (SELECT condition FROM (VALUES
+        ('base', 'true'), ('factor', 'true'), ('calendar', 'true'), ('pass', 'true'),
+        ('enterprise', 'enterprise_id = visible_enterprise()'),
+        ('unit', 'enterprise_id = visible_enterprise()'),
+        ('point', 'unit_id IN (SELECT u.unit_id FROM unit u)'),
+        ('device', 'device_id IN (SELECT p.device_id FROM point p)'),
+        ('device_state', 'device_id IN (SELECT p.device_id FROM point p)'),
+        ('flow', 'parent_id IN (SELECT p.point_id FROM point p) AND child_id IN (SELECT p.point_id FROM point p)'),
+        ('tariff', 'enterprise_id IS NULL OR enterprise_id = visible_enterprise()'),
+        ('rule', 'true'),
+        ('ledger', 'enterprise_id = visible_enterprise()'),
+        ('energy_total', 'enterprise_id = visible_enterprise()'),
+        ('treatment_event', 'production_id IN (SELECT u.unit_id FROM unit u)'),
+        ('alert', 'point_id IN (SELECT p.point_id FROM point p) OR unit_id IN (SELECT u.unit_id FROM unit u)
+                   OR point_id IS NULL AND unit_id IS NULL AND device_id IN (SELECT p.device_id FROM point p)'),
+        ('transition', 'EXISTS (SELECT FROM alert a WHERE a.base_id = transition.base_id
+                                AND a.alert_id = transition.alert_id)'),
+        ('delivery', 'false')
+    ) AS rule(table_name, condition) WHERE rule.table_name = enterprise_rule.name),
+    (SELECT CASE max(a.attname) WHEN 'point_id' THEN 'point_id IN (SELECT p.point_id FROM point p)'
+                                WHEN 'unit_id' THEN 'unit_id IN (SELECT u.unit_id FROM unit u)' END
+     FROM pg_attribute a WHERE a.attrelid = enterprise_rule.name::regclass AND a.attname IN ('point_id', 'unit_id') AND NOT a.attisdropped
+     HAVING count(*) = 1),
+    'false')
+$$;
+
+-- Grants and row-level security for every table with a base_id: by base, and for role park_enterprise by enterprise. What is
+-- there already stays. `park migrate` calls it after every migration, so that no later table is forgotten.
 CREATE FUNCTION secure_tables() RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     name text;
@@ -79,41 +108,20 @@ BEGIN
         SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
           AND a.attname = 'base_id' AND NOT a.attisdropped AND c.relname <> 'login_base'
-          AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'base')
     LOOP
-        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
-        EXECUTE format('CREATE POLICY service ON %I TO park_service USING (true) WITH CHECK (true)', name);
-        EXECUTE format('CREATE POLICY base ON %I TO park_operator, park_contractor, park_enterprise, park_auditor, park_admin, park_grafana
-                        USING (base_id IS NULL OR base_id = ANY ((SELECT visible_bases())::smallint[]))
-                        WITH CHECK (base_id = ANY ((SELECT visible_bases())::smallint[]))', name);
-        EXECUTE format('GRANT SELECT ON %I TO park_operator, park_contractor, park_enterprise, park_auditor, park_admin', name);
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO park_service', name);
-        -- what is about a point or a unit belongs to the enterprise that owns it: those two tables say which
-        EXECUTE format('CREATE POLICY enterprise ON %I AS RESTRICTIVE TO park_enterprise USING (%s)', name, coalesce(
-            (SELECT condition FROM (VALUES
-                ('base', 'true'), ('factor', 'true'), ('calendar', 'true'), ('pass', 'true'),
-                ('enterprise', 'enterprise_id = visible_enterprise()'),
-                ('unit', 'enterprise_id = visible_enterprise()'),
-                ('point', 'unit_id IN (SELECT u.unit_id FROM unit u)'),
-                ('device', 'device_id IN (SELECT p.device_id FROM point p)'),
-                ('device_state', 'device_id IN (SELECT p.device_id FROM point p)'),
-                ('flow', 'parent_id IN (SELECT p.point_id FROM point p) AND child_id IN (SELECT p.point_id FROM point p)'),
-                ('tariff', 'enterprise_id IS NULL OR enterprise_id = visible_enterprise()'),
-                ('rule', 'true'),
-                ('ledger', 'enterprise_id = visible_enterprise()'),
-                ('treatment_event', 'production_id IN (SELECT u.unit_id FROM unit u)'),
-                ('alert', 'point_id IN (SELECT p.point_id FROM point p) OR unit_id IN (SELECT u.unit_id FROM unit u)
-                           OR point_id IS NULL AND unit_id IS NULL AND device_id IN (SELECT p.device_id FROM point p)'),
-                ('transition', 'EXISTS (SELECT FROM alert a WHERE a.base_id = transition.base_id
-                                        AND a.alert_id = transition.alert_id)'),
-                ('delivery', 'false')
-            ) AS rule(table_name, condition) WHERE rule.table_name = name),
-            (SELECT CASE max(a.attname) WHEN 'point_id' THEN 'point_id IN (SELECT p.point_id FROM point p)'
-                                        WHEN 'unit_id' THEN 'unit_id IN (SELECT u.unit_id FROM unit u)' END
-             FROM pg_attribute a WHERE a.attrelid = name::regclass AND a.attname IN ('point_id', 'unit_id') AND NOT a.attisdropped
-             HAVING count(*) = 1),
-            'false'));
-        made := made + 1;
+        IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = name::regclass AND polname = 'base') THEN
+            EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+            EXECUTE format('CREATE POLICY service ON %I TO park_service USING (true) WITH CHECK (true)', name);
+            EXECUTE format('CREATE POLICY base ON %I
+                            TO park_operator, park_contractor, park_enterprise, park_auditor, park_admin, park_grafana
+                            USING (base_id IS NULL OR base_id = ANY ((SELECT visible_bases())::smallint[]))
+                            WITH CHECK (base_id = ANY ((SELECT visible_bases())::smallint[]))', name);
+            EXECUTE format('GRANT SELECT ON %I TO park_operator, park_contractor, park_enterprise, park_auditor, park_admin', name);
+            EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO park_service', name);
+            made := made + 1;
+        END IF;
+        CONTINUE WHEN EXISTS (SELECT FROM pg_policy WHERE polrelid = name::regclass AND polname = 'enterprise');
+        EXECUTE format('CREATE POLICY enterprise ON %I AS RESTRICTIVE TO park_enterprise USING (%s)', name, enterprise_rule(name));
     END LOOP;
     RETURN made;
 END $$;
