@@ -19,8 +19,8 @@ from park.errors import Conflict, Forbidden, InputError, NotFound, ParkError, St
 log = logging.getLogger("park.api")
 
 TITLES = {400: "Bad request", 401: "Token missing or not valid", 403: "Not allowed", 404: "Not found",
-          405: "Method not allowed", 406: "No such form", 409: "Conflict", 413: "Too large", 422: "Input not valid", 429: "Too many requests",
-          500: "Internal error", 503: "Not available", 504: "Took too long"}
+          405: "Method not allowed", 406: "No such form", 409: "Conflict", 413: "Too large", 422: "Input not valid",
+          429: "Too many requests", 500: "Internal error", 503: "Not available", 504: "Took too long"}
 MEDIA_TYPE = "application/problem+json"
 
 

@@ -131,9 +131,10 @@ class Stream:
             events = await _events(db, [row["transition_id"] for row in rows])
         return [e for e in events if listener.may_see(e)]
 
-    def greeting(self) -> bytes:
+    def greeting(self, last: int | None) -> bytes:
         """The first lines of a stream: how soon to come back, and the id from which a reconnect replays."""
-        return b"retry: 2000\nid: %d\nevent: ready\ndata: {\"newest\": %d}\n\n" % (self._newest, self._newest)
+        start = self._newest if last is None else last
+        return b"retry: 2000\nid: %d\nevent: ready\ndata: {\"newest\": %d}\n\n" % (start, self._newest)
 
     # ---- from the database
 
@@ -268,7 +269,7 @@ class EventAnswer(Response):
     async def _send(self, send: Send) -> None:
         listener, lang = self._listener, self._listener.lang
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        first: list[Event | bytes] = [self._stream.greeting()]
+        first: list[Event | bytes] = [self._stream.greeting(self._last)]
         if self._last is not None:
             first += await self._stream.missed(listener, self._last)
         told = {event.id for event in first if isinstance(event, Event)}
