@@ -36,7 +36,10 @@ def up(
     run(load_settings(), catalogue, port=port, data_dir=data_dir)
 
 
-def migrate() -> None:
+def migrate(
+    grafana_password_env: Annotated[str | None, typer.Option(
+        help="Environment variable with the password that Grafana's read-only login gets.", metavar="NAME")] = None,
+) -> None:
     """Bring the database at PARK_DATABASE_URL to this version's schema; safe to run again."""
     from park.database import connect, engine_of
     from park.demo import prepare
@@ -45,7 +48,23 @@ def migrate() -> None:
     with connect(url) as conn:
         engine = engine_of(conn)
     done = prepare(url)
+    if grafana_password_env is not None:
+        _open_grafana_login(url, grafana_password_env)
     typer.echo(f"{engine}: " + (f"ran {', '.join(done)}" if done else "the schema is up to date"))
+
+
+def _open_grafana_login(url: str, variable: str) -> None:
+    import os
+
+    from psycopg import sql
+
+    from park.database import connect
+    from park.errors import InputError
+    password = os.environ.get(variable)
+    if not password:
+        raise InputError(f"the environment variable {variable} is empty: it must hold the password of park_grafana")
+    with connect(url) as conn:
+        conn.execute(sql.SQL("ALTER ROLE park_grafana LOGIN PASSWORD {}").format(sql.Literal(password)))
 
 
 def doctor() -> None:

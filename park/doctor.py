@@ -62,12 +62,13 @@ def _database(settings: Settings) -> Iterator[Finding]:
             behind = sum(1 for n, _ in migrations() if n not in done)
         yield Finding("schema", behind == 0, "up to date" if behind == 0 else f"{behind} migrations to run", "park migrate")
         drift_s = abs((datetime.now(UTC) - row[2]).total_seconds())
-        yield Finding("clock", drift_s < CLOCK_TOLERANCE_S, f"{drift_s:.1f} s from the database's", "set up time synchronisation")
+        yield Finding("clock", drift_s < CLOCK_TOLERANCE_S, f"{drift_s:.1f} s from the database's",
+                      "set up time synchronisation")
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
     v5 = speaks_v5(settings.mqtt_url)
-    yield Finding("broker", True, "MQTT v5" if v5 else "MQTT 3.1.1 only (amqtt): enough for a trial, mosquitto for a park")
+    yield Finding("broker", True, "MQTT v5" if v5 else "MQTT 3.1.1 only (amqtt); use mosquitto for a park")
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

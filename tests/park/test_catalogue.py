@@ -97,13 +97,14 @@ def test_a_changed_limit_supersedes_and_keeps_the_former(mini: Db, tmp_path: Pat
     file = _changed(tmp_path, ("high: 35, unit: mg/m3, statistic", "high: 30, unit: mg/m3, statistic"))
     assert [str(c) for c in apply(mini, read_catalogue([file]))] == [
         "~ limits e1.stack so2 hour permit 2020-01-01  high: 35.0 -> 30.0"]
-    rows = mini.execute("SELECT high, superseded_at IS NULL FROM limit_value WHERE quantity = 'so2' ORDER BY limit_id").fetchall()
+    rows = mini.execute("""SELECT high, superseded_at IS NULL FROM limit_value WHERE quantity = 'so2'
+        ORDER BY limit_id""").fetchall()
     assert rows == [(35.0, False), (30.0, True)]
 
 
 def test_prune_retires_and_applying_again_brings_back(mini: Db, tmp_path: Path) -> None:
-    file = _changed(tmp_path, ("  - {code: e1.product, quantity: production, unit: t, kind: counter, belongs_to: e1.furnace}\n", ""))
-    less = read_catalogue([file])
+    line = "  - {code: e1.product, quantity: production, unit: t, kind: counter, belongs_to: e1.furnace}\n"
+    less = read_catalogue([_changed(tmp_path, (line, ""))])
     assert apply(mini, less) == []
     assert [str(c) for c in apply(mini, less, prune=True)] == ["- points e1.product"]
     assert [c.action for c in apply(mini, read_catalogue([MINI]))] == ["change"]

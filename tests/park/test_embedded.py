@@ -1,4 +1,4 @@
-"""The embedded server: survives kill -9 of itself and of its parent, leaves nothing behind, changes nothing above its folder."""
+"""The embedded server survives kill -9 of itself and of its parent, and changes nothing above its folder."""
 
 from __future__ import annotations
 
