@@ -92,8 +92,9 @@ def board(row: dict[str, Any], lang: str) -> dict[str, Any]:
 
 def _panel(row: dict[str, Any], lang: str) -> Panel:
     known = {"query", "type", "title", "unit", "size"}
-    return Panel(row["query"], row["type"], row["title"][lang], row.get("unit", ""), *row["size"],
-                 options={k: v for k, v in row.items() if k not in known})
+    width, height = row["size"]
+    return Panel(row["query"], row["type"], row["title"][lang], row.get("unit", ""), width, height,
+                 {k: v for k, v in row.items() if k not in known})
 
 
 def _places(panels: list[Panel]) -> list[tuple[int, int]]:
