@@ -15,11 +15,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -78,6 +79,7 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
     steps = Steps(Console(stderr=False, highlight=False))
     ports = _ports(port)
     with _platform(settings, data_dir, steps) as (supervisor, url, mqtt_url):
+        (data_dir / "ports.json").write_text(json.dumps(asdict(ports)))
         from simulators.catalogue import write_catalogue
         with steps.step("simulated park: writing and applying its catalogue"):
             files = write_catalogue(data_dir / "catalogue", modbus_port=ports.modbus)
@@ -192,13 +194,13 @@ def _greet(steps: Steps, address: str, tokens: dict[str, str], data_dir: Path) -
 
 def _tokens(url: str, data_dir: Path, catalogue: Catalogue) -> dict[str, str]:
     """One token a role; made once and kept in tokens.json (0600), since the database holds only hashes."""
-    from api.tokens import create_token, is_live
+    from api.tokens import create_token
     path = data_dir / "tokens.json"
     assert catalogue.base is not None
     tokens: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     with database.connect(url, autocommit=True) as conn:
         for role in ("operator", "contractor", "enterprise", "auditor", "admin"):
-            if role in tokens and is_live(conn, tokens[role]):
+            if role in tokens and _is_live(conn, tokens[role]):
                 continue
             enterprise = catalogue.enterprises[0].code if role == "enterprise" and catalogue.enterprises else None
             if role == "enterprise" and enterprise is None:
@@ -210,6 +212,12 @@ def _tokens(url: str, data_dir: Path, catalogue: Catalogue) -> dict[str, str]:
         json.dump(tokens, file, indent=1)
     path.chmod(0o600)
     return tokens
+
+
+def _is_live(conn: psycopg.Connection[Any], token: str) -> bool:
+    from api.tokens import hash_of
+    return conn.execute("""SELECT FROM token WHERE hash = %s AND revoked_at IS NULL
+        AND (expires_at IS NULL OR expires_at > now())""", (hash_of(token),)).fetchone() is not None
 
 
 def _history_loaded(data_dir: Path) -> int:
