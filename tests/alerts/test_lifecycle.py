@@ -17,13 +17,14 @@ NOW = datetime.now(UTC)
 LATER = NOW + timedelta(hours=2)
 
 STATES = [
-    Alert(active=active, acknowledged=acknowledged, shelved_until=shelved, suppressed=suppressed, auto_close=auto, closed_at=closed)
+    Alert(active, acknowledged, shelved, suppressed, auto, closed)
     for active, acknowledged, shelved, suppressed, auto, closed in itertools.product(
         (True, False), (True, False), (None, LATER), (False, True), (False, True), (None, NOW))
 ]
 STEPS = [Change(word, actor) for word in (*CHANGES, "explode") for actor in ("evaluator", "wang")] + [
     Change("shelve", "wang", "maintenance", until=LATER), Change("shelve", "wang", "", until=LATER),
-    Change("shelve", "wang", "too long", until=NOW + timedelta(days=8)), Change("shelve", "wang", "past", until=NOW - timedelta(minutes=1)),
+    Change("shelve", "wang", "too long", until=NOW + timedelta(days=8)),
+    Change("shelve", "wang", "past", until=NOW - timedelta(minutes=1)),
     Change("comment", "wang", "seen on site"), Change("assign", "wang", to="li"),
 ]
 
@@ -79,7 +80,8 @@ def _by_sql(db: psycopg.Connection[Any], base: int, rule: int, alert: int, a: Al
         with db.transaction():
             db.execute("""INSERT INTO alert (base_id, alert_id, rule_id, device_id, severity, opened_at, active, acknowledged,
                 shelved_until, suppressed, auto_close, closed_at) VALUES (%s, %s, %s, %s, 'low', %s, %s, %s, %s, %s, %s, %s)""",
-                (base, alert, rule, alert, NOW, a.active, a.acknowledged, a.shelved_until, a.suppressed, a.auto_close, a.closed_at))
+                (base, alert, rule, alert, NOW, a.active, a.acknowledged, a.shelved_until, a.suppressed, a.auto_close,
+                 a.closed_at))
             detail = {"until": change.until.isoformat()} if change.until else {"to": change.to} if change.to else {}
             told = db.execute("SELECT alert_step(%s::smallint, %s, %s, %s, %s, %s)",
                               (base, alert, change.word, change.actor, change.note, Jsonb(detail))).fetchone()

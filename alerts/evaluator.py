@@ -1,0 +1,231 @@
+"""The instant rules over every (rule, point) pair at once: limits, rate of change, stale, stuck.
+
+`tick(state, values, quality, ages, now)` is pure: arrays in, new state and the pairs that were raised and that returned
+out. All four kinds are one comparison: a measure of the point (its value, its rate, its silence, its flat run) against a
+band with hysteresis and hold. A value that is missing or unusable says nothing: it neither raises nor returns.
+
+Shapes: points (P,), pairs (N,). Times are epoch seconds, ages seconds since the newest reading (NaN: never).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alerts.rules import Point, Rule
+from park.quality import LAST_USABLE
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+BandRow = tuple[int, float, float, float, float, float, float]    # slot, low, high, low_clear, high_clear, hold_s, clear_hold_s
+VALUE, RATE, SILENCE, FLAT, FLAT_ANY, DEVICE = range(6)   # rows of the measure table; DEVICE is as wide as there are devices
+CHATTER_RAISES = 5          # so many raises, each counting less with time ...
+CHATTER_S = 600.0           # ... over this time are chatter: the alert then stays until it is calm for as long
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What never changes between two catalogues: the pairs and their bands. """
+
+    n_points: int
+    n_devices: int
+    device: Ints                # (P,) index of the point's device, or -1
+    after_s: Floats             # (P,) silence that makes the point stale (smallest over its rules)
+    slot: Ints                  # (N,) where the pair's measure lies in the flat measure table
+    by_clock: Flags             # (N,) hold counts by the clock (silence) and not from reading to reading
+    low: Floats                 # (N,) band; raised outside
+    high: Floats
+    low_clear: Floats           # (N,) band inside which an active pair returns
+    high_clear: Floats
+    hold_s: Floats
+    clear_hold_s: Floats
+    values_only: bool           # every pair is a limit: nothing else has to be measured
+
+
+@dataclass(frozen=True)
+class State:
+    """What a tick remembers; arrays are never changed in place, so that an old state stays valid."""
+
+    plan: Plan
+    active: Flags               # (N,)
+    since: Floats               # (N,) when the pending change began, NaN when none is pending
+    low: Floats                 # (N,) the band that holds now, with hysteresis
+    high: Floats
+    value: Floats               # (P,) last usable value and its time, for rate and flat run
+    at: Floats
+    rate: Floats                # (P,) a minute
+    flat_since: Floats          # (P,) since when the value has stood still
+    raises: Floats              # (N,) recent raises, fading with CHATTER_S, as of raised_at
+    raised_at: Floats
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One (rule, object): the point, or with `device_id` a device whose points are all silent."""
+
+    rule: Rule
+    point: Point | None
+    device_id: int | None = None
+
+
+def fresh(plan: Plan) -> State:
+    """The state before the first tick: nothing is active, nothing known."""
+    n, p = len(plan.slot), plan.n_points
+    def unknown(size: int) -> Floats:
+        return np.full(size, np.nan)
+    return State(plan, np.zeros(n, bool), unknown(n), plan.low, plan.high, unknown(p), unknown(p), unknown(p), unknown(p),
+                 np.zeros(n), np.zeros(n))
+
+
+def tick(state: State, values: Floats, quality: NDArray[np.integer], ages: Floats, now: float) -> tuple[State, Ints, Ints]:
+    """(state, raised, returned): the next state and the indexes of pairs that changed; nothing is opened or written."""
+    plan = state.plan
+    usable = np.where(quality <= LAST_USABLE, values, np.nan)
+    if not plan.values_only:
+        state = _observe(state, usable, ages, now)
+    measure = usable if plan.values_only else _measures(state, usable, ages, now)
+    return _compare(state, measure.take(plan.slot), ages, now)
+
+
+def _compare(state: State, m: Floats, ages: Floats, now: float) -> tuple[State, Ints, Ints]:
+    outside = (m > state.high) | (m < state.low)
+    differs = outside != state.active
+    candidates = np.flatnonzero(differs)
+    candidates = candidates[~np.isnan(m[candidates])]    # unknown neither raises nor returns
+    pending = ~np.isnan(state.since)
+    settled = np.flatnonzero(pending & ~differs)         # back before the hold was over
+    settled = settled[~np.isnan(m[settled])]
+    if not len(candidates) and not len(settled):
+        return state, candidates, candidates
+    since = state.since.copy()
+    since[settled] = np.nan
+    plan = state.plan
+    evidence = _evidence(plan, candidates, ages, now)
+    began = np.where(np.isnan(since[candidates]), evidence, since[candidates])
+    rising = ~state.active[candidates]
+    recent = state.raises[candidates] * np.exp((state.raised_at[candidates] - now) / CHATTER_S)
+    clear = plan.clear_hold_s[candidates]
+    calm = np.where(recent >= CHATTER_RAISES - 1, np.maximum(clear, CHATTER_S), clear)
+    hold = np.where(rising, plan.hold_s[candidates], calm)
+    due = evidence - began >= hold
+    since[candidates] = np.where(due, np.nan, began)
+    raised, returned = candidates[due & rising], candidates[due & ~rising]
+    if not len(raised) and not len(returned):
+        return replace(state, since=since), raised, returned
+    active, low, high = state.active.copy(), state.low.copy(), state.high.copy()
+    active[raised], active[returned] = True, False
+    low[raised], high[raised] = plan.low_clear[raised], plan.high_clear[raised]
+    low[returned], high[returned] = plan.low[returned], plan.high[returned]
+    raises, raised_at = state.raises.copy(), state.raised_at.copy()
+    raises[raised] = 1.0 + recent[due & rising]
+    raised_at[raised] = now
+    return replace(state, active=active, since=since, low=low, high=high, raises=raises, raised_at=raised_at), raised, returned
+
+
+def _evidence(plan: Plan, pairs: Ints, ages: Floats, now: float) -> Floats:
+    """The instant up to which the condition is known: the reading's for values, the clock's for silence."""
+    point = plan.slot[pairs] % max(plan.n_points, 1)
+    return np.where(plan.by_clock[pairs], now, now - ages[point])
+
+
+def _observe(state: State, usable: Floats, ages: Floats, now: float) -> State:
+    """Rates and flat runs of the points with a new reading."""
+    at = now - ages
+    new = np.flatnonzero(~np.isnan(usable) & ~(at <= state.at + 1e-4))    # now - age loses the last microseconds
+    if not len(new):
+        return state
+    rate, flat = state.rate.copy(), state.flat_since.copy()
+    step = at[new] - state.at[new]
+    rate[new] = (usable[new] - state.value[new]) / step * 60.0
+    flat[new] = np.where(usable[new] == state.value[new], state.flat_since[new], at[new])
+    value, seen = state.value.copy(), state.at.copy()
+    value[new], seen[new] = usable[new], at[new]
+    return replace(state, value=value, at=seen, rate=rate, flat_since=flat)
+
+
+def _measures(state: State, usable: Floats, ages: Floats, now: float) -> Floats:
+    """(5 P + D,) value, rate, silence and flat run (but for zero, and with it) of each point, then of each device its
+    silence as a multiple of the allowed one."""
+    plan = state.plan
+    p, d = plan.n_points, plan.n_devices
+    out = np.empty(DEVICE * p + d)
+    rows = out[:DEVICE * p].reshape(DEVICE, p)
+    rows[VALUE], rows[RATE] = usable, state.rate
+    rows[SILENCE], out[DEVICE * p:] = silence(plan, ages)
+    rows[FLAT_ANY] = state.at - state.flat_since
+    rows[FLAT] = np.where(state.value == 0.0, 0.0, rows[FLAT_ANY])
+    return out
+
+
+def silence(plan: Plan, ages: Floats) -> tuple[Floats, Floats]:
+    """(points, devices). A device's point is silent only beside its device, so that a dead device is one alert and not
+    one a point; a device is silent when each of its points is: the least share of the allowed silence."""
+    newest, share = np.full(plan.n_devices, np.inf), np.full(plan.n_devices, np.inf)
+    with_device = np.flatnonzero((plan.device >= 0) & ~np.isnan(ages) & np.isfinite(plan.after_s))
+    np.minimum.at(newest, plan.device[with_device], ages[with_device])
+    np.minimum.at(share, plan.device[with_device], ages[with_device] / plan.after_s[with_device])
+    alone = ages.copy()
+    alone[with_device] -= newest[plan.device[with_device]]
+    share[np.isinf(share)] = np.nan      # no point of it has ever sent: unknown
+    return alone, share
+
+
+def compile_rules(rules: Sequence[Rule], points: Sequence[Point], covered: Sequence[Sequence[int]],
+                  flat_s: Floats | None = None) -> tuple[Plan, list[Pair]]:
+    """The plan of the instant rules and what each pair is about; `covered[i]` are the point indexes of rule i,
+    `flat_s` the longest flat run in each point's own history (seconds, NaN: not known)."""
+    p = len(points)
+    devices = sorted({(q.base_id, q.device_id) for q in points if q.device_id is not None})
+    number = {key: i for i, key in enumerate(devices)}
+    device = np.array([number.get((q.base_id, q.device_id or -1), -1) for q in points], np.intp)
+    after = np.full(p, np.inf)
+    rows: list[BandRow] = []
+    pairs: list[Pair] = []
+    known_flat = np.full(p, np.nan) if flat_s is None else flat_s
+    for rule, indexes in zip(rules, covered, strict=True):
+        hold, clear = rule.number("hold_s"), rule.number("clear_hold_s")
+        for i in indexes:
+            row, low, high, margin = _band(rule, points[i], float(known_flat[i]))
+            rows.append((row * p + i, low, high, low + margin, high - margin, hold, clear))
+            pairs.append(Pair(rule, points[i]))
+        if rule.kind == "stale":
+            for i in indexes:
+                after[i] = min(after[i], after_s(rule, points[i]))
+            for d in sorted({int(device[i]) for i in indexes if device[i] >= 0}):
+                rows.append((DEVICE * p + d, -np.inf, 1.0, -np.inf, 1.0, hold, clear))
+                pairs.append(Pair(rule, None, devices[d][1]))
+    return _plan(p, len(devices), device, after, rows), pairs
+
+
+def _plan(p: int, d: int, device: Ints, after: Floats, rows: list[BandRow]) -> Plan:
+    table = np.array(rows, float).reshape(-1, 7)
+    slot = table[:, 0].astype(np.intp)
+    low, high, low_clear, high_clear, hold, clear = (np.ascontiguousarray(table[:, i]) for i in range(1, 7))
+    by_clock = ((slot >= SILENCE * p) & (slot < FLAT * p)) | (slot >= DEVICE * p)
+    return Plan(p, d, device, after, slot, by_clock, low, high, low_clear, high_clear, hold, clear, bool(np.all(slot < p)))
+
+
+def after_s(rule: Rule, point: Point) -> float:
+    """Silence in seconds after which a stale rule holds a point to be silent."""
+    fixed = rule.optional("after_s")
+    return rule.number("k") * point.expected_s if fixed is None else fixed
+
+
+def _band(rule: Rule, point: Point, flat_s: float) -> tuple[int, float, float, float]:
+    """(measure, low, high, hysteresis) of a pair."""
+    def or_none(name: str, missing: float) -> float:
+        value = rule.optional(name)
+        return missing if value is None else value
+
+    if rule.kind == "limit":
+        return VALUE, or_none("low", -np.inf), or_none("high", np.inf), rule.number("hysteresis")
+    if rule.kind == "rate":
+        return RATE, -or_none("fall_per_min", np.inf), or_none("rise_per_min", np.inf), 0.0
+    if rule.kind == "stale":
+        return SILENCE, -np.inf, after_s(rule, point), 0.0
+    longest = 0.0 if np.isnan(flat_s) else rule.number("margin") * flat_s
+    return FLAT if rule.params["ignore_zero"] else FLAT_ANY, -np.inf, max(rule.number("after_s"), longest), 0.0

@@ -1,0 +1,147 @@
+"""The newest value of every point as dense arrays, and the memory of the instant rules over a restart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alerts import explain
+from alerts.context import Context
+from alerts.evaluator import Floats, Ints, Pair, State, fresh
+from alerts.finding import Finding, Key
+from alerts.store import Connection, Q, pack, unpack
+from park.quality import Quality
+
+OVERLAP = timedelta(seconds=5)      # batches commit in another order than they arrive
+POINT_ARRAYS = ("value", "at", "rate", "flat_since")
+PAIR_ARRAYS = ("since", "raises", "raised_at")
+
+
+@dataclass
+class Live:
+    """(P,) newest value, quality code and epoch of each point; NaN: never seen. `seen_to` is the newest arrival read."""
+
+    value: Floats
+    quality: NDArray[np.int16]
+    at: Floats
+    seen_to: datetime = datetime(1970, 1, 2, tzinfo=UTC)
+
+
+def empty(n_points: int) -> Live:
+    """Before the first reading."""
+    return Live(np.full(n_points, np.nan), np.full(n_points, Quality.MISSING, np.int16), np.full(n_points, np.nan))
+
+
+def refresh(conn: Connection, context: Context, live: Live) -> int:
+    """Take the readings that arrived since the last call; returns how many rows were newer than what was known."""
+    row = conn.execute(Q["database_now"]).fetchone()
+    assert row is not None
+    rows = conn.execute(Q["latest"], {"since": live.seen_to - OVERLAP}).fetchall()
+    live.seen_to = row[0]
+    known = [(context.index[r[0], r[1]], r) for r in rows if (r[0], r[1]) in context.index]
+    if not known:
+        return 0
+    where = np.array([i for i, _ in known], np.intp)
+    at = np.array([r[2] for _, r in known], float)
+    news = int(np.count_nonzero(~(at <= live.at[where])))
+    live.value[where] = np.array([r[3] for _, r in known], float)      # None becomes NaN
+    live.at[where] = at
+    live.quality[where] = np.array([r[4] for _, r in known], np.int16)
+    return news
+
+
+def ages(context: Context, live: Live, now: float, known_since: float, offline: set[tuple[int, int]]) -> Floats:
+    """(P,) seconds since each point's newest reading. A device that its collector calls offline makes its points silent
+    at once; a point never seen counts from when the evaluator first knew it, where a stale rule wants that."""
+    out = now - live.at
+    if any(r.kind == "stale" and r.params["unseen"] for r in context.rules):
+        out = np.where(np.isnan(out), now - known_since, out)
+    after = context.plan.after_s
+    for i, p in enumerate(context.points) if offline else ():
+        if p.device_id is not None and (p.base_id, p.device_id) in offline and np.isfinite(after[i]):
+            out[i] = max(out[i], after[i] * 1.001)
+    return out
+
+
+def snapshot(context: Context, state: State) -> bytes:
+    """The state with the keys of its rows, so that it fits again after the catalogue changed."""
+    points = np.array([(p.base_id, p.point_id) for p in context.points], np.int64).reshape(-1, 2)
+    pairs = np.array([_numbers(pair_key(pair)) for pair in context.pairs], np.int64).reshape(-1, 4)
+    arrays = {name: getattr(state, name) for name in (*POINT_ARRAYS, *PAIR_ARRAYS)}
+    return pack({"points": points, "pairs": pairs, "active": state.active, **arrays})
+
+
+def restore(context: Context, stored: bytes | None, open_now: dict[Key, tuple[bool, str]]) -> State:
+    """The state of a new process or a new catalogue: memory from the snapshot, what is active from the open alerts."""
+    state = fresh(context.plan)
+    arrays: dict[str, Any] = {name: getattr(state, name).copy() for name in (*POINT_ARRAYS, *PAIR_ARRAYS)}
+    if stored is not None:
+        old = unpack(stored)
+        where = {tuple(k): i for i, k in enumerate(old["points"].tolist())}
+        _carry(arrays, old, POINT_ARRAYS, [where.get((p.base_id, p.point_id)) for p in context.points])
+        where = {tuple(k): i for i, k in enumerate(old["pairs"].tolist())}
+        _carry(arrays, old, PAIR_ARRAYS, [where.get(_numbers(pair_key(pair))) for pair in context.pairs])
+    active = np.array([open_now.get(pair_key(pair), (False, ""))[0] for pair in context.pairs], bool)
+    plan = context.plan
+    return replace(state, **arrays, active=active, low=np.where(active, plan.low_clear, plan.low),
+                   high=np.where(active, plan.high_clear, plan.high))
+
+
+def _carry(arrays: dict[str, Any], old: dict[str, Any], names: tuple[str, ...], rows: list[int | None]) -> None:
+    here = [i for i, j in enumerate(rows) if j is not None]
+    there = [j for j in rows if j is not None]
+    for name in names:
+        arrays[name][here] = old[name][there]
+
+
+def pair_key(pair: Pair) -> Key:
+    """The key of the alert that a pair raises."""
+    point = pair.point.point_id if pair.point else None
+    return pair.rule.base_id, pair.rule.rule_id, point, None, pair.device_id
+
+
+def _numbers(key: Key) -> tuple[int, int, int, int]:
+    return key[0], key[1], key[2] or 0, key[4] or 0
+
+
+def findings(context: Context, before: State, state: State, live: Live, raised: Ints, returned: Ints,
+             now: datetime) -> list[Finding]:
+    """What the tick found, with its explanation."""
+    return [_raised(context, before, state, live, int(i), now) for i in raised] + [
+        Finding(context.pairs[i].rule, False, now, *_object(context.pairs[i])) for i in returned]
+
+
+def _object(pair: Pair) -> tuple[int | None, None, int | None]:
+    return (pair.point.point_id if pair.point else None), None, pair.device_id
+
+
+def _raised(context: Context, before: State, state: State, live: Live, i: int, now: datetime) -> Finding:
+    pair, plan = context.pairs[i], context.plan
+    zone = context.zones[pair.rule.base_id]
+    if pair.point is None:
+        of = [j for j, p in enumerate(context.points) if p.base_id == pair.rule.base_id and p.device_id == pair.device_id]
+        last = np.nanmax(live.at[of]) if np.any(~np.isnan(live.at[of])) else np.nan
+        seen = None if np.isnan(last) else datetime.fromtimestamp(last, UTC)
+        code = context.devices.get((pair.rule.base_id, pair.device_id or 0), str(pair.device_id))
+        return Finding(pair.rule, True, now, device_id=pair.device_id, channel="device_offline",
+                       explanation=explain.of_device(pair.rule, code, len(of), seen, zone))
+    j = int(plan.slot[i]) % plan.n_points
+    kind = int(plan.slot[i]) // plan.n_points
+    low, high = plan.low[i], plan.high[i]
+    silent = now.timestamp() - live.at[j]
+    value = (live.value[j], state.rate[j], silent, state.at[j] - state.flat_since[j], state.at[j] - state.flat_since[j])[kind]
+    held = live.at[j] if np.isnan(before.since[i]) else before.since[i]
+    began = (held, held, live.at[j], state.flat_since[j], state.flat_since[j])[kind]
+    since = datetime.fromtimestamp(began, UTC) if np.isfinite(began) else now
+    unit = (pair.point.unit, f"{pair.point.unit}/min", "s", "s", "s")[kind]
+    text = explain.of_point(pair.rule, pair.point, value, _bound(low), _bound(high), since, zone)
+    return Finding(pair.rule, True, now, point_id=pair.point.point_id, value=value, low=low, high=high, unit=unit,
+                   explanation=text)
+
+
+def _bound(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

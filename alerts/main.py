@@ -1,0 +1,57 @@
+"""What the commands of the stage do: the evaluator and the notifier as one service, a single pass, the check of rules."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from datetime import timedelta
+
+from alerts import service
+from alerts.context import load
+from park.clock import utc_now
+from park.database import connect
+from park.errors import CatalogueError
+from park.settings import load_settings
+
+log = logging.getLogger("park.alerts")
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def serve() -> None:
+    """Evaluator in this thread, notifier beside it, until SIGTERM or SIGINT."""
+    settings = load_settings()
+    _log_to_stderr(settings.log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    service.run(settings.database_url, stop)
+    log.info("stopped")
+
+
+def once() -> None:
+    """One pass over the newest readings; prints the number of transitions."""
+    settings = load_settings()
+    _log_to_stderr(settings.log_level)
+    with connect(settings.database_url, autocommit=True, name="park alert") as conn:
+        e = service.start(conn, utc_now())
+        n = service.step(conn, e, utc_now() + timedelta(microseconds=1))
+        print(f"{len(e.context.rules)} rules over {len(e.context.pairs)} pairs: {n} transitions")
+
+
+def check_rules() -> None:
+    """Print what each rule covers; CatalogueError with every mistake."""
+    with connect(load_settings().database_url, autocommit=True, name="park alert --check") as conn:
+        context = load(conn, utc_now())
+    n = {r.rule_id: 0 for r in context.rules}
+    for pair in context.pairs:
+        n[pair.rule.rule_id] += pair.point is not None
+    for rule in context.rules:
+        covered = f" over {n[rule.rule_id]} points" if n[rule.rule_id] else ""
+        print(f"{context.bases[rule.base_id]} {rule.code}: {rule.kind}, {rule.severity}{covered}")
+    if context.mistakes:
+        raise CatalogueError(context.mistakes)

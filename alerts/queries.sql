@@ -1,0 +1,136 @@
+-- name: rules
+-- Enabled rules with their scope and parameters as written in the catalogue.
+SELECT base_id, rule_id, code, kind, severity, name_zh, name_en, scope, params FROM rule WHERE enabled ORDER BY base_id, rule_id
+
+-- name: points
+-- Points in use with what scopes and explanations need.
+SELECT p.base_id, p.point_id, p.code, p.name_zh, p.name_en, p.quantity, p.unit, p.kind, p.carrier, p.unit_id, u.code AS unit_code,
+       u.role, e.code AS enterprise, p.device_id, p.expected_s::float8 AS expected_s,
+       p.attributes || jsonb_build_object('unit', coalesce(u.attributes, '{}')) AS attributes,
+       coalesce(u.name_zh, '') AS place_zh, coalesce(u.name_en, '') AS place_en
+FROM point p
+LEFT JOIN unit u USING (base_id, unit_id)
+LEFT JOIN enterprise e ON e.base_id = u.base_id AND e.enterprise_id = u.enterprise_id
+WHERE p.removed_at IS NULL ORDER BY p.base_id, p.point_id
+
+-- name: units
+-- Units of the tree with their roles and what they treat.
+SELECT base_id, unit_id, code, name_zh, name_en, role, attributes FROM unit ORDER BY base_id, unit_id
+
+-- name: devices
+-- Devices in use, for the names of alerts about them.
+SELECT base_id, device_id, code FROM device WHERE removed_at IS NULL
+
+-- name: bases
+-- Zone of every base.
+SELECT base_id, code, timezone FROM base
+
+-- name: latest
+-- Newest readings that arrived after an instant.
+SELECT base_id, point_id, extract(epoch FROM ts)::float8, value, quality FROM latest WHERE arrived_at >= %(since)s
+
+-- name: database_now
+-- The server's clock, which marks arrivals.
+SELECT clock_timestamp()
+
+-- name: open_alerts
+-- Open alerts, the truth that an evaluator starts from.
+SELECT base_id, alert_id, rule_id, point_id, unit_id, device_id, active, severity, channel FROM alert WHERE closed_at IS NULL
+
+-- name: raise_alerts
+-- Open alerts that are not open, raise returned ones again, leave active ones unless they grow worse; a transition each.
+WITH wanted AS (
+    SELECT * FROM jsonb_to_recordset(%(rows)s) AS x(base_id smallint, rule_id integer, point_id integer, unit_id integer,
+        device_id integer, severity text, active boolean, opened_at timestamptz, returned_at timestamptz, late boolean,
+        auto_close boolean, value float8, expected float8, low float8, high float8, unit text, channel text, explanation jsonb)
+), written AS (
+    INSERT INTO alert (base_id, rule_id, point_id, unit_id, device_id, severity, active, opened_at, returned_at, late, auto_close,
+                       value, expected, low, high, unit, channel, explanation)
+    SELECT base_id, rule_id, point_id, unit_id, device_id, severity, active, opened_at, returned_at, late, auto_close,
+           value, expected, low, high, unit, channel, explanation FROM wanted
+    ON CONFLICT (base_id, rule_id, point_id, unit_id, device_id) WHERE closed_at IS NULL DO UPDATE SET
+        active = true, acknowledged = false, acknowledged_at = NULL, returned_at = NULL, n_raised = alert.n_raised + 1,
+        severity = excluded.severity, value = excluded.value, expected = excluded.expected, low = excluded.low,
+        high = excluded.high, channel = excluded.channel, explanation = excluded.explanation
+    WHERE NOT excluded.late AND (NOT alert.active OR array_position(ARRAY['critical', 'high', 'medium', 'low'], excluded.severity)
+                                                  < array_position(ARRAY['critical', 'high', 'medium', 'low'], alert.severity))
+    RETURNING base_id, alert_id, xmax = 0 AS is_new, late, channel, value
+)
+INSERT INTO transition (base_id, alert_id, change, actor, detail)
+SELECT base_id, alert_id, CASE WHEN is_new THEN 'raise' ELSE 'reraise' END, 'evaluator',
+       jsonb_strip_nulls(jsonb_build_object('channel', channel, 'value', value, 'late', nullif(late, false)))
+FROM written ORDER BY alert_id RETURNING transition_id, alert_id, change
+
+-- name: return_alerts
+-- Return active alerts whose condition is gone; they close when acknowledged or when their rule says so.
+WITH gone AS (
+    SELECT * FROM jsonb_to_recordset(%(rows)s) AS x(base_id smallint, rule_id integer, point_id integer, unit_id integer,
+        device_id integer, value float8, note text)
+), changed AS (
+    UPDATE alert a SET active = false, returned_at = now(),
+        closed_at = CASE WHEN a.acknowledged OR a.auto_close THEN now() END,
+        shelved_until = CASE WHEN a.acknowledged OR a.auto_close THEN NULL ELSE a.shelved_until END
+    FROM gone g
+    WHERE a.closed_at IS NULL AND a.active AND a.base_id = g.base_id AND a.rule_id = g.rule_id
+      AND a.point_id IS NOT DISTINCT FROM g.point_id AND a.unit_id IS NOT DISTINCT FROM g.unit_id
+      AND a.device_id IS NOT DISTINCT FROM g.device_id
+    RETURNING a.base_id, a.alert_id, a.closed_at, g.value, g.note
+)
+INSERT INTO transition (base_id, alert_id, change, actor, note, detail)
+SELECT base_id, alert_id, 'return', 'evaluator', coalesce(note, ''),
+       jsonb_strip_nulls(jsonb_build_object('value', value, 'closed', CASE WHEN closed_at IS NOT NULL THEN true END))
+FROM changed ORDER BY alert_id RETURNING transition_id, alert_id, change
+
+-- name: suppress_covered
+-- An alert of a silent point is suppressed while its device has an alert of its own, and back when that is gone.
+WITH device_down AS (
+    SELECT base_id, device_id FROM alert WHERE closed_at IS NULL AND active AND device_id IS NOT NULL
+), changed AS (
+    UPDATE alert a SET suppressed = NOT a.suppressed
+    FROM point p, rule r
+    WHERE a.closed_at IS NULL AND p.base_id = a.base_id AND p.point_id = a.point_id
+      AND r.base_id = a.base_id AND r.rule_id = a.rule_id AND r.kind IN ('stale', 'stuck')
+      AND a.suppressed <> ((p.base_id, p.device_id) IN (SELECT base_id, device_id FROM device_down))
+    RETURNING a.base_id, a.alert_id, a.suppressed
+)
+INSERT INTO transition (base_id, alert_id, change, actor, note)
+SELECT base_id, alert_id, CASE WHEN suppressed THEN 'suppress' ELSE 'unsuppress' END, 'evaluator', 'device' FROM changed
+RETURNING transition_id, alert_id, change
+
+-- name: unshelve_due
+-- Shelves whose time is over come back by themselves.
+WITH changed AS (
+    UPDATE alert SET shelved_until = NULL WHERE closed_at IS NULL AND shelved_until <= now() RETURNING base_id, alert_id
+)
+INSERT INTO transition (base_id, alert_id, change, actor, note)
+SELECT base_id, alert_id, 'unshelve', 'evaluator', 'time is over' FROM changed RETURNING transition_id, alert_id, change
+
+-- name: save_snapshot
+-- What the evaluator must remember, in the transaction of the transitions it led to.
+INSERT INTO evaluator_snapshot (shard, at, state) VALUES (%(shard)s, now(), %(state)s)
+ON CONFLICT (shard) DO UPDATE SET at = excluded.at, state = excluded.state
+
+-- name: load_snapshot
+-- The memory of a shard.
+SELECT state FROM evaluator_snapshot WHERE shard = %(shard)s
+
+-- name: flat_history
+-- Longest run of whole hours without a change in each point's own last 30 days, zero left out, in seconds; at least 2 days.
+WITH hours AS (
+    SELECT base_id, point_id, bucket,
+           (min = max AND min <> 0) AND coalesce(increment, 0) = 0 AS flat
+    FROM reading_1h WHERE bucket >= %(now)s - interval '30 days' AND n > 0
+), runs AS (
+    SELECT base_id, point_id, flat, bucket,
+           row_number() OVER (PARTITION BY base_id, point_id ORDER BY bucket)
+         - row_number() OVER (PARTITION BY base_id, point_id, flat ORDER BY bucket) AS run
+    FROM hours
+), lengths AS (
+    SELECT base_id, point_id, flat, count(*) AS n FROM runs GROUP BY base_id, point_id, flat, run
+)
+SELECT base_id, point_id, 3600.0 * coalesce(max(n) FILTER (WHERE flat), 0) FROM lengths
+GROUP BY base_id, point_id HAVING sum(n) >= 48
+
+-- name: offline_devices
+-- Devices whose collector says that they do not answer.
+SELECT base_id, device_id FROM device_state WHERE state = 'offline' AND at >= %(since)s

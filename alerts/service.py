@@ -1,0 +1,173 @@
+"""The evaluator's loop: newest readings in, transitions out. Stage order: latest → tick → alert, transition, snapshot.
+
+One evaluator works at a time (an advisory lock; others stand by). It survives the loss of the database by starting again
+from the snapshot and the open alerts.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from alerts import linkage, live, slow
+from alerts.context import Context, load
+from alerts.evaluator import State, tick
+from alerts.finding import Finding, Key
+from alerts.store import Connection, Q, open_alerts, write
+from park.clock import Clock, utc_now
+from park.database import connect
+from park.errors import StorageError
+
+log = logging.getLogger("park.alerts")
+SHARD = "main"
+LOCK = 0x616C6572   # "aler": who holds it is the evaluator
+TICK_S = 0.25
+SAVE_S = 5.0
+SLOW_S = 30.0
+RELOAD_S = 3600.0   # flat history is learned again
+
+
+@dataclass
+class Evaluator:
+    """Everything the loop carries from tick to tick."""
+
+    context: Context
+    state: State
+    live: live.Live
+    open: dict[Key, tuple[bool, str]]
+    links: linkage.Memory
+    started: float
+    saved_at: datetime
+    slow_at: datetime | None = None
+    loaded_at: datetime = field(default_factory=lambda: datetime(1970, 1, 1, tzinfo=UTC))
+    n_transitions: int = 0
+    slow_memory: slow.Memory = field(default_factory=slow.Memory)
+
+
+def start(conn: Connection, now: datetime) -> Evaluator:
+    """An evaluator that goes on where the last one stopped."""
+    context = load(conn, now)
+    for mistake in context.mistakes:
+        log.warning("rule left out: %s", mistake)
+    row = conn.execute(Q["load_snapshot"], {"shard": SHARD}).fetchone()
+    known = open_alerts(conn)
+    state = live.restore(context, bytes(row[0]) if row else None, known)
+    newest = live.empty(len(context.points))
+    live.refresh(conn, context, newest)
+    evaluator = Evaluator(context, state, newest, known, linkage.Memory(), now.timestamp(), now, loaded_at=now)
+    _commit(conn, evaluator, _orphans(evaluator, now), now)
+    return evaluator
+
+
+def _orphans(e: Evaluator, now: datetime) -> list[Finding]:
+    """Active alerts that no rule covers any more would never return: a rule that went takes its alerts along."""
+    rules = {(r.base_id, r.rule_id): r for r in e.context.rules}
+    pairs = {live.pair_key(p) for p in e.context.pairs}
+    instant = {(p.rule.base_id, p.rule.rule_id) for p in e.context.pairs}
+    out = []
+    for key, (active, _) in e.open.items():
+        rule = rules.get(key[:2])
+        if active and (rule is None or (key[:2] in instant and key not in pairs)):
+            gone = rule or linkage.placeholder(key)
+            out.append(Finding(gone, False, now, key[2], key[3], key[4], note="rule no longer covers it"))
+    return out
+
+
+def step(conn: Connection, e: Evaluator, now: datetime) -> int:
+    """One tick: read what is new, judge, write; returns the number of transitions."""
+    live.refresh(conn, e.context, e.live)
+    offline = {(b, d) for b, d in conn.execute(Q["offline_devices"], {"since": now - timedelta(minutes=10)}).fetchall()}
+    ages = live.ages(e.context, e.live, now.timestamp(), e.started, offline)
+    before = e.state
+    e.state, raised, returned = tick(before, e.live.value, e.live.quality, ages, now.timestamp())
+    found = live.findings(e.context, before, e.state, e.live, raised, returned, now)
+    found += linkage.judge(e.context, e.live, e.links, now)
+    if e.slow_at is None or now >= e.slow_at:
+        found += slow.judge(conn, e.context, e.live, e.slow_memory, now)
+        e.slow_at = now + timedelta(seconds=SLOW_S)
+    return _commit(conn, e, found, now)
+
+
+def _commit(conn: Connection, e: Evaluator, found: list[Finding], now: datetime) -> int:
+    """Write what changes; findings that say what is already so are dropped here, without a query."""
+    news = [f for f in found if f.late or _is_news(e.open.get(f.key), f)]
+    due = now - e.saved_at >= timedelta(seconds=SAVE_S)
+    if not news and not due:
+        return 0
+    done = write(conn, news, (SHARD, live.snapshot(e.context, e.state)))
+    if due:
+        done += conn.execute(Q["unshelve_due"]).fetchall()
+    e.saved_at = now if due else e.saved_at
+    if done or news:
+        e.open = open_alerts(conn)
+    e.n_transitions += len(done)
+    for transition, alert, change in done:
+        log.info("transition %s: alert %s %s", transition, alert, change)
+    return len(done)
+
+
+def _is_news(known: tuple[bool, str] | None, f: Finding) -> bool:
+    active, severity = known or (False, "")
+    if f.present and active:
+        return SEVERITY[f.rank] < SEVERITY[severity]
+    return f.present != active
+
+
+SEVERITY = {"critical": 0, "high": 1, "medium": 2, "low": 3}
+
+
+def run(url: str, stop: threading.Event, clock: Clock = utc_now, tick_s: float = TICK_S) -> None:
+    """Evaluate until `stop`; a lost database is waited for with back-off."""
+    wait_s = 0.5
+    while not stop.is_set():
+        try:
+            with connect(url, autocommit=True, name="park alert") as conn:
+                wait_s = 0.5
+                _serve(conn, stop, clock, tick_s)
+        except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:
+            log.warning("database is away, next try in %.1f s: %s", wait_s, str(exc).splitlines()[0])
+            stop.wait(wait_s)
+            wait_s = min(wait_s * 2, 15.0)
+
+
+def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float) -> None:
+    if not _become_the_only_one(conn, stop):
+        return
+    for channel in ("park_catalogue", "park_account", "park_rollup"):
+        conn.execute(f"LISTEN {channel}")
+    e = start(conn, clock())
+    log.info("evaluating %d rules over %d pairs of %d points",
+             len(e.context.rules), len(e.context.pairs), len(e.context.points))
+    while not stop.is_set():
+        began = time.monotonic()
+        step(conn, e, clock())
+        left = max(0.01, tick_s - (time.monotonic() - began))
+        told = {n.channel for n in conn.notifies(timeout=left)}
+        if told & {"park_account"}:
+            e.slow_at = min(e.slow_at or clock(), clock() + timedelta(seconds=1))
+        if "park_catalogue" in told or (clock() - e.loaded_at).total_seconds() > RELOAD_S:
+            _commit_snapshot(conn, e)
+            e = start(conn, clock())
+    _commit_snapshot(conn, e)
+
+
+def _commit_snapshot(conn: Connection, e: Evaluator) -> None:
+    conn.execute(Q["save_snapshot"], {"shard": SHARD, "state": live.snapshot(e.context, e.state)})
+
+
+def _become_the_only_one(conn: Connection, stop: threading.Event) -> bool:
+    told = False
+    while not stop.is_set():
+        row = conn.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
+        if row is not None and row[0]:
+            return True
+        if not told:
+            log.info("another evaluator is at work; standing by")
+            told = True
+        stop.wait(1.0)
+    return False
