@@ -1,0 +1,304 @@
+"""Consumption per 15-minute slot from the readings of one counter. Pure numpy: arrays in, arrays out.
+
+The register is taken at the slot borders, interpolated between the readings that straddle them. What meters do in the
+field is decided step by step (a step lies between two consecutive usable readings of a meter). A decision about a reading looks at most `REACH` readings to either side, so that a late reading can
+change figures only within that many readings, and within the gap it falls into.
+
+Times are integers, microseconds since 2000-01-01 UTC (PostgreSQL's own). Amounts are in the point's unit, ratio applied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accounting.gaps import shape_gaps
+from park.quality import LAST_USABLE, Quality
+
+SLOT_US = 900_000_000
+WINDOW = 8                       # readings to either side that say what rate is usual
+REACH = 2 * WINDOW + 8           # how far a decision looks in all: spikes first, then the steps between what is left
+LONGEST_SPIKE = 3                # readings
+JITTER_S = 1200.0                # a step up to this long straddles a border closely, whatever the point promises
+TURNS = np.unique(np.concatenate([10.0 ** np.arange(2, 13)]
+                                 + [np.array([2.0**16, 2.0**24, 2.0**31, 2.0**32]) * s for s in (1, 0.1, 0.01, 0.001)]))
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class Method(IntEnum):
+    """How an amount came about (column `method`)."""
+
+    MEASURED = 0
+    ROLLOVER = 1
+    SWAP = 2
+    RESET = 3
+    GAP_SPLIT = 4
+    SPIKE_REMOVED = 5
+
+
+@dataclass(frozen=True)
+class Meters:
+    """The meters that stood at a point, in order of installation; `final` is NaN where nobody wrote it down."""
+
+    installed: Ints
+    removed: Ints                # the next one's installation where it is not recorded; the last one's is the far future
+    initial: Floats
+    final: Floats
+    ratio: Floats
+
+
+FAR = np.int64(2**62)
+ONE_METER = Meters(np.array([-FAR]), np.array([FAR]), np.array([0.0]), np.array([np.nan]), np.array([1.0]))
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """amount (NaN: not known), quality and method of each slot."""
+
+    amount: Floats
+    quality: NDArray[np.int16]
+    method: NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Steps between n readings: arrays of n times and n - 1 amounts (NaN: not known), methods, and doubt."""
+
+    at: Ints
+    amount: Floats
+    method: NDArray[np.int16]
+    uncertain: Bools
+
+
+def intervals(ts: Ints, register: Floats, quality: NDArray[np.int16], slots: Ints, *, rollover: float | None = None,
+              meters: Meters = ONE_METER, ratio: float = 1.0, expected_s: float = 60.0) -> Intervals:
+    """Amount, quality and method of each slot (`slots`: contiguous starts, 15 minutes apart).
+
+    `ts` may be unordered and hold duplicates (the later one in the array wins). `rollover` is the register value at which
+    the counter starts again; without it, whole powers of ten and of two are recognised where the rate makes them plausible.
+    A step longer than max(20 minutes, 1.5 x `expected_s`) is a gap: its total is exact, its split is estimated. Slots
+    before the first, after the last reading, or touched by a step of unknown amount are NaN with quality `missing`.
+    """
+    at, value = _usable(ts, register, quality)
+    n = len(slots)
+    if len(at) < 2 or n == 0:
+        return Intervals(np.full(n, np.nan), np.full(n, Quality.MISSING, np.int16), np.zeros(n, np.int16))
+    steps = _steps(at, value, rollover, meters, ratio)
+    close_us = int(max(JITTER_S, 1.5 * expected_s) * 1e6)
+    return _slots(steps, slots, close_us)
+
+
+def _usable(ts: Ints, register: Floats, quality: NDArray[np.int16]) -> tuple[Ints, Floats]:
+    """Usable readings in order of time, the last of duplicates."""
+    good = (quality <= LAST_USABLE) & np.isfinite(register)
+    at, value = ts[good], register[good]
+    if len(at) > 1 and not np.all(at[1:] > at[:-1]):
+        order = np.argsort(at, kind="stable")
+        at, value = at[order], value[order]
+        last = np.append(at[1:] != at[:-1], True)
+        at, value = at[last], value[last]
+    return at, value
+
+
+def _steps(at: Ints, value: Floats, rollover: float | None, meters: Meters, ratio: float) -> _Steps:
+    """Amount and method of every step, swaps put in as readings of their own."""
+    meter = np.clip(np.searchsorted(meters.installed, at, side="right") - 1, 0, None)
+    keep = ~_spikes(at, value, meter, rollover)
+    skipped = np.flatnonzero(~keep)
+    after_spike = np.unique(np.searchsorted(np.flatnonzero(keep), skipped)) if len(skipped) else skipped
+    at, value, meter = at[keep], value[keep], meter[keep]
+    over_spike = np.zeros(len(at), bool)
+    over_spike[after_spike[after_spike < len(at)]] = True
+    at, value, meter, over_spike, sure = _with_swaps(at, value, meter, over_spike, meters)
+    step, method, uncertain = _amounts(at, value, meter, rollover)
+    swapped = meter[1:] != meter[:-1]
+    step[swapped] = np.where(sure[1:][swapped], 0.0, np.nan)
+    method[swapped] = Method.SWAP
+    method[over_spike[1:] & (method == Method.MEASURED)] = Method.SPIKE_REMOVED
+    return _Steps(at, step * (ratio * meters.ratio[meter[1:]]), method, uncertain)
+
+
+def _with_swaps(at: Ints, value: Floats, meter: Ints, over_spike: Bools, meters: Meters
+                ) -> tuple[Ints, Floats, Ints, Bools, Bools]:
+    """The readings with the final register of each removed meter and the initial one of its successor added.
+
+    The last array says of each reading whether the step that ends there is known when it crosses a swap: only from a final
+    register to the initial one of a meter installed at that instant. What flowed with no meter in place is unknown.
+    """
+    first, last = (int(meter[0]), int(meter[-1])) if len(meter) else (0, 0)
+    sure = np.zeros(len(at), bool)
+    if first == last:
+        return at, value, meter, over_spike, sure
+    old = np.arange(first, last)
+    known = np.isfinite(meters.final[old])
+    new = old + 1
+    more_at = np.concatenate([meters.removed[old][known], meters.installed[new]])
+    more_value = np.concatenate([meters.final[old][known], meters.initial[new]])
+    more_meter = np.concatenate([old[known], new])
+    more_sure = np.concatenate([np.zeros(int(known.sum()), bool), known & (meters.removed[old] == meters.installed[new])])
+    at, value = np.concatenate([at, more_at]), np.concatenate([value, more_value])
+    meter = np.concatenate([meter, more_meter])
+    over_spike = np.concatenate([over_spike, np.zeros(len(more_at), bool)])
+    sure = np.concatenate([sure, more_sure])
+    # a reading of the new meter at the very instant of its installation comes after the initial register
+    order = np.lexsort((np.concatenate([np.ones(len(at) - len(more_at)), np.zeros(len(more_at))]), meter, at))
+    return at[order], value[order], meter[order], over_spike[order], sure[order]
+
+
+def _tolerance(value: Floats) -> Floats:
+    """What a single-precision register may seem to step back without having done so."""
+    return np.abs(value) * 2.0**-22
+
+
+def _amounts(at: Ints, value: Floats, meter: Ints, rollover: float | None) -> tuple[Floats, NDArray[np.int16], Bools]:
+    """Difference of the register over each step, with roll-overs, resets and jumps decided."""
+    step = np.diff(value)
+    method = np.zeros(len(step), np.int16)
+    uncertain = np.zeros(len(step), bool)
+    same = meter[1:] == meter[:-1]
+    if ((step < 0) & (step >= -_tolerance(value[:-1])) & same).any():
+        value = _without_dither(value, same)
+        step = np.diff(value)
+    drops = np.flatnonzero((step < 0) & same)
+    jumps = np.flatnonzero((step > 0.2 * np.abs(value[:-1])) & same)
+    if not len(drops) and not len(jumps):
+        return step, method, uncertain
+    usual = _usual_rate(at, step, same)
+    for i in drops:
+        step[i], method[i], uncertain[i] = _drop(value[i], value[i + 1], usual(i) * (at[i + 1] - at[i]), rollover)
+    for i in jumps:
+        allowed = usual(i, second=True) * (at[i + 1] - at[i])
+        if 0 < 50 * allowed < step[i]:
+            step[i] = np.nan
+    return step, method, uncertain
+
+
+def _drop(before: float, after: float, usual: float, rollover: float | None) -> tuple[float, Method, bool]:
+    """What a register that fell from `before` to `after` counted, when `usual` is what such a time usually brings.
+
+    A roll-over is exact. A reset to zero has lost what was counted before it: the rest is a lower bound and uncertain.
+    Anything else (a meter swapped without a record) is unknown.
+    """
+    turn = rollover if rollover is not None else TURNS[min(np.searchsorted(TURNS, before, side="right"), len(TURNS) - 1)]
+    wrapped = after - before + turn
+    bound = 10 * usual if usual > 0 else (0.02 * turn if rollover is not None else 0.0)
+    if 0 <= wrapped <= bound and before <= turn:
+        return wrapped, Method.ROLLOVER, False
+    if 0 <= after <= (10 * usual if usual > 0 else 0.05 * before):
+        return after, Method.RESET, True
+    return np.nan, Method.RESET, True
+
+
+def _without_dither(value: Floats, same: Bools) -> Floats:
+    """The register held where it steps back by less than its own resolution, so that no dither is counted twice."""
+    value = value.copy()
+    for i in np.flatnonzero((np.diff(value) < 0) & same):
+        if 0 < value[i] - value[i + 1] <= _tolerance(value[i:i + 1])[0]:
+            value[i + 1] = value[i]
+    return value
+
+
+class _usual_rate:  # noqa: N801  (reads as the function it is)
+    """Largest ordinary rate (unit per microsecond) within WINDOW steps of a step, that step itself left out."""
+
+    def __init__(self, at: Ints, step: Floats, same: Bools) -> None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rate = np.where(same & (step >= 0), step / np.diff(at), 0.0)
+        self.rate = np.nan_to_num(rate, posinf=0.0)
+
+    def __call__(self, i: int, *, second: bool = False) -> float:
+        """The median of the positive rates times three, or with `second` the second largest of them."""
+        low = max(0, i - WINDOW)
+        near = np.delete(self.rate[low:i + WINDOW + 1], i - low)
+        near = near[near > 0]
+        if not len(near):
+            return 0.0
+        if second:
+            return float(np.sort(near)[-2]) if len(near) > 1 else float(near[0])
+        return 3.0 * float(np.median(near))
+
+
+def _spikes(at: Ints, value: Floats, meter: Ints, rollover: float | None) -> Bools:
+    """Readings to leave out: up to three in a row that stick out, when the series is monotone without them."""
+    out = np.zeros(len(value), bool)
+    step = np.diff(value)
+    same = meter[1:] == meter[:-1]
+    drops = np.flatnonzero((step < -_tolerance(value[:-1])) & same)
+    if not len(drops):
+        return out
+    usual = _usual_rate(at, step, same)
+    for i in drops:
+        if rollover is not None and 0 <= step[i] + rollover <= 10 * usual(i) * (at[i + 1] - at[i]):
+            continue
+        low, high = _spike_at(at, value, meter, int(i), usual)
+        out[low:high] = True
+    return out
+
+
+def _spike_at(at: Ints, value: Floats, meter: Ints, i: int, usual: _usual_rate) -> tuple[int, int]:
+    """[low, high) of the readings that stick out around the drop from i to i + 1; empty when it is no spike."""
+    n = len(value)
+    for length in range(1, LONGEST_SPIKE + 1):
+        before, after = i - length, i + 1                    # up: i - length + 1 .. i stick out
+        if before >= 0 and meter[before] == meter[after] and value[before] <= value[after] \
+                and value[before + 1:after].min() > value[after]:
+            jump = value[before + 1] - value[before]
+            if length == 1 or jump > 5 * usual(before) * (at[before + 1] - at[before]):
+                return before + 1, after
+        before, after = i, i + 1 + length                    # down: i + 1 .. i + length stick out
+        if after < n and meter[before] == meter[after] and value[before] <= value[after] \
+                and value[before + 1:after].max() < value[before]:
+            jump = value[after] - value[after - 1]
+            if length == 1 or jump > 5 * usual(after - 1) * (at[after] - at[after - 1]):
+                return before + 1, after
+    return i, i
+
+
+def _slots(steps: _Steps, slots: Ints, close_us: int) -> Intervals:
+    """Steps cut at the slot borders."""
+    at, known = steps.at, np.isfinite(steps.amount)
+    amount = np.where(known, steps.amount, 0.0)
+    total = np.concatenate([[0.0], np.cumsum(amount)])
+    borders = np.append(slots, slots[-1] + SLOT_US)
+    i = np.clip(np.searchsorted(at, borders, side="right") - 1, 0, len(at) - 2)
+    length = np.maximum(at[i + 1] - at[i], 1)
+    part = np.clip((borders - at[i]) / length, 0.0, 1.0)
+    # from the step's own start, not from zero: the register's size must not cost digits
+    whole = np.diff(total[i]) + np.diff(part * amount[i])
+    gap = np.diff(at) > close_us
+    quality = np.zeros(len(slots), np.int16)
+    method = np.zeros(len(slots), np.int16)
+    for kind in (Method.SPIKE_REMOVED, Method.ROLLOVER, Method.SWAP, Method.RESET):
+        which = steps.method == kind
+        if which.any():
+            method[_touched(at, which, slots)] = kind
+    if gap.any():
+        touched = _touched(at, gap & known & (steps.method != Method.SPIKE_REMOVED), slots)
+        method[touched & (method == 0)] = Method.GAP_SPLIT
+        quality[_touched(at, gap, slots)] = Quality.ESTIMATED
+        whole = shape_gaps(at, amount, gap & known, slots, whole, quality == Quality.GOOD)
+    if steps.uncertain.any():
+        quality[_touched(at, steps.uncertain, slots)] = Quality.UNCERTAIN
+    unknown = _touched(at, ~known, slots) if not known.all() else np.zeros(len(slots), bool)
+    unknown |= (slots < at[0]) | (slots + SLOT_US > at[-1])
+    whole[unknown] = np.nan
+    quality[unknown] = Quality.MISSING
+    return Intervals(whole, quality, method)
+
+
+def _touched(at: Ints, which: Bools, slots: Ints) -> Bools:
+    """Slots that share time with any of the chosen steps (a step of no length touches the slot it lies in)."""
+    i = np.flatnonzero(which)
+    first = np.clip((at[i] - slots[0]) // SLOT_US, 0, len(slots))
+    last = np.clip(-((slots[0] - at[i + 1]) // SLOT_US), 0, len(slots))
+    last = np.where(at[i] == at[i + 1], np.clip(first + 1, 0, len(slots)), last)
+    marks = np.zeros(len(slots) + 1, np.int64)
+    np.add.at(marks, first, 1)
+    np.add.at(marks, np.maximum(last, first), -1)
+    return np.cumsum(marks[:-1]) > 0
