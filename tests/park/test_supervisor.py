@@ -1,0 +1,53 @@
+"""The supervisor restarts what ends, later each time, and stops everything within a bound."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from park import supervisor as s
+from park.doctor import examine
+from park.settings import Settings
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def watched(tmp_path: Path, said: list[str]) -> s.Supervisor:
+    return s.Supervisor(tmp_path / "logs", {}, said.append)
+
+
+def test_a_service_that_ends_is_started_again_later_each_time(watched: s.Supervisor, said: list[str]) -> None:
+    watched.add("failing", "catalogue", "check", "/no/such/file.yaml")
+    service = watched.services[0]
+    waits = []
+    deadline = time.monotonic() + 30
+    while len(waits) < 2 and time.monotonic() < deadline:
+        if service.process is not None:
+            service.process.wait(20)
+            watched.watch()
+            waits.append(service.wait_s)
+            service.due = 0.0  # the wait itself is not what this test is about
+        watched.watch()
+    watched.stop()
+    assert waits == [2.0, 4.0]
+    assert said[0].startswith("failing ended with status 1; starting again in 2 s")
+    assert "cannot be read" in (watched.log_dir / "failing.log").read_text()
+
+
+def test_doctor_names_the_remedy_for_what_is_missing(tmp_path: Path) -> None:
+    findings = {f.name: f for f in examine(Settings(database_url="postgresql://127.0.0.1:1/x", data_dir=tmp_path,
+                                                     mqtt_url="mqtt://127.0.0.1:1"))}
+    assert findings["python"].ok and findings["disk"].ok
+    assert not findings["database"].ok and "park demo" in str(findings["database"])
+    assert not findings["broker"].ok
+
+
+def test_doctor_finds_a_migrated_database_well(database_url: str, tmp_path: Path) -> None:
+    findings = {f.name: f for f in examine(Settings(database_url=database_url, data_dir=tmp_path, mqtt_url="mqtt://127.0.0.1:1"))}
+    assert findings["database"].ok and findings["schema"].ok and findings["clock"].ok
