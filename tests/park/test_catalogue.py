@@ -120,3 +120,12 @@ def test_a_catalogue_change_is_told_to_the_stages(mini: Db, tmp_path: Path) -> N
 def test_an_unknown_base_names_the_known_ones(mini: Db) -> None:
     with pytest.raises(NotFound, match="known: mini"):
         export(mini, "nowhere")
+
+
+def test_the_documentation_lists_every_field_of_every_section() -> None:
+    from park.catalogue import _SECTION_MODELS
+    text = (MINI.parent.parent.parent / "docs" / "catalogue.md").read_text(encoding="utf-8")
+    sections = {part.split("\n", 1)[0]: part for part in text.split("\n## ")[1:]}
+    for section, model in _SECTION_MODELS.items():
+        for name, field in model.model_fields.items():
+            assert f"| `{field.alias or name}` |" in sections[section], f"docs/catalogue.md: {section}.{field.alias or name}"
