@@ -1,0 +1,54 @@
+"""The catalogue as ingest needs it: point code to ids and plausible range, in arrays that a whole batch indexes.
+
+Loaded once and again whenever the database says `park_catalogue`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import Connection
+
+from park.database import queries
+
+QUERIES = queries(Path(__file__).with_name("queries.sql"))
+UNKNOWN = -1
+
+
+class Rows(dict[str, int]):
+    """Point code to its row in the directory's arrays; a code that is not there reads as UNKNOWN."""
+
+    def __missing__(self, code: str) -> int:
+        return UNKNOWN
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Bases by code; points of each base by code; arrays over all points (P,). NaN in `low` or `high`: no bound."""
+
+    bases: dict[str, int]
+    points: dict[int, Rows]
+    base_id: NDArray[np.int16]
+    point_id: NDArray[np.int32]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def rows_of(self, base_id: int) -> Rows:
+        """The points of a base by code."""
+        return self.points.get(base_id) or Rows()
+
+
+def load_directory(conn: Connection[Any]) -> Directory:
+    """The directory as the catalogue is now. Points that were retired stay known: their last readings may come late."""
+    bases = {code: int(base_id) for code, base_id in conn.execute(QUERIES["bases"])}
+    rows = conn.execute(QUERIES["points"]).fetchall()
+    points: dict[int, Rows] = {base_id: Rows() for base_id in bases.values()}
+    for i, (base_id, _, code, _, _) in enumerate(rows):
+        points[base_id][code] = i
+    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) or [()] * 5
+    return Directory(bases, points, np.array(columns[0], np.int16), np.array(columns[1], np.int32),
+                     np.array(columns[3], np.float64), np.array(columns[4], np.float64))

@@ -1,0 +1,351 @@
+-- name: bases
+-- Every base by its code.
+SELECT code, base_id FROM base
+
+-- name: points
+-- Every point with its plausible range; retired ones too, because their last readings may come late.
+SELECT base_id, point_id, code, coalesce(low, 'NaN'), coalesce(high, 'NaN') FROM point ORDER BY base_id, point_id
+
+-- name: writer_tables
+-- The session's own tables of the write path: readings to be merged, newest reading of each point.
+CREATE TEMP TABLE IF NOT EXISTS stage (
+    ts timestamptz NOT NULL, value double precision, point_id integer NOT NULL, base_id smallint NOT NULL,
+    quality smallint NOT NULL, origin integer NOT NULL, loses smallint NOT NULL) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS newest (
+    ts timestamptz NOT NULL, value double precision, point_id integer NOT NULL, base_id smallint NOT NULL,
+    quality smallint NOT NULL) ON COMMIT DELETE ROWS
+
+-- name: prefer_index
+-- For this transaction: small sets meet big tables through their keys, whatever the planner thinks of unanalysed ones.
+SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off
+
+-- name: ensure_week
+-- The partitions of the week that an instant lies in.
+SELECT ensure_reading_partitions(%(at)s, %(at)s)
+
+-- name: insert_ledger
+-- Book the batches of this transaction; gives back the places in the list of those that were not booked before.
+WITH asked AS (
+    SELECT * FROM unnest(%(base_ids)s::smallint[], %(sources)s::text[], %(seqs)s::bigint[], %(sizes)s::integer[])
+        WITH ORDINALITY AS a (base_id, source, seq, n_readings, place)
+), booked AS (
+    INSERT INTO ingest_batch (base_id, source, seq, n_readings)
+    SELECT base_id, source, seq, n_readings FROM asked ORDER BY base_id, source, seq
+    ON CONFLICT DO NOTHING
+    RETURNING base_id, source, seq
+)
+SELECT a.place - 1 FROM booked JOIN asked a USING (base_id, source, seq) ORDER BY 1
+
+-- name: booked_sizes
+-- How many readings the batches had when they were first booked.
+SELECT a.place - 1, b.n_readings
+FROM unnest(%(base_ids)s::smallint[], %(sources)s::text[], %(seqs)s::bigint[]) WITH ORDINALITY AS a (base_id, source, seq, place)
+JOIN ingest_batch b USING (base_id, source, seq)
+ORDER BY 1
+
+-- name: insert_stage
+-- Readings of the stage that the table has none for yet; how many for each base.
+WITH stored AS (
+    INSERT INTO reading (ts, value, point_id, base_id, quality)
+    SELECT ts, value, point_id, base_id, quality FROM stage WHERE loses = 0 ORDER BY base_id, point_id, ts
+    ON CONFLICT DO NOTHING
+    RETURNING base_id
+)
+SELECT base_id, count(*) FROM stored GROUP BY base_id
+
+-- name: keep_losers
+-- Values that lost to another one for the same instant in the same batch: 1 was replaced, 2 did not replace.
+WITH kept AS (
+    INSERT INTO reading_revision (base_id, point_id, ts, value, quality, by_source, reason)
+    SELECT base_id, point_id, ts, value, quality, (%(sources)s::text[])[origin + 1],
+           CASE loses WHEN 1 THEN 'corrected' ELSE 'not_taken' END
+    FROM stage WHERE loses > 0
+    RETURNING base_id, reason
+)
+SELECT base_id, reason, count(*) FROM kept GROUP BY base_id, reason
+
+-- name: correct_readings
+-- The later arrival wins, but an unusable value never replaces a usable one; the value that lost is kept as a revision.
+WITH differing AS (
+    SELECT s.base_id, s.point_id, s.ts, s.value, s.quality, s.origin, r.value AS former_value, r.quality AS former_quality,
+           (s.quality < 10 OR r.quality >= 10) AS taken
+    FROM stage s JOIN reading r ON r.base_id = s.base_id AND r.point_id = s.point_id AND r.ts = s.ts
+    WHERE s.loses = 0 AND (r.value, r.quality) IS DISTINCT FROM (s.value, s.quality)
+    ORDER BY s.base_id, s.point_id, s.ts
+    FOR UPDATE OF r
+), replaced AS (
+    UPDATE reading r SET value = d.value, quality = d.quality
+    FROM differing d
+    WHERE d.taken AND r.base_id = d.base_id AND r.point_id = d.point_id AND r.ts = d.ts
+), kept AS (
+    INSERT INTO reading_revision (base_id, point_id, ts, value, quality, by_source, reason)
+    SELECT base_id, point_id, ts, CASE WHEN taken THEN former_value ELSE value END,
+           CASE WHEN taken THEN former_quality ELSE quality END,
+           (%(sources)s::text[])[origin + 1], CASE WHEN taken THEN 'corrected' ELSE 'not_taken' END
+    FROM differing
+    RETURNING base_id, reason
+)
+SELECT base_id, reason, count(*) FROM kept GROUP BY base_id, reason
+
+-- name: upsert_latest
+-- The newest reading of each point, by the rule of corrections where the instant is the same.
+INSERT INTO latest (base_id, point_id, ts, value, quality, arrived_at)
+SELECT base_id, point_id, ts, value, quality, now() FROM newest ORDER BY base_id, point_id
+ON CONFLICT (base_id, point_id) DO UPDATE
+SET ts = excluded.ts, value = excluded.value, quality = excluded.quality, arrived_at = excluded.arrived_at
+WHERE excluded.ts > latest.ts
+   OR (excluded.ts = latest.ts AND (excluded.quality < 10 OR latest.quality >= 10)
+       AND (excluded.value, excluded.quality) IS DISTINCT FROM (latest.value, latest.quality))
+
+-- name: insert_dead_letter
+-- One thing that could not be stored, with its bytes.
+INSERT INTO dead_letter (base_id, topic, source, seq, reason, detail, payload)
+VALUES (%(base_id)s, %(topic)s, %(source)s, %(seq)s, %(reason)s, %(detail)s, %(payload)s)
+
+-- name: add_counts
+-- Add to the counters of today.
+INSERT INTO ingest_counter (base_id, day, outcome, n)
+SELECT base_id, (now() AT TIME ZONE 'UTC')::date, outcome, n
+FROM unnest(%(base_ids)s::smallint[], %(outcomes)s::text[], %(ns)s::bigint[]) AS c (base_id, outcome, n)
+ORDER BY base_id, outcome
+ON CONFLICT (base_id, day, outcome) DO UPDATE SET n = ingest_counter.n + excluded.n
+
+-- name: upsert_device_state
+-- What devices last said of themselves; an older word does not replace a newer one. Gives back the known devices' codes.
+WITH said AS (
+    SELECT DISTINCT ON (base_id, device) *
+    FROM jsonb_to_recordset(%(states)s) AS s (base_id smallint, device text, state text, last_answer timestamptz,
+                                              latency_ms double precision, errors jsonb, at timestamptz)
+    ORDER BY base_id, device, at DESC
+), written AS (
+    INSERT INTO device_state (base_id, device_id, state, last_answer, latency_ms, errors, at)
+    SELECT d.base_id, d.device_id, s.state, s.last_answer, s.latency_ms, coalesce(s.errors, '{}'), s.at
+    FROM said s JOIN device d ON d.base_id = s.base_id AND d.code = s.device
+    ORDER BY d.base_id, d.device_id
+    ON CONFLICT (base_id, device_id) DO UPDATE
+    SET state = excluded.state, last_answer = coalesce(excluded.last_answer, device_state.last_answer),
+        latency_ms = excluded.latency_ms, errors = excluded.errors, at = excluded.at
+    WHERE excluded.at >= device_state.at
+)
+SELECT d.base_id, d.code FROM said s JOIN device d ON d.base_id = s.base_id AND d.code = s.device
+
+-- name: lock_rollup
+-- One rollup pass at a time over the whole database; held to the end of the transaction.
+SELECT pg_try_advisory_xact_lock(hashtext('park rollup'))
+
+-- name: rollup_tables
+-- The session's own tables of the rollup pass.
+CREATE TEMP TABLE IF NOT EXISTS touched (base_id smallint, point_id integer, bucket timestamptz,
+    PRIMARY KEY (base_id, point_id, bucket)) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS touched_hour (base_id smallint, point_id integer, bucket timestamptz, until timestamptz,
+    by_quarter boolean, PRIMARY KEY (base_id, point_id, bucket)) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS touched_day (base_id smallint, point_id integer, bucket timestamptz, until timestamptz,
+    by_quarter boolean, PRIMARY KEY (base_id, point_id, bucket)) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS touched_month (base_id smallint, point_id integer, bucket timestamptz, until timestamptz,
+    by_quarter boolean, PRIMARY KEY (base_id, point_id, bucket)) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS rolled (LIKE reading_1h INCLUDING INDEXES) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS rolled_minute (LIKE reading_1h INCLUDING INDEXES) ON COMMIT DELETE ROWS
+
+-- name: take_dirty
+-- Consume the log into the set of touched quarters; what a batch writes from now on waits for the next pass.
+WITH taken AS (
+    DELETE FROM dirty WHERE dirty_id IN (SELECT dirty_id FROM dirty ORDER BY dirty_id LIMIT %(limit)s)
+    RETURNING base_id, point_id, bucket
+)
+INSERT INTO touched
+SELECT DISTINCT base_id, point_id, date_bin('15 minutes', bucket, TIMESTAMPTZ '2000-01-01 00:00:00Z') FROM taken
+
+-- name: touch_successors
+-- A counter's next reading takes its increment from what was touched, so its quarter is touched too.
+INSERT INTO touched
+SELECT DISTINCT t.base_id, t.point_id, date_bin('15 minutes', n.ts, TIMESTAMPTZ '2000-01-01 00:00:00Z')
+FROM touched t
+JOIN point p ON p.base_id = t.base_id AND p.point_id = t.point_id AND p.kind = 'counter'
+CROSS JOIN LATERAL (
+    SELECT ts FROM reading r
+    WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts >= t.bucket + interval '15 minutes'
+      AND r.quality < 10 AND r.value IS NOT NULL
+    ORDER BY ts LIMIT 1) n
+WHERE NOT EXISTS (SELECT FROM touched f WHERE f.base_id = t.base_id AND f.point_id = t.point_id
+                  AND f.bucket = t.bucket + interval '15 minutes')
+ON CONFLICT DO NOTHING
+
+-- name: analyze_touched
+-- Let the planner know how small the touched set is.
+ANALYZE touched
+
+-- name: touched_raw
+-- Readings of the touched quarters, one row a point with its readings as arrays: far cheaper to fetch than rows.
+SELECT t.base_id, t.point_id, array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality)
+FROM touched t
+JOIN reading r ON r.base_id = t.base_id AND r.point_id = t.point_id
+    AND r.ts >= t.bucket AND r.ts < t.bucket + interval '15 minutes'
+GROUP BY t.base_id, t.point_id
+
+-- name: touched_counters
+-- Which touched points are counters, and the register value at which they start again.
+SELECT DISTINCT p.base_id, p.point_id, coalesce(p.rollover, 'NaN')
+FROM touched t JOIN point p ON p.base_id = t.base_id AND p.point_id = t.point_id
+WHERE p.kind = 'counter'
+
+-- name: touched_before
+-- For counters: the last usable reading before each run of touched quarters.
+SELECT t.base_id, t.point_id, array_agg(b.ts), array_agg(b.value)
+FROM touched t
+JOIN point p ON p.base_id = t.base_id AND p.point_id = t.point_id AND p.kind = 'counter'
+CROSS JOIN LATERAL (
+    SELECT ts, value FROM reading r
+    WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts < t.bucket AND r.quality < 10 AND r.value IS NOT NULL
+    ORDER BY ts DESC LIMIT 1) b
+WHERE NOT EXISTS (SELECT FROM touched f WHERE f.base_id = t.base_id AND f.point_id = t.point_id
+                  AND f.bucket = t.bucket - interval '15 minutes')
+GROUP BY t.base_id, t.point_id
+
+-- name: forget_quarters
+-- Quarters whose readings are all gone.
+DELETE FROM reading_15m q USING touched t
+WHERE q.base_id = t.base_id AND q.point_id = t.point_id AND q.bucket = t.bucket
+  AND NOT EXISTS (SELECT FROM rolled r WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.bucket = t.bucket)
+
+-- name: forget_minutes
+-- Minutes of touched quarters that no longer have a row.
+DELETE FROM reading_1m m USING touched t
+WHERE m.base_id = t.base_id AND m.point_id = t.point_id
+  AND m.bucket >= t.bucket AND m.bucket < t.bucket + interval '15 minutes'
+  AND NOT EXISTS (SELECT FROM rolled_minute r WHERE r.base_id = m.base_id AND r.point_id = m.point_id AND r.bucket = m.bucket)
+
+-- name: write_quarters
+-- Quarters as rolled up, where they changed.
+INSERT INTO reading_15m AS q (bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id)
+SELECT bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id FROM rolled
+ON CONFLICT (base_id, point_id, bucket) DO UPDATE
+SET min = excluded.min, max = excluded.max, sum = excluded.sum, first = excluded.first, last = excluded.last,
+    increment = excluded.increment, n = excluded.n, n_good = excluded.n_good
+WHERE (q.min, q.max, q.sum, q.first, q.last, q.increment, q.n, q.n_good) IS DISTINCT FROM
+      (excluded.min, excluded.max, excluded.sum, excluded.first, excluded.last, excluded.increment, excluded.n, excluded.n_good)
+
+-- name: write_minutes
+-- Minutes as rolled up, where they changed.
+INSERT INTO reading_1m AS q (bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id)
+SELECT bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id FROM rolled_minute
+ON CONFLICT (base_id, point_id, bucket) DO UPDATE
+SET min = excluded.min, max = excluded.max, sum = excluded.sum, first = excluded.first, last = excluded.last,
+    increment = excluded.increment, n = excluded.n, n_good = excluded.n_good
+WHERE (q.min, q.max, q.sum, q.first, q.last, q.increment, q.n, q.n_good) IS DISTINCT FROM
+      (excluded.min, excluded.max, excluded.sum, excluded.first, excluded.last, excluded.increment, excluded.n, excluded.n_good)
+
+-- name: touch_hours
+-- Hours of the touched quarters.
+INSERT INTO touched_hour
+SELECT DISTINCT base_id, point_id, date_trunc('hour', bucket, 'UTC'), date_trunc('hour', bucket, 'UTC') + interval '1 hour', false
+FROM touched
+
+-- name: touch_days
+-- Base-local days of the touched quarters; by quarters where the zone's midnight is not a whole hour of UTC.
+INSERT INTO touched_day
+SELECT base_id, point_id, low, high, low <> date_trunc('hour', low, 'UTC') OR high <> date_trunc('hour', high, 'UTC')
+FROM (SELECT DISTINCT t.base_id, t.point_id, d.day AT TIME ZONE b.timezone AS low,
+             (d.day + interval '1 day') AT TIME ZONE b.timezone AS high
+      FROM touched t JOIN base b ON b.base_id = t.base_id
+      CROSS JOIN LATERAL (SELECT date_trunc('day', t.bucket AT TIME ZONE b.timezone) AS day) d) AS days
+
+-- name: touch_months
+-- Base-local months of the touched days.
+INSERT INTO touched_month
+SELECT DISTINCT t.base_id, t.point_id, d.month AT TIME ZONE b.timezone, (d.month + interval '1 month') AT TIME ZONE b.timezone, false
+FROM touched_day t JOIN base b ON b.base_id = t.base_id
+CROSS JOIN LATERAL (SELECT date_trunc('month', t.bucket AT TIME ZONE b.timezone) AS month) d
+
+-- name: coarsen
+-- Periods of a set from the next finer grain, where they changed.
+INSERT INTO {coarse} AS q (bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id)
+SELECT p.bucket, min(f.min), max(f.max), sum(f.sum),
+       (array_agg(f.first ORDER BY f.bucket) FILTER (WHERE f.first IS NOT NULL))[1],
+       (array_agg(f.last ORDER BY f.bucket DESC) FILTER (WHERE f.last IS NOT NULL))[1],
+       sum(f.increment), p.point_id, sum(f.n), sum(f.n_good), p.base_id
+FROM {periods} p
+JOIN {fine} f ON f.base_id = p.base_id AND f.point_id = p.point_id AND f.bucket >= p.bucket AND f.bucket < p.until
+WHERE p.by_quarter = %(by_quarter)s
+GROUP BY p.base_id, p.point_id, p.bucket
+ON CONFLICT (base_id, point_id, bucket) DO UPDATE
+SET min = excluded.min, max = excluded.max, sum = excluded.sum, first = excluded.first, last = excluded.last,
+    increment = excluded.increment, n = excluded.n, n_good = excluded.n_good
+WHERE (q.min, q.max, q.sum, q.first, q.last, q.increment, q.n, q.n_good) IS DISTINCT FROM
+      (excluded.min, excluded.max, excluded.sum, excluded.first, excluded.last, excluded.increment, excluded.n, excluded.n_good)
+
+-- name: forget_periods
+-- Periods of a set in which the next finer grain has nothing left.
+DELETE FROM {coarse} q USING {periods} p
+WHERE q.base_id = p.base_id AND q.point_id = p.point_id AND q.bucket = p.bucket AND p.by_quarter = %(by_quarter)s
+  AND NOT EXISTS (SELECT FROM {fine} f WHERE f.base_id = p.base_id AND f.point_id = p.point_id
+                  AND f.bucket >= p.bucket AND f.bucket < p.until)
+
+-- name: tell_accounting
+-- Hand the touched hours over to accounting.
+INSERT INTO dirty_account (base_id, point_id, bucket)
+SELECT base_id, point_id, bucket FROM touched_hour ORDER BY base_id, point_id, bucket
+
+-- name: more_dirty
+-- Whether the log holds more.
+SELECT EXISTS (SELECT FROM dirty)
+
+-- name: notify_rollup
+-- Tell who waits for rollups.
+SELECT pg_notify('park_rollup', '')
+
+-- name: recompute
+-- Rows of one grain straight from raw, in plain words: what the table of that grain must hold.
+WITH known AS (
+    SELECT r.base_id, r.point_id, r.ts, r.quality, CASE WHEN r.quality < 10 THEN r.value END AS v,
+           p.kind = 'counter' AS counter, p.rollover, b.timezone,
+           date_bin('15 minutes', r.ts, TIMESTAMPTZ '2000-01-01 00:00:00Z') AS quarter
+    FROM reading r JOIN point p USING (base_id, point_id) JOIN base b USING (base_id)
+    WHERE %(base_id)s::smallint IS NULL OR r.base_id = %(base_id)s
+), stepped AS (
+    SELECT *, lag(v) OVER (PARTITION BY base_id, point_id, v IS NOT NULL ORDER BY ts) AS former,
+           count(*) OVER (PARTITION BY base_id, point_id, quarter) AS in_quarter,
+           CASE %(grain)s WHEN '1m' THEN date_trunc('minute', ts, 'UTC') WHEN '15m' THEN quarter
+                WHEN '1h' THEN date_trunc('hour', ts, 'UTC') WHEN '1d' THEN date_trunc('day', ts, timezone)
+                ELSE date_trunc('month', ts, timezone) END AS bucket
+    FROM known
+), counted AS (
+    SELECT *, CASE WHEN NOT counter OR v IS NULL OR former IS NULL THEN NULL
+                   WHEN v >= former THEN v - former
+                   WHEN former > 0.9 * rollover AND v < 0.1 * rollover THEN rollover - former + v
+                   ELSE v END AS step
+    FROM stepped
+)
+SELECT bucket, min(v) AS min, max(v) AS max, sum(v) AS sum,
+       (array_agg(v ORDER BY ts) FILTER (WHERE v IS NOT NULL))[1] AS first,
+       (array_agg(v ORDER BY ts DESC) FILTER (WHERE v IS NOT NULL))[1] AS last,
+       sum(step) AS increment, point_id, count(*)::integer AS n,
+       (count(*) FILTER (WHERE quality IN (0, 1)))::integer AS n_good, base_id
+FROM counted
+WHERE %(grain)s <> '1m' OR in_quarter > 1
+GROUP BY base_id, point_id, bucket
+
+-- name: compare
+-- Where a grain's table and its recomputation differ, before what still waits in the dirty log; sums to 1e-9.
+WITH pending AS (SELECT base_id, point_id, min(bucket) AS low FROM dirty GROUP BY base_id, point_id),
+wanted AS ({recompute}),
+there AS (SELECT * FROM {table} WHERE %(base_id)s::smallint IS NULL OR base_id = %(base_id)s)
+SELECT base_id, point_id, bucket,
+       ROW (t.n, t.n_good, t.min, t.max, t.sum, t.first, t.last, t.increment)::text,
+       ROW (w.n, w.n_good, w.min, w.max, w.sum, w.first, w.last, w.increment)::text
+FROM wanted w FULL JOIN there t USING (base_id, point_id, bucket)
+LEFT JOIN pending p USING (base_id, point_id)
+WHERE (p.low IS NULL OR bucket + CASE %(grain)s WHEN '1m' THEN interval '1 minute' WHEN '15m' THEN interval '15 minutes'
+           WHEN '1h' THEN interval '1 hour' WHEN '1d' THEN interval '1 day' ELSE interval '1 month' END <= p.low)
+  AND ((t.n, t.n_good, t.min, t.max, t.first, t.last) IS DISTINCT FROM (w.n, w.n_good, w.min, w.max, w.first, w.last)
+    OR (t.sum IS NULL) <> (w.sum IS NULL) OR (t.increment IS NULL) <> (w.increment IS NULL)
+    OR abs(t.sum - w.sum) > 1e-9 * greatest(1, abs(w.sum), w.n * greatest(abs(w.min), abs(w.max)))
+    OR abs(t.increment - w.increment) > 1e-9 * greatest(1, abs(w.increment), w.n * greatest(abs(w.min), abs(w.max))))
+LIMIT 20
+
+-- name: mark_all_dirty
+-- Every quarter that has readings or a rollup, between two instants, is to be rolled up again.
+INSERT INTO dirty (base_id, point_id, bucket)
+SELECT base_id, point_id, date_bin('15 minutes', ts, TIMESTAMPTZ '2000-01-01 00:00:00Z') FROM reading
+WHERE base_id = %(base_id)s AND ts >= %(low)s AND ts < %(high)s
+UNION
+SELECT base_id, point_id, bucket FROM reading_15m WHERE base_id = %(base_id)s AND bucket >= %(low)s AND bucket < %(high)s

@@ -1,0 +1,230 @@
+"""One batch, one transaction: ledger, readings, newest readings, dirty quarters, dead letters, counters.
+
+Between validation and the database. The effect is exactly once whatever happens to the process or the connection:
+a batch that is written again finds its (source, seq) in the ledger and adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
+from ingest.condense import QUARTER_US
+from ingest.directory import QUERIES, Directory
+from ingest.packing import Column, copy_into, null_nan
+from ingest.validation import DeadLetter, Message, Readings, judge
+from park.quality import LAST_USABLE
+from park.wire import encode_batch
+
+WEEK_US = 7 * 24 * 3600 * 1_000_000
+_MONDAY_US = 4 * 24 * 3600 * 1_000_000  # 1970-01-05 was a Monday
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one transaction writes: messages of readings, dead letters of others, words of devices about themselves."""
+
+    messages: list[Message] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    states: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Readings in the batch."""
+        return sum(len(m.batch.point) for m in self.messages)
+
+
+class Store:
+    """The write path over one connection (autocommit); not thread-safe. A closed connection needs a new Store."""
+
+    def __init__(self, conn: Connection[Any], *, future_after_s: float, late_after_s: float) -> None:
+        self.conn = conn
+        self.future_after_s = future_after_s
+        self.late_after_s = late_after_s
+        self._weeks: set[int] = set()
+        conn.execute(QUERIES["writer_tables"])
+
+    def write(self, batch: Batch, directory: Directory, *, replay: bool = False) -> Counter[tuple[int, str]]:
+        """Commit the batch and return what became of it by (base_id, outcome).
+
+        stored + duplicate + corrected + not_taken + dead:* are all its readings. `replay` passes the ledger by.
+        Raises psycopg errors with nothing written.
+        """
+        try:
+            return self._write(batch, directory, replay)
+        except BaseException:
+            self._weeks.clear()  # partitions made in a transaction that failed are not there
+            raise
+
+    def _write(self, batch: Batch, directory: Directory, replay: bool) -> Counter[tuple[int, str]]:
+        with self.conn.transaction(), self.conn.cursor() as cur:
+            counts: Counter[tuple[int, str]] = Counter()
+            fresh, letters = (batch.messages, []) if replay else self._book(cur, batch.messages, counts)
+            judged = judge(fresh, directory, future_after_s=self.future_after_s, late_after_s=self.late_after_s)
+            counts.update(judged.counts)
+            letters += batch.letters + self._states(cur, batch.states)
+            for x in letters:
+                counts[x.base_id or 0, f"dead:{x.reason}"] += max(x.n, 1)
+            if len(judged.readings):
+                counts.update(self.write_readings(cur, judged.readings, [m.source for m in fresh]))
+            letters += judged.letters
+            if letters:
+                cur.executemany(QUERIES["insert_dead_letter"], [_letter_row(x) for x in letters])
+            _add_counts(cur, counts)
+        return counts
+
+    def write_readings(self, cur: psycopg.Cursor[Any], readings: Readings, sources: list[str]) -> Counter[tuple[int, str]]:
+        """Insert or merge ordered readings, with newest readings and dirty quarters; counts of what became of them."""
+        self._ensure_weeks(readings)
+        winners = _Winners.of(readings)
+        counts: Counter[tuple[int, str]] = Counter()
+        try:
+            if len(winners.rows) < len(readings):
+                raise psycopg.errors.UniqueViolation
+            with self.conn.transaction():
+                copy_into(cur, "reading", _columns(readings))
+            counts.update(_by_base(readings.base_id, "stored"))
+        except psycopg.errors.UniqueViolation:
+            counts.update(self._merge(cur, readings, winners, sources))
+        _write_newest(cur, readings.take(winners.rows))
+        _write_dirty(cur, readings)
+        return counts
+
+    def _book(self, cur: psycopg.Cursor[Any], messages: list[Message],
+              counts: Counter[tuple[int, str]]) -> tuple[list[Message], list[DeadLetter]]:
+        """Messages that the ledger does not hold yet, and dead letters of numbers that were used for other readings."""
+        if not messages:
+            return [], []
+        first: dict[tuple[int, str, int], int] = {}
+        for i, m in enumerate(messages):
+            first.setdefault((m.base_id, m.source, m.batch.seq), i)
+        chosen = list(first.values())
+        asked = [messages[i] for i in chosen]
+        arrays = {"base_ids": [m.base_id for m in asked], "sources": [m.source for m in asked],
+                  "seqs": [m.batch.seq for m in asked], "sizes": [len(m.batch.point) for m in asked]}
+        booked = {place for (place,) in cur.execute(QUERIES["insert_ledger"], arrays)}
+        if len(booked) == len(messages):
+            return messages, []
+        repeated = [i for i in range(len(messages)) if i not in first.values()] + \
+                   [chosen[k] for k in range(len(chosen)) if k not in booked]
+        again = [messages[i] for i in sorted(repeated)]
+        arrays = {"base_ids": [m.base_id for m in again], "sources": [m.source for m in again],
+                  "seqs": [m.batch.seq for m in again]}
+        letters = []
+        for place, n in cur.execute(QUERIES["booked_sizes"], arrays):
+            m = again[place]
+            if n == len(m.batch.point):
+                counts[m.base_id, "duplicate"] += n
+            else:
+                letters.append(DeadLetter(m.base_id, m.topic, m.source, m.batch.seq, "seq_reused",
+                                          f"batch {m.batch.seq} of {m.source} was stored with {n} readings before",
+                                          encode_batch(m.batch), len(m.batch.point)))
+        return [asked[k] for k in sorted(booked)], letters
+
+    def _merge(self, cur: psycopg.Cursor[Any], readings: Readings, winners: _Winners,
+               sources: list[str]) -> Counter[tuple[int, str]]:
+        """The slow path: readings for instants that are in the table already, or twice in the batch."""
+        counts = _by_base(readings.base_id, "duplicate")
+        staged = np.flatnonzero(winners.loses != _SAME)
+        cur.execute(QUERIES["prefer_index"])
+        copy_into(cur, "stage", [*_columns(readings.take(staged)), Column("origin", "int4", winners.origin[staged]),
+                                 Column("loses", "int2", winners.loses[staged])])
+        outcomes = [(base_id, "stored", n) for base_id, n in cur.execute(QUERIES["insert_stage"])]
+        outcomes += cur.execute(QUERIES["correct_readings"], {"sources": sources}).fetchall()
+        if len(winners.rows) < len(staged):
+            outcomes += cur.execute(QUERIES["keep_losers"], {"sources": sources}).fetchall()
+        for base_id, outcome, n in outcomes:
+            counts[base_id, outcome] += n
+            counts[base_id, "duplicate"] -= n
+        return +counts
+
+    def _ensure_weeks(self, readings: Readings) -> None:
+        for week in np.unique((readings.ts_us - _MONDAY_US) // WEEK_US).tolist():
+            if week not in self._weeks:
+                self.conn.execute(QUERIES["ensure_week"], {"at": datetime.fromtimestamp((week * WEEK_US + _MONDAY_US) / 1e6, UTC)})
+                self._weeks.add(week)
+
+    def _states(self, cur: psycopg.Cursor[Any], states: list[dict[str, Any]]) -> list[DeadLetter]:
+        if not states:
+            return []
+        known = set(cur.execute(QUERIES["upsert_device_state"], {"states": Jsonb(states)}).fetchall())
+        strange = [s for s in states if (s["base_id"], s["device"]) not in known]
+        return [DeadLetter(s["base_id"], "", "health", None, "unknown_device", s["device"][:200], repr(s).encode())
+                for s in strange]
+
+
+_WINS, _CORRECTED, _NOT_TAKEN, _SAME = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class _Winners:
+    """Which of several readings for one instant counts: the last usable one, or the last where none is usable.
+
+    `rows`: the winners. For every reading `loses` is _WINS, _CORRECTED (another came after it), _NOT_TAKEN (unusable,
+    after a usable one) or _SAME (says what the winner says); `origin` is the message to name in a revision.
+    """
+
+    rows: NDArray[np.intp]
+    loses: NDArray[np.int16]
+    origin: NDArray[np.int32]
+
+    @staticmethod
+    def of(r: Readings) -> _Winners:
+        new = np.r_[True, (r.ts_us[1:] != r.ts_us[:-1]) | (r.point_id[1:] != r.point_id[:-1]) | (r.base_id[1:] != r.base_id[:-1])]
+        starts = np.flatnonzero(new)
+        place, usable = np.arange(len(r)), r.quality <= LAST_USABLE
+        if len(starts) == len(r):
+            return _Winners(starts, np.zeros(len(r), np.int16), r.origin)
+        last_usable = np.maximum.reduceat(np.where(usable, place, -1), starts)
+        rows = np.where(last_usable >= 0, last_usable, np.r_[starts[1:], len(r)] - 1)
+        w = rows[np.cumsum(new) - 1]
+        same = (r.quality == r.quality[w]) & ((r.value == r.value[w]) | (np.isnan(r.value) & np.isnan(r.value[w])))
+        loses = np.where(place == w, _WINS, np.where(same, _SAME, np.where(usable | ~usable[w], _CORRECTED, _NOT_TAKEN)))
+        return _Winners(rows, loses.astype(np.int16), np.where(loses == _CORRECTED, r.origin[w], r.origin).astype(np.int32))
+
+
+def _columns(r: Readings) -> list[Column]:
+    return [Column("ts", "timestamptz", r.ts_us), null_nan("value", r.value), Column("point_id", "int4", r.point_id),
+            Column("base_id", "int2", r.base_id), Column("quality", "int2", r.quality)]
+
+
+def _by_base(base_id: NDArray[np.int16], outcome: str) -> Counter[tuple[int, str]]:
+    bases, ns = np.unique(base_id, return_counts=True)
+    return Counter({(int(b), outcome): int(n) for b, n in zip(bases, ns, strict=True)})
+
+
+def _write_newest(cur: psycopg.Cursor[Any], winners: Readings) -> None:
+    """The newest reading of each point, from winners ordered by point and time."""
+    last = np.r_[(winners.point_id[1:] != winners.point_id[:-1]) | (winners.base_id[1:] != winners.base_id[:-1]), True]
+    copy_into(cur, "newest", _columns(winners.take(np.flatnonzero(last))))
+    cur.execute(QUERIES["upsert_latest"])
+
+
+def _write_dirty(cur: psycopg.Cursor[Any], readings: Readings) -> None:
+    quarter = readings.ts_us // QUARTER_US
+    new = np.r_[True, (quarter[1:] != quarter[:-1]) | (readings.point_id[1:] != readings.point_id[:-1]) |
+                (readings.base_id[1:] != readings.base_id[:-1])]
+    rows = np.flatnonzero(new)
+    copy_into(cur, "dirty", [Column("base_id", "int2", readings.base_id[rows]), Column("point_id", "int4", readings.point_id[rows]),
+                             Column("bucket", "timestamptz", quarter[rows] * QUARTER_US)])
+
+
+def _letter_row(x: DeadLetter) -> dict[str, Any]:
+    return {"base_id": x.base_id, "topic": x.topic, "source": x.source, "seq": x.seq, "reason": x.reason,
+            "detail": x.detail.replace("\x00", ""), "payload": x.payload}
+
+
+def _add_counts(cur: psycopg.Cursor[Any], counts: Counter[tuple[int, str]]) -> None:
+    kept = [(base_id, outcome, n) for (base_id, outcome), n in sorted(counts.items()) if n]
+    if kept:
+        cur.execute(QUERIES["add_counts"], {"base_ids": [k[0] for k in kept], "outcomes": [k[1] for k in kept],
+                                            "ns": [k[2] for k in kept]})

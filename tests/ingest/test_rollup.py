@@ -1,0 +1,151 @@
+"""Rollups equal a full recompute, whatever came in whatever order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from ingest.directory import load_directory
+from ingest.rollup import prepare, roll_up, roll_up_all
+from ingest.store import Batch, Store
+from ingest.validation import Message
+from ingest.verify import differences
+from park.catalogue import read_catalogue
+from park.catalogue_store import apply
+from park.database import connect
+from park.embedded import Postgres
+from park.wire import Batch as Columns
+from pathlib import Path
+
+Db = psycopg.Connection[Any]
+NOW_US = int(datetime(2026, 11, 23, 8, 0, tzinfo=UTC).timestamp()) * 1_000_000
+MONTH_END_MS = int(datetime(2026, 10, 31, 15, 0, tzinfo=UTC).timestamp()) * 1000  # 23:00 of the last of October in Shanghai
+
+
+def message(seq: int, rows: list[tuple[str, int, float | None, str]]) -> Message:
+    points, at, value, quality = zip(*rows, strict=True)
+    return Message(1, "s", "", NOW_US, Columns(seq, points, at, value, quality))
+
+
+def rollup(db: Db, grain: str, code: str) -> list[tuple[Any, ...]]:
+    return db.execute(f"""SELECT to_char(bucket AT TIME ZONE 'UTC', 'DD HH24:MI'), n, n_good, min, max, sum, first, last, increment
+        FROM reading_{grain} JOIN point p USING (base_id, point_id) WHERE code = %s ORDER BY bucket""", (code,)).fetchall()
+
+
+@pytest.fixture
+def rolling(mini: Db) -> Db:
+    prepare(mini)
+    return mini
+
+
+def put(db: Db, seq: int, rows: list[tuple[str, int, float | None, str]]) -> None:
+    Store(db, future_after_s=600, late_after_s=900).write(Batch([message(seq, rows)]), load_directory(db))
+
+
+def test_an_hour_knows_its_readings_and_the_increment_across_its_border(rolling: Db) -> None:
+    h = MONTH_END_MS
+    put(rolling, 1, [("e1.gas", h - 60_000, 100, "good"), ("e1.gas", h + 60_000, 103, "good"), ("e1.gas", h + 120_000, None, "fault"),
+                     ("e1.gas", h + 20 * 60_000, 110, "manual")])
+    roll_up_all(rolling)
+    assert rollup(rolling, "1h", "e1.gas") == [("31 14:00", 1, 1, 100, 100, 100, 100, 100, None),
+                                               ("31 15:00", 3, 2, 103, 110, 213, 103, 110, 10)]
+    assert [r[0] for r in rollup(rolling, "1m", "e1.gas")] == ["31 15:01", "31 15:02"]
+    assert [(r[0], r[1]) for r in rollup(rolling, "1d", "e1.gas")] == [("30 16:00", 4)]
+    assert rolling.execute("SELECT count(*) FROM reading_by_minute").fetchone() == (4,)
+
+
+def test_a_late_reading_repairs_its_hour_and_the_next_increment(rolling: Db) -> None:
+    h = MONTH_END_MS
+    put(rolling, 1, [("e1.gas", h, 100, "good"), ("e1.gas", h + 5 * 3_600_000, 150, "good")])
+    roll_up_all(rolling)
+    put(rolling, 2, [("e1.gas", h + 2 * 3_600_000, 120, "good")])
+    rolling.execute("DELETE FROM dirty_account")
+    roll_up_all(rolling)
+    assert [(r[0], r[8]) for r in rollup(rolling, "1h", "e1.gas")] == [("31 15:00", None), ("31 17:00", 20), ("31 20:00", 30)]
+    hours = rolling.execute("SELECT to_char(bucket AT TIME ZONE 'UTC', 'HH24') FROM dirty_account ORDER BY 1").fetchall()
+    assert hours == [("17",), ("20",)]
+
+
+def test_a_counter_that_rolls_over_or_is_reset_keeps_counting(rolling: Db) -> None:
+    put(rolling, 1, [("e1.furnace.kwh", MONTH_END_MS + i * 60_000, v, "good")
+                     for i, v in enumerate([999_990.0, 999_999.0, 5.0, 400.0, 3.0])])
+    roll_up_all(rolling)
+    (row,) = rollup(rolling, "1h", "e1.furnace.kwh")
+    assert row[8] == 9 + 6 + 395 + 3
+
+
+def test_a_pass_tells_accounting_and_those_who_wait(rolling: Db, database_url: str) -> None:
+    with connect(database_url, autocommit=True) as listener:
+        listener.execute("LISTEN park_rollup")
+        put(rolling, 1, [("e1.main.kw", MONTH_END_MS, 1, "good")])
+        roll_up_all(rolling)
+        assert [n.channel for n in listener.notifies(timeout=5, stop_after=1)] == ["park_rollup"]
+    assert rolling.execute("SELECT count(*) FROM dirty_account").fetchone() == (1,)
+    assert rolling.execute("SELECT count(*) FROM dirty").fetchone() == (0,)
+
+
+def test_a_pass_that_dies_leaves_its_log(rolling: Db, database_url: str) -> None:
+    put(rolling, 1, [("e1.main.kw", MONTH_END_MS, 1, "good")])
+    with pytest.raises(ZeroDivisionError), rolling.transaction():
+        roll_up(rolling)
+        raise ZeroDivisionError
+    assert rolling.execute("SELECT count(*) FROM dirty").fetchone() == (1,)
+    roll_up_all(rolling)
+    assert differences(rolling) == []
+
+
+# ---- after any sequence of inserts, late rows, corrections, duplicates, deletions, passes and restarts
+
+POINTS = ("e1.furnace.kwh", "e1.main.kw")
+INSTANTS = [MONTH_END_MS + m * 60_000 for m in (-70, -61, -60, -31, -30, -15, -1, 0, 1, 14, 15, 16, 29, 30, 59, 60, 61, 90, 119, 120, 600)]
+row = st.tuples(st.sampled_from(POINTS), st.sampled_from(INSTANTS),
+                st.one_of(st.none(), st.sampled_from([0.0, 1.0, 7.5, 500.0, 950_000.0, 999_999.0])),
+                st.sampled_from(["good", "good", "good", "fault", "manual", "estimated"]))
+step = st.one_of(st.lists(row, min_size=1, max_size=6), st.sampled_from(["pass", "restart", "again", "delete"]))
+
+
+@pytest.fixture(scope="module")
+def url(postgres: Postgres) -> Iterator[str]:
+    with connect(postgres.url("postgres"), autocommit=True) as conn:
+        conn.execute("CREATE DATABASE rollup_property TEMPLATE park STRATEGY FILE_COPY")
+        with connect(postgres.url("rollup_property"), autocommit=True) as db:
+            apply(db, read_catalogue([Path(__file__).parent.parent / "data" / "mini.yaml"]))
+        yield postgres.url("rollup_property")
+        conn.execute("DROP DATABASE rollup_property WITH (FORCE)")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate, Phase.shrink),
+          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(zone=st.sampled_from(["Asia/Shanghai", "America/New_York", "Asia/Kolkata"]), steps=st.lists(step, min_size=1, max_size=12))
+def test_rollups_equal_a_recompute_after_any_sequence(url: str, zone: str, steps: list[Any]) -> None:
+    db = connect(url, autocommit=True)
+    try:
+        db.execute("TRUNCATE reading, reading_1m, reading_15m, reading_1h, reading_1d, reading_1mo, dirty, ingest_batch, latest")
+        db.execute("UPDATE base SET timezone = %s", (zone,))
+        prepare(db)
+        last: tuple[int, list[Any]] | None = None
+        for seq, action in enumerate(steps):
+            if isinstance(action, list):
+                last = seq, action
+                put(db, seq, action)
+            elif action == "pass":
+                roll_up(db)
+            elif action == "restart":
+                db.close()
+                db = connect(url, autocommit=True)
+                prepare(db)
+            elif action == "again" and last is not None:
+                put(db, *last)
+            elif action == "delete":
+                db.execute("""WITH gone AS (DELETE FROM reading WHERE ts >= to_timestamp(%s / 1000.0) RETURNING *)
+                    INSERT INTO dirty (base_id, point_id, bucket) SELECT base_id, point_id, ts FROM gone""", (INSTANTS[10],))
+        roll_up_all(db)
+        assert differences(db) == []
+    finally:
+        db.close()
