@@ -13,7 +13,21 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from api import alerts, catalogue, health, live, problems
+from api import (
+    aggregates,
+    alerts,
+    balance,
+    catalogue,
+    emissions,
+    health,
+    infrastructure,
+    kpi,
+    ledger,
+    live,
+    problems,
+    readings,
+    trace,
+)
 from api.access import Gate, Limits
 from api.console_files import mount_console
 from api.guard import Guard, make_meters
@@ -22,7 +36,9 @@ from api.stream import HEARTBEAT_S, Stream
 from park.settings import Settings
 
 PREFIX = "/api/v1"
-ROUTERS = (live.router, alerts.router, catalogue.router, health.router)  # live first: /alerts/stream is not an alert's id
+# live and kpi first: /alerts/stream is not an alert's id
+ROUTERS = (live.router, kpi.router, alerts.router, catalogue.router, readings.router, aggregates.router, emissions.router,
+           balance.router, infrastructure.router, trace.router, ledger.router, health.router)
 
 
 def create_app(settings: Settings, *, limits: Limits | None = None, heartbeat_s: float = HEARTBEAT_S) -> FastAPI:

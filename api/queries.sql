@@ -158,3 +158,434 @@ WHERE token_id = ANY (%(ids)s) AND revoked_at IS NULL AND (expires_at IS NULL OR
 -- name: ready
 -- How far the schema and the passes are.
 SELECT (SELECT max(number) FROM migration) AS migration, now() AS at
+
+-- name: points_by_code
+-- Points by their codes, in one base or wherever the token may look.
+SELECT p.point_id, p.base_id, b.code, p.code, p.quantity, p.unit, p.kind, b.timezone
+FROM point p JOIN base b USING (base_id)
+WHERE p.code = ANY (%(codes)s) AND (%(base)s::text IS NULL OR b.code = %(base)s)
+
+-- name: readings_raw
+-- Samples of points in the order given, from an instant (the cursor's for the first point) to another.
+SELECT %(first)s::integer + p.place::integer - 1 AS place, r.ts, r.value, r.quality
+FROM unnest(%(points)s::integer[]) WITH ORDINALITY AS p (point_id, place)
+CROSS JOIN LATERAL (
+    SELECT ts, value, quality FROM reading
+    WHERE base_id = %(base)s::smallint AND point_id = p.point_id AND ts >= %(start)s AND ts < %(end)s
+      AND (p.place > 1 OR %(after)s::timestamptz IS NULL OR ts > %(after)s)
+    ORDER BY ts LIMIT %(limit)s
+) r
+LIMIT %(limit)s
+
+-- name: readings_rollup
+-- Buckets of points in the order given. The mean is over usable readings: their number is n, except where some were not
+-- good; then they are counted.
+SELECT %(first)s::integer + p.place::integer - 1 AS place, r.bucket, r.n, r.n_good, r.min, r.max,
+       r.sum / nullif(CASE WHEN r.n = r.n_good THEN r.n ELSE (
+           SELECT count(*) FROM reading x
+           WHERE x.base_id = %(base)s::smallint AND x.point_id = p.point_id AND x.ts >= r.bucket AND x.ts < r.following
+             AND x.quality < 10 AND x.value IS NOT NULL) END, 0) AS mean,
+       r.first, r.last, r.increment
+FROM unnest(%(points)s::integer[]) WITH ORDINALITY AS p (point_id, place)
+CROSS JOIN LATERAL (
+    SELECT bucket, n, n_good, min, max, sum, first, last, increment,
+           (bucket AT TIME ZONE %(zone)s + %(width)s::interval) AT TIME ZONE %(zone)s AS following
+    FROM {table}
+    WHERE base_id = %(base)s::smallint AND point_id = p.point_id AND bucket >= %(start)s AND bucket < %(end)s
+      AND (p.place > 1 OR %(after)s::timestamptz IS NULL OR bucket > %(after)s)
+    ORDER BY bucket LIMIT %(limit)s
+) r
+LIMIT %(limit)s
+
+-- name: energy_rows
+-- Totals that count, summed over days: of the base (no enterprise asked or allowed) or of each enterprise, by carrier.
+WITH d AS MATERIALIZED (
+    SELECT * FROM energy_total_1d t
+    WHERE t.base_id = %(base)s AND t.day BETWEEN %(first)s AND %(last)s
+      AND (%(carrier)s::text IS NULL OR t.carrier = %(carrier)s)
+      AND CASE WHEN %(own)s::integer IS NOT NULL THEN t.enterprise_id = %(own)s
+               WHEN %(enterprises)s THEN t.enterprise_id IS NOT NULL
+               ELSE t.enterprise_id IS NULL END
+), f AS (
+    SELECT enterprise_id, carrier, array_agg(DISTINCT id) AS ids FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS used (id)
+    GROUP BY 1, 2
+)
+SELECT d.carrier, d.unit AS measure_unit, e.code AS enterprise, NULL AS unit, count(DISTINCT d.day)::integer AS days,
+       sum(amount) AS amount, sum(generation) AS generation, sum(export) AS export, sum(estimated) AS estimated,
+       sum(n_expected)::bigint AS n_expected, sum(n_known)::bigint AS n_known, sum(n_good)::bigint AS n_good,
+       sum(tce_calorific) AS tce_calorific, sum(tce_equivalent) AS tce_equivalent, sum(co2_kg) AS co2_kg, sum(cost) AS cost,
+       bool_and(amount IS NULL OR tce_calorific IS NOT NULL) AS has_tce_calorific,
+       bool_and(amount IS NULL OR tce_equivalent IS NOT NULL) AS has_tce_equivalent,
+       bool_and(amount IS NULL OR co2_kg IS NOT NULL) AS has_co2_kg, bool_and(amount IS NULL OR cost IS NOT NULL) AS has_cost,
+       coalesce(max(f.ids), '{}') AS factor_ids
+FROM d
+LEFT JOIN f ON f.enterprise_id IS NOT DISTINCT FROM d.enterprise_id AND f.carrier = d.carrier
+LEFT JOIN enterprise e ON e.base_id = d.base_id AND e.enterprise_id = d.enterprise_id
+GROUP BY d.carrier, d.unit, e.code ORDER BY e.code NULLS FIRST, d.carrier
+
+-- name: unit_rows
+-- Counters of units, summed over days, by unit and carrier. A unit's meter may include those of units below: not additive.
+WITH d AS MATERIALIZED (
+    SELECT t.*, CASE WHEN t.direction = 'export' THEN -1 ELSE 1 END AS sign FROM energy_1d t
+    WHERE t.base_id = %(base)s AND t.day BETWEEN %(first)s AND %(last)s AND t.unit_id IS NOT NULL
+      AND (%(carrier)s::text IS NULL OR t.carrier = %(carrier)s)
+      AND (%(own)s::integer IS NULL OR t.enterprise_id = %(own)s)
+), f AS (
+    SELECT unit_id, carrier, array_agg(DISTINCT id) AS ids FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS used (id) GROUP BY 1, 2
+), c AS (
+    SELECT point_id, day, sum(cost) AS cost FROM cost_1d
+    WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s GROUP BY 1, 2
+)
+SELECT d.carrier, d.unit AS measure_unit, e.code AS enterprise, u.code AS unit, count(DISTINCT d.day)::integer AS days,
+       sum(amount * sign) AS amount, sum(amount) FILTER (WHERE d.direction = 'generation') AS generation,
+       sum(amount) FILTER (WHERE d.direction = 'export') AS export, sum(estimated) AS estimated,
+       sum(n_expected)::bigint AS n_expected, sum(n_known)::bigint AS n_known, sum(n_good)::bigint AS n_good,
+       sum(tce_calorific * sign) AS tce_calorific, sum(tce_equivalent * sign) AS tce_equivalent, sum(co2_kg * sign) AS co2_kg,
+       sum(c.cost) FILTER (WHERE d.direction = 'import') AS cost,
+       bool_and(amount IS NULL OR tce_calorific IS NOT NULL) AS has_tce_calorific,
+       bool_and(amount IS NULL OR tce_equivalent IS NOT NULL) AS has_tce_equivalent,
+       bool_and(amount IS NULL OR co2_kg IS NOT NULL) AS has_co2_kg,
+       bool_and(amount IS NULL OR direction <> 'import' OR c.cost IS NOT NULL) AS has_cost,
+       coalesce(max(f.ids), '{}') AS factor_ids
+FROM d
+JOIN unit u ON u.base_id = d.base_id AND u.unit_id = d.unit_id
+LEFT JOIN enterprise e ON e.base_id = d.base_id AND e.enterprise_id = d.enterprise_id
+LEFT JOIN f ON f.unit_id = d.unit_id AND f.carrier = d.carrier
+LEFT JOIN c ON c.point_id = d.point_id AND c.day = d.day
+GROUP BY d.carrier, d.unit, e.code, u.code, u.unit_id ORDER BY e.code NULLS FIRST, u.unit_id, d.carrier
+
+-- name: emission_rows
+-- Pollutants of outlets, summed over days.
+SELECT u.code AS outlet, u.name_zh, u.name_en, u.attributes ->> 'medium' AS medium, en.code AS enterprise, e.quantity,
+       count(*)::integer AS days, count(*) FILTER (WHERE e.valid)::integer AS days_valid,
+       sum(hours_valid)::integer AS hours_valid, sum(hours_stopped)::integer AS hours_stopped,
+       sum(hours_exempt)::integer AS hours_exempt, sum(hours_missing)::integer AS hours_missing,
+       sum(mean_measured * hours_valid) / nullif(sum(hours_valid) FILTER (WHERE mean_measured IS NOT NULL), 0) AS mean_measured,
+       sum(mean_converted * hours_valid) / nullif(sum(hours_valid) FILTER (WHERE mean_converted IS NOT NULL), 0) AS mean_converted,
+       max(max_converted) AS max_converted, sum(mass_kg) AS mass_kg,
+       sum(hours_substituted)::integer AS hours_substituted, sum(hours_exceeded)::integer AS hours_exceeded
+FROM emission_1d e
+JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+LEFT JOIN enterprise en ON en.base_id = u.base_id AND en.enterprise_id = u.enterprise_id
+WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s
+  AND (%(outlet)s::text IS NULL OR u.code = %(outlet)s) AND (%(quantity)s::text IS NULL OR e.quantity = %(quantity)s)
+GROUP BY u.code, u.name_zh, u.name_en, 4, en.code, e.quantity ORDER BY u.code, e.quantity
+
+-- name: emission_days
+-- Days of an outlet's pollutants.
+SELECT e.quantity, e.day, e.hours_valid, e.hours_stopped, e.hours_exempt, e.hours_missing, e.mean_measured, e.mean_converted,
+       e.max_converted, e.mass_kg, e.hours_substituted, e.hours_exceeded, e.valid, e.limit_value, e.exceeded
+FROM emission_1d e JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s AND u.code = %(outlet)s
+  AND (%(quantity)s::text IS NULL OR e.quantity = %(quantity)s) ORDER BY e.quantity, e.day
+
+-- name: emission_hours
+-- Hours of an outlet's pollutants with the limit that each was judged by.
+SELECT e.quantity, e.ts AS at, e.state, e.n_valid, e.measured, e.converted, e.oxygen, e.flow, e.mass_kg, e.substituted,
+       e.substitution, e.limit_id, e.limit_value, e.exceeded
+FROM emission_1h e JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s AND u.code = %(outlet)s
+  AND (%(quantity)s::text IS NULL OR e.quantity = %(quantity)s) ORDER BY e.quantity, e.ts
+
+-- name: outlet
+-- Outlets of a code, in every base that the token may see.
+SELECT u.unit_id, u.base_id, b.code AS base, b.timezone, u.code, u.name_zh, u.name_en, u.attributes ->> 'medium' AS medium,
+       (u.attributes ->> 'o2_reference')::double precision AS o2_reference
+FROM unit u JOIN base b USING (base_id)
+WHERE u.code = %(outlet)s AND u.role = 'outlet' AND (%(base)s::text IS NULL OR b.code = %(base)s)
+
+-- name: limits_of_unit
+-- Limits of an outlet that hold at some time of a period.
+SELECT limit_id, quantity, statistic, low, high, unit, rank, valid_from, valid_to, source, verified
+FROM limit_value WHERE base_id = %(base)s AND unit_id = %(unit)s AND superseded_at IS NULL
+  AND valid_from <= %(last)s AND (valid_to IS NULL OR valid_to > %(first)s) ORDER BY quantity, statistic, valid_from
+
+-- name: factors
+-- Factor rows by their ids.
+SELECT factor_id AS id, carrier, kind, region, value, unit, edition, valid_from, valid_to, source, verified, recorded_at,
+       superseded_at, base_id IS NOT NULL AS own
+FROM factor WHERE factor_id = ANY (%(ids)s) ORDER BY carrier, kind, valid_from
+
+-- name: accounted
+-- How far the passes of a base have come.
+SELECT pass, done_to, at FROM pass WHERE base_id = %(base)s ORDER BY pass
+
+-- name: balance_rows
+-- Parents against their children, summed over days.
+SELECT b.carrier, p.code AS parent, p.name_zh, p.name_en, u.code AS unit_code, coalesce(c.unit, p.unit) AS unit,
+       count(DISTINCT b.day)::integer AS days, sum(b.parent_amount) AS parent_amount, sum(b.children_amount) AS children_amount,
+       sum(b.unaccounted) AS unaccounted, count(b.unaccounted)::integer AS days_balanced,
+       sum(b.parent_amount) FILTER (WHERE b.unaccounted IS NOT NULL) AS parent_balanced,
+       sum(b.n_expected)::bigint AS n_expected, sum(b.n_known)::bigint AS n_known
+FROM balance_1d b
+JOIN point p ON p.base_id = b.base_id AND p.point_id = b.parent_id
+LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+LEFT JOIN carrier c ON c.carrier = b.carrier
+WHERE b.base_id = %(base)s AND b.day BETWEEN %(first)s AND %(last)s AND (%(carrier)s::text IS NULL OR b.carrier = %(carrier)s)
+GROUP BY b.carrier, p.code, p.name_zh, p.name_en, u.code, coalesce(c.unit, p.unit) ORDER BY b.carrier, p.code
+
+-- name: flow_links
+-- Flows in force with the child's amount over the period.
+SELECT f.carrier, f.kind, a.code AS parent, b.code AS child, x.unit, x.direction, x.amount, x.days, x.n_expected, x.n_known
+FROM flow f
+JOIN point a ON a.base_id = f.base_id AND a.point_id = f.parent_id
+JOIN point b ON b.base_id = f.base_id AND b.point_id = f.child_id
+LEFT JOIN LATERAL (
+    SELECT min(e.unit) AS unit, min(e.direction) AS direction, sum(e.amount) AS amount, count(*)::integer AS days,
+           sum(e.n_expected)::bigint AS n_expected, sum(e.n_known)::bigint AS n_known
+    FROM energy_1d e
+    WHERE e.base_id = f.base_id AND e.point_id = f.child_id AND e.day BETWEEN %(first)s AND %(last)s
+      AND e.day >= f.valid_from AND (f.valid_to IS NULL OR e.day < f.valid_to)
+) x ON true
+WHERE f.base_id = %(base)s AND f.valid_from <= %(last)s AND (f.valid_to IS NULL OR f.valid_to > %(first)s)
+  AND (%(carrier)s::text IS NULL OR f.carrier = %(carrier)s) ORDER BY f.carrier, f.flow_id
+
+-- name: flow_nodes
+-- The meters of the flows with what they stand for and their own amount.
+SELECT p.code AS id, p.carrier, p.direction, p.boundary, u.code AS unit_code, coalesce(u.name_zh, p.name_zh) AS name_zh,
+       coalesce(u.name_en, p.name_en) AS name_en, e.code AS enterprise, x.unit, x.amount, x.days, x.n_expected, x.n_known
+FROM point p
+LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+LEFT JOIN enterprise e ON e.base_id = p.base_id AND e.enterprise_id = u.enterprise_id
+LEFT JOIN LATERAL (
+    SELECT min(d.unit) AS unit, sum(d.amount) AS amount, count(*)::integer AS days, sum(d.n_expected)::bigint AS n_expected,
+           sum(d.n_known)::bigint AS n_known
+    FROM energy_1d d WHERE d.base_id = p.base_id AND d.point_id = p.point_id AND d.day BETWEEN %(first)s AND %(last)s
+) x ON true
+WHERE p.base_id = %(base)s AND p.code = ANY (%(codes)s) ORDER BY p.code
+
+-- name: infrastructure_points
+-- Points of a base by system: in the catalogue, bound to a device, online (a reading within three expected intervals), with
+-- accuracy class; latency of the readings of the last ten minutes.
+WITH judged AS (
+    SELECT CASE WHEN u.role IN ('outlet', 'treatment') THEN 'pollution'
+                WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity IN ('water_volume', 'water_flow', 'production',
+                     'production_count') THEN 'resource'
+                ELSE 'energy' END AS system,
+           p.device_id, p.accuracy_class, p.kind, l.ts, l.quality,
+           coalesce(l.ts >= now() - greatest(3 * p.expected_s, 120) * interval '1 second', false) AS online,
+           CASE WHEN l.arrived_at >= now() - interval '10 minutes' THEN extract(epoch FROM l.arrived_at - l.ts) END AS latency_s
+    FROM point p
+    LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+    LEFT JOIN latest l ON l.base_id = p.base_id AND l.point_id = p.point_id
+    WHERE p.base_id = %(base)s AND p.removed_at IS NULL
+)
+SELECT system, count(*)::integer AS points, count(device_id)::integer AS bound, count(ts)::integer AS heard,
+       (count(*) FILTER (WHERE online))::integer AS online, (count(*) FILTER (WHERE online AND quality < 10))::integer AS usable,
+       (count(*) FILTER (WHERE kind = 'counter'))::integer AS counters,
+       (count(accuracy_class) FILTER (WHERE kind = 'counter'))::integer AS counters_with_class,
+       count(latency_s)::integer AS latency_n,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_s)::double precision AS latency_p50_s,
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_s)::double precision AS latency_p95_s
+FROM judged GROUP BY system
+
+-- name: infrastructure_rates
+-- Readings expected, received and good by system over days; a point's surplus does not make up for another's gap.
+SELECT CASE WHEN u.role IN ('outlet', 'treatment') THEN 'pollution'
+            WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity IN ('water_volume', 'water_flow', 'production',
+                 'production_count') THEN 'resource'
+            ELSE 'energy' END AS system,
+       sum(a.n_expected)::bigint AS n_expected, sum(least(a.n, a.n_expected))::bigint AS n,
+       sum(least(a.n_good, a.n_expected))::bigint AS n_good
+FROM availability_1d a
+JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+WHERE a.base_id = %(base)s AND a.day BETWEEN %(first)s AND %(last)s GROUP BY 1
+
+-- name: infrastructure_equipping
+-- What should be metered and whether it is: carriers at the gate of each enterprise, electricity of each production and
+-- treatment facility, each pollutant of an outlet that has a limit.
+WITH counter AS (
+    SELECT p.carrier, p.boundary, u.enterprise_id FROM point p
+    JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+    WHERE p.base_id = %(base)s AND p.kind = 'counter' AND p.carrier IS NOT NULL AND p.removed_at IS NULL
+      AND p.direction IN ('import', 'sum') AND u.enterprise_id IS NOT NULL
+), gate AS (
+    SELECT enterprise_id, 'electricity' AS carrier FROM enterprise WHERE base_id = %(base)s
+    UNION SELECT enterprise_id, carrier FROM counter WHERE boundary IN ('enterprise', 'unit')
+)
+SELECT 'enterprise_gate' AS level, e.code || ' ' || g.carrier AS item,
+       EXISTS (SELECT FROM counter c WHERE c.enterprise_id = g.enterprise_id AND c.carrier = g.carrier
+               AND c.boundary IN ('enterprise', 'base')) AS installed
+FROM gate g JOIN enterprise e ON e.base_id = %(base)s AND e.enterprise_id = g.enterprise_id
+UNION ALL
+SELECT 'facility', u.code, EXISTS (
+    SELECT FROM point p WHERE p.base_id = u.base_id AND p.unit_id = u.unit_id AND p.removed_at IS NULL
+    AND p.quantity IN ('active_energy', 'active_power'))
+FROM unit u WHERE u.base_id = %(base)s AND u.role IN ('production', 'treatment')
+UNION ALL
+SELECT 'outlet', u.code || ' ' || l.quantity, EXISTS (
+    SELECT FROM point p WHERE p.base_id = l.base_id AND p.unit_id = l.unit_id AND p.quantity = l.quantity AND p.removed_at IS NULL)
+FROM (SELECT DISTINCT base_id, unit_id, quantity FROM limit_value
+      WHERE base_id = %(base)s AND superseded_at IS NULL AND valid_from <= %(last)s AND (valid_to IS NULL OR valid_to > %(last)s)) l
+JOIN unit u ON u.base_id = l.base_id AND u.unit_id = l.unit_id
+ORDER BY 1, 2
+
+-- name: infrastructure_devices
+-- Devices of a base by what they last said.
+SELECT coalesce(s.state, 'unknown') AS state, count(*)::integer AS n
+FROM device d LEFT JOIN device_state s USING (base_id, device_id)
+WHERE d.base_id = %(base)s AND d.removed_at IS NULL GROUP BY 1
+
+-- name: infrastructure_outcomes
+-- What became of the readings that arrived on these days.
+SELECT outcome, sum(n)::bigint AS n FROM ingest_counter
+WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s GROUP BY 1 ORDER BY 2 DESC, 1
+
+-- name: kpi_days
+-- Key figures of the alarm system by base-local day (ISA-18.2): raised, per severity, answered, floods, chatter, stale.
+WITH raised AS (
+    SELECT a.*, (a.opened_at AT TIME ZONE %(zone)s)::date AS day, date_bin('10 minutes', a.opened_at, '2000-01-01Z') AS slot
+    FROM alert a WHERE a.base_id = %(base)s AND a.opened_at >= %(start)s AND a.opened_at < %(end)s AND NOT a.late
+), slot AS (SELECT day, slot, count(*) AS n FROM raised GROUP BY 1, 2)
+SELECT r.day, count(*)::integer AS raised,
+       (count(*) FILTER (WHERE severity = 'critical'))::integer AS critical, (count(*) FILTER (WHERE severity = 'high'))::integer AS high,
+       (count(*) FILTER (WHERE severity = 'medium'))::integer AS medium, (count(*) FILTER (WHERE severity = 'low'))::integer AS low,
+       count(acknowledged_at)::integer AS acknowledged,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM acknowledged_at - opened_at))::double precision AS ack_p50_s,
+       (count(*) FILTER (WHERE n_raised > 3))::integer AS chattering,
+       (count(*) FILTER (WHERE coalesce(closed_at, now()) - opened_at > interval '24 hours'))::integer AS stale,
+       (SELECT count(*) FROM slot s WHERE s.day = r.day AND s.n > 10)::integer AS floods,
+       (SELECT max(s.n) FROM slot s WHERE s.day = r.day)::integer AS peak_10min
+FROM raised r GROUP BY r.day ORDER BY r.day
+
+-- name: kpi_open
+-- Alerts that are open now.
+SELECT count(*)::integer AS open, (count(*) FILTER (WHERE NOT acknowledged))::integer AS unacknowledged,
+       (count(*) FILTER (WHERE shelved_until > now()))::integer AS shelved, (count(*) FILTER (WHERE suppressed))::integer AS suppressed,
+       (count(*) FILTER (WHERE now() - opened_at > interval '24 hours'))::integer AS stale
+FROM alert WHERE base_id = %(base)s AND closed_at IS NULL
+
+-- name: kpi_rules
+-- The rules that raise most.
+SELECT r.code AS rule, r.name_zh, r.name_en, sum(a.n_raised)::integer AS raised, count(*)::integer AS alerts
+FROM alert a JOIN rule r ON r.base_id = a.base_id AND r.rule_id = a.rule_id
+WHERE a.base_id = %(base)s AND a.opened_at >= %(start)s AND a.opened_at < %(end)s
+GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1 LIMIT 10
+
+-- name: ledger
+-- Entries of the ledger, newest first, after the cursor; `superseded_by` names the correction of an entry.
+SELECT l.entry_id AS id, b.code AS base, l.kind, e.code AS enterprise, c.code AS counterparty, l.item, l.action, l.first_day,
+       l.last_day, l.value, l.unit, l.status, l.evidence, l.note, l.recorded_by, l.recorded_at, l.supersedes,
+       (SELECT max(s.entry_id) FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id) AS superseded_by
+FROM ledger l JOIN base b USING (base_id)
+LEFT JOIN enterprise e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
+LEFT JOIN enterprise c ON c.base_id = l.base_id AND c.enterprise_id = l.counterparty_id
+WHERE (%(base)s::text IS NULL OR b.code = %(base)s) AND (%(kind)s::text IS NULL OR l.kind = %(kind)s)
+  AND (%(enterprise)s::text IS NULL OR e.code = %(enterprise)s)
+  AND (%(first)s::date IS NULL OR l.last_day >= %(first)s) AND (%(last)s::date IS NULL OR l.first_day <= %(last)s)
+  AND (%(superseded)s OR NOT EXISTS (SELECT FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id))
+  AND (%(id)s::bigint IS NULL OR l.entry_id = %(id)s) AND (%(after)s::bigint IS NULL OR l.entry_id < %(after)s)
+ORDER BY l.entry_id DESC LIMIT %(limit)s
+
+-- name: ledger_lock
+-- One correction of an entry at a time.
+SELECT pg_advisory_xact_lock(hashtext('park ledger'), %(id)s::integer)
+
+-- name: insert_ledger
+-- A new entry; a correction names what it supersedes.
+INSERT INTO ledger (base_id, kind, enterprise_id, counterparty_id, item, action, first_day, last_day, value, unit, status,
+                    evidence, note, recorded_by, supersedes)
+VALUES (%(base)s, %(kind)s, %(enterprise)s, %(counterparty)s, %(item)s, %(action)s, %(first_day)s, %(last_day)s, %(value)s,
+        %(unit)s, %(status)s, %(evidence)s, %(note)s, %(recorded_by)s, %(supersedes)s)
+RETURNING entry_id
+
+-- name: tell_catalogue
+-- The ledger is part of what figures are computed with: let every stage know.
+SELECT pg_notify('park_catalogue', %(base)s)
+
+-- name: report_versions
+-- Sealed versions of a report, newest first.
+SELECT version, hash, as_of, sealed_at, sealed_by, reason FROM report
+WHERE base_id = %(base)s AND kind = %(kind)s AND year = %(year)s ORDER BY version DESC
+
+-- name: report_data
+-- The data of sealed versions.
+SELECT version, hash, as_of, sealed_at, sealed_by, reason, data FROM report
+WHERE base_id = %(base)s AND kind = %(kind)s AND year = %(year)s AND version = ANY (%(versions)s)
+
+-- name: report_mark
+-- What a report's content depends on, in a short text: as long as it is the same, so is the report.
+SELECT concat_ws('|', (SELECT max(at) FROM pass WHERE base_id = %(base)s),
+                 (SELECT max(version) FROM report WHERE base_id = %(base)s AND kind = %(kind)s AND year = %(year)s),
+                 (SELECT max(entry_id) FROM ledger WHERE base_id = %(base)s)) AS mark
+
+-- name: trace_counters
+-- The counters behind an energy figure, summed over days: those that count for the base or enterprise, or those of the unit
+-- or point. Gate counters of the base count where the carrier has any, else those of the enterprises.
+WITH wanted AS (
+    SELECT e.point_id, e.carrier, e.direction, e.boundary, e.unit, e.unit_id, e.enterprise_id
+    FROM energy_1d e
+    LEFT JOIN enterprise n ON n.base_id = e.base_id AND n.enterprise_id = e.enterprise_id
+    LEFT JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+    JOIN point p ON p.base_id = e.base_id AND p.point_id = e.point_id
+    WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s
+      AND (%(carrier)s::text IS NULL OR e.carrier = %(carrier)s)
+      AND CASE %(scope)s::text
+            WHEN 'base' THEN e.boundary = 'base' OR (e.boundary = 'enterprise' AND NOT EXISTS (
+                SELECT FROM point g WHERE g.base_id = e.base_id AND g.carrier = e.carrier AND g.boundary = 'base'
+                AND g.direction <> 'generation' AND g.kind = 'counter'))
+            WHEN 'enterprise' THEN e.boundary = 'enterprise' AND n.code = %(code)s
+            WHEN 'unit' THEN u.code = %(code)s
+            ELSE p.code = %(code)s END
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
+)
+SELECT w.point_id, p.code AS point, p.name_zh, p.name_en, w.carrier, w.direction, w.boundary, w.unit, p.unit AS register_unit,
+       p.ratio, CASE WHEN w.direction = 'export' THEN -1 ELSE 1 END AS sign, count(*)::integer AS days, sum(e.amount) AS amount,
+       sum(e.estimated) AS estimated, sum(e.n_expected)::bigint AS n_expected, sum(e.n_known)::bigint AS n_known,
+       sum(e.n_good)::bigint AS n_good, sum(e.tce_calorific) AS tce_calorific, sum(e.tce_equivalent) AS tce_equivalent,
+       sum(e.co2_kg) AS co2_kg
+FROM wanted w
+JOIN point p ON p.base_id = %(base)s AND p.point_id = w.point_id
+JOIN energy_1d e ON e.base_id = %(base)s AND e.point_id = w.point_id AND e.day BETWEEN %(first)s AND %(last)s
+GROUP BY w.point_id, p.code, p.name_zh, p.name_en, w.carrier, w.direction, w.boundary, w.unit, p.unit, p.ratio ORDER BY p.code
+
+-- name: trace_days
+-- Days of counters with what is known of each.
+SELECT e.point_id, e.day, e.amount, e.estimated, e.n_expected, e.n_known, e.n_good, e.factor_ids
+FROM energy_1d e
+WHERE e.base_id = %(base)s AND e.point_id = ANY (%(points)s) AND e.day BETWEEN %(first)s AND %(last)s
+ORDER BY e.point_id, e.day LIMIT %(limit)s
+
+-- name: trace_intervals
+-- Quarter-hours of counters with quality and method (0 measured, 1 rollover, 2 swap, 3 reset, 4 gap split, 5 spike removed).
+SELECT i.point_id, i.ts AS at, i.amount, i.quality, i.method FROM interval_15m i
+WHERE i.base_id = %(base)s AND i.point_id = ANY (%(points)s) AND i.ts >= %(start)s AND i.ts < %(end)s
+ORDER BY i.point_id, i.ts LIMIT %(limit)s
+
+-- name: trace_registers
+-- The samples at the edges of the period: the last at or before its start, the last before its end.
+SELECT p.point_id, a.ts AS first_at, a.value AS first_value, a.quality AS first_quality, b.ts AS last_at, b.value AS last_value,
+       b.quality AS last_quality
+FROM unnest(%(points)s::integer[]) AS p (point_id)
+LEFT JOIN LATERAL (SELECT ts, value, quality FROM reading WHERE base_id = %(base)s AND point_id = p.point_id AND quality < 10
+                   AND ts <= %(start)s AND ts > %(start)s::timestamptz - interval '7 days' ORDER BY ts DESC LIMIT 1) a ON true
+LEFT JOIN LATERAL (SELECT ts, value, quality FROM reading WHERE base_id = %(base)s AND point_id = p.point_id AND quality < 10
+                   AND ts < %(end)s AND ts >= %(start)s ORDER BY ts DESC LIMIT 1) b ON true
+
+-- name: trace_meters
+-- The meters that stood at counters in the period; a swap is a record.
+SELECT m.point_id, m.serial, m.installed_at, m.removed_at, m.initial_register, m.final_register, m.ratio, m.source
+FROM meter m WHERE m.base_id = %(base)s AND m.point_id = ANY (%(points)s) AND m.installed_at < %(end)s
+  AND (m.removed_at IS NULL OR m.removed_at > %(start)s) ORDER BY m.point_id, m.installed_at
+
+-- name: trace_costs
+-- Cost of counters by tariff period.
+SELECT c.point_id, c.period, sum(c.amount) AS amount, sum(c.cost) AS cost, array_agg(DISTINCT c.tariff_id) AS tariffs
+FROM cost_1d c WHERE c.base_id = %(base)s AND c.point_id = ANY (%(points)s) AND c.day BETWEEN %(first)s AND %(last)s
+GROUP BY 1, 2 ORDER BY 1, 2
+
+-- name: trace_tariffs
+-- Tariff rows by their ids.
+SELECT tariff_id AS id, code, carrier, unit, terms, valid_from, valid_to, source, verified FROM tariff
+WHERE base_id = %(base)s AND tariff_id = ANY (%(ids)s)
+
+-- name: trace_indicator
+-- An indicator as accounting computed it, with what it was computed from.
+SELECT indicator, period, value, unit, coverage, grade, inputs, computed_at FROM indicator_value
+WHERE base_id = %(base)s AND indicator = %(indicator)s AND period = %(period)s
+
+-- name: trace_outlet_points
+-- The points at an outlet.
+SELECT p.code, p.quantity, p.unit FROM point p JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+WHERE p.base_id = %(base)s AND u.code = %(outlet)s AND p.removed_at IS NULL ORDER BY p.code

@@ -1,0 +1,152 @@
+"""GET /trace: from a figure back to the counters, days, quarter-hours, registers, meters, factor and tariff rows behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query
+from psycopg import AsyncCursor
+from starlette.responses import Response
+
+from api.access import Data, Who
+from api.aggregates import emission_cells, energy_rows, needs_whole_base, part_of
+from api.answers import Lang, answer, named
+from api.catalogue import base_row
+from api.figures import CONVERTED, MEASURES, Figure, Part, Span, cell, read_figure, read_span
+from api.store import SQL, Principal
+from park.clock import utc_now
+from park.errors import NotFound
+from park.quality import word_of
+
+router = APIRouter(tags=["figures"])
+Row = dict[str, Any]
+METHODS = ("measured", "rollover", "swap", "reset", "gap_split", "spike_removed")
+MOST_ROWS = 20_000
+
+
+@router.get("/trace")
+async def trace(who: Who, data: Data, lang: Lang,
+                figure: Annotated[str, Query(max_length=300, description="The `figure` of a cell of /aggregates or /emissions, "
+                                             "or BASE/PERIOD/indicator/CODE.")]) -> Response:
+    """What a figure is made of. `value` is computed anew from the same tables as the cell; `parts` are the counters with
+    their sign, days (and quarter-hours, for a single day), registers at the edges of the period, meters, and the address of
+    the samples. `agrees` says whether the parts add up to the value. Factor and tariff rows carry their source.
+    """
+    if (indicator := figure.split("/"))[2:3] == ["indicator"] and len(indicator) == 4:
+        return await _indicator(who, data, indicator)
+    wanted = read_figure(figure)
+    async with data.session(who, timeout_ms=30_000) as db:
+        base = await base_row(db, wanted.base)
+        span = read_span(wanted.period, base["timezone"], utc_now())
+        found = _emission(db, base, wanted, span) if wanted.scope == "outlet" else _energy(db, who, base, wanted, span, lang)
+        body = await found
+        body["accounted"] = await (await db.execute(SQL["accounted"], {"base": base["base_id"]})).fetchall()
+    return answer({"figure": str(wanted), "base": wanted.base, "period": wanted.period, "first_day": span.period.first_day,
+                   "last_day": span.period.last_day, "start": span.period.start, "end": span.period.end} | body)
+
+
+async def _energy(db: AsyncCursor[Any], who: Principal, base: Row, figure: Figure, span: Span, lang: Any) -> Row:
+    if figure.scope == "base":
+        needs_whole_base(who)
+    carrier = None if figure.what == "all" else figure.what
+    about = {"base": base["base_id"], "first": span.period.first_day, "last": span.period.last_day, "start": span.period.start,
+             "end": span.period.end, "carrier": carrier, "scope": figure.scope, "code": figure.code, "limit": MOST_ROWS}
+    counters = await (await db.execute(SQL["trace_counters"], about)).fetchall()
+    if not counters:
+        raise NotFound(f"nothing is accounted for {figure}: no such scope, carrier or period that this token may see")
+    about["points"] = [row["point_id"] for row in counters]
+    days = await (await db.execute(SQL["trace_days"], about)).fetchall()
+    single = span.period.first_day == span.period.last_day
+    slots = await (await db.execute(SQL["trace_intervals"], about)).fetchall() if single else []
+    registers = await (await db.execute(SQL["trace_registers"], about)).fetchall()
+    meters = await (await db.execute(SQL["trace_meters"], about)).fetchall()
+    costs = await (await db.execute(SQL["trace_costs"], about)).fetchall()
+    tariffs = await (await db.execute(SQL["trace_tariffs"], about | {"ids": sorted(
+        {t for row in costs for t in row["tariffs"]})})).fetchall() if figure.measure == "cost" else []
+    ids = sorted({f for day in days for f in day["factor_ids"] if f is not None}) if figure.measure in CONVERTED else []
+    factors = await (await db.execute(SQL["factors"], {"ids": ids})).fetchall()
+    told = await _cell(db, who, base, figure, span, carrier, counters)
+    parts = [_part(named(row, lang), figure, base, span, days, slots, registers, meters, costs) for row in counters]
+    known = [p["share"] for p in parts if p["share"] is not None]
+    total = sum(known) if known else None
+    return {"cell": told, "value": told["value"] if told else None, "parts": parts, "sum_of_parts": total,
+            "agrees": _agree(told["value"] if told else None, total), "factors": factors, "tariffs": tariffs,
+            "truncated": len(days) == MOST_ROWS}
+
+
+async def _cell(db: AsyncCursor[Any], who: Principal, base: Row, figure: Figure, span: Span, carrier: str | None,
+                counters: Sequence[Row]) -> Row | None:
+    """The cell as /aggregates tells it; for a point the sum of its own days."""
+    unit = MEASURES[figure.measure][1] or counters[0]["unit"]
+    if figure.scope == "point":
+        column = MEASURES[figure.measure][0]
+        parts = [Part(row.get(column), row["days"], row["n_expected"], row["n_known"], row["n_good"], row["estimated"])
+                 for row in counters]
+        return cell(figure, parts, unit, span.days_due)
+    groups = {"base": ["carrier"], "enterprise": ["carrier", "enterprise"], "unit": ["carrier", "unit"]}[figure.scope]
+    rows = [row for row in await energy_rows(db, who, base["base_id"], span, groups, carrier)
+            if figure.scope == "base" or row[figure.scope] == figure.code]
+    return cell(figure, [part_of(row, figure.measure) for row in rows], unit, span.days_due) if rows else None
+
+
+def _part(row: Row, figure: Figure, base: Row, span: Span, days: Sequence[Row], slots: Sequence[Row], registers: Sequence[Row],
+          meters: Sequence[Row], costs: Sequence[Row]) -> Row:
+    point_id = row.pop("point_id")
+
+    def mine(rows: Sequence[Row]) -> list[Row]:
+        return [{k: v for k, v in r.items() if k != "point_id"} for r in rows if r["point_id"] == point_id]
+
+    cost = [c for c in mine(costs) if figure.measure == "cost"]
+    column = MEASURES[figure.measure][0]
+    amount = (sum(c["cost"] for c in cost) if cost else None) if figure.measure == "cost" else row[column]
+    edges = mine(registers)
+    samples = urlencode({"base": base["code"], "point": row["point"], "resolution": "raw",
+                         "start": f"{span.period.start:%Y-%m-%dT%H:%M:%SZ}", "end": f"{span.period.end:%Y-%m-%dT%H:%M:%SZ}"})
+    return row | {
+        "share": None if amount is None else amount * row["sign"], "days": mine(days), "meters": mine(meters), "costs": cost,
+        "intervals": [s | {"quality": word_of(s["quality"]), "method": METHODS[s["method"]]} for s in mine(slots)],
+        "registers": edges[0] if edges else None, "samples": f"/api/v1/readings?{samples}"}
+
+
+def _agree(value: float | None, total: float | None) -> bool | None:
+    """Whether parts and cell are the same but for rounding; None where either is not known."""
+    if value is None or total is None:
+        return None
+    return abs(value - total) <= 1e-6 * max(1.0, abs(value))
+
+
+async def _emission(db: AsyncCursor[Any], base: Row, figure: Figure, span: Span) -> Row:
+    about = {"base": base["base_id"], "outlet": figure.code, "quantity": figure.what, "first": span.period.first_day,
+             "last": span.period.last_day, "start": span.period.start, "end": span.period.end}
+    sums = await emission_cells(db, base, span, figure.code, figure.what)
+    if not sums:
+        raise NotFound(f"nothing is accounted for {figure}: no such outlet, pollutant or period that this token may see")
+    days = await (await db.execute(SQL["emission_days"], about)).fetchall()
+    hours = await (await db.execute(SQL["emission_hours"], about)).fetchall()
+    points = await (await db.execute(SQL["trace_outlet_points"], about)).fetchall()
+    known = [hour["mass_kg"] for hour in hours if hour["mass_kg"] is not None]
+    total = sum(known) if known else None
+    samples = [p | {"samples": "/api/v1/readings?" + urlencode({
+        "base": base["code"], "point": p["code"], "resolution": "raw", "start": f"{span.period.start:%Y-%m-%dT%H:%M:%SZ}",
+        "end": f"{span.period.end:%Y-%m-%dT%H:%M:%SZ}"})} for p in points]
+    told = sums[0]["mass"]
+    return {"cell": told, "value": told["value"], "sums": sums[0], "days": days, "hours": hours[:MOST_ROWS], "points": samples,
+            "sum_of_parts": total, "agrees": _agree(told["value"], total), "factors": [], "truncated": len(hours) > MOST_ROWS}
+
+
+async def _indicator(who: Who, data: Data, parts: list[str]) -> Response:
+    needs_whole_base(who)
+    async with data.session(who) as db:
+        base = await base_row(db, parts[0])
+        row = await (await db.execute(SQL["trace_indicator"], {"base": base["base_id"], "period": parts[1],
+                                                               "indicator": parts[3]})).fetchone()
+        if row is None:
+            raise NotFound(f"indicator {parts[3]!r} is not computed for {parts[1]!r} of base {parts[0]!r}")
+        inputs = row["inputs"] if isinstance(row["inputs"], dict) else {}
+        ids = [f for f in inputs.get("factors") or inputs.get("factor_ids") or () if isinstance(f, int)]
+        factors = await (await db.execute(SQL["factors"], {"ids": ids})).fetchall()
+    return answer({"figure": "/".join(parts), "base": parts[0], "period": parts[1], "value": row["value"], "unit": row["unit"],
+                   "coverage": row["coverage"], "grade": row["grade"], "computed_at": row["computed_at"], "inputs": inputs,
+                   "factors": factors})
