@@ -15,6 +15,7 @@ from alerts.evaluator import Floats, Pair, Plan, compile_rules
 from alerts.rules import INSTANT, Point, Rule, check, covers
 from alerts.store import Connection, Q
 from park.errors import Mistake
+from park.quantities import conversion
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Context:
     index: dict[tuple[int, int], int]
     plan: Plan
     pairs: list[Pair]
+    facility: dict[tuple[int, int], list[tuple[int, float | None]]]     # a unit's state points (None) and power points (to kW)
 
     def of_kind(self, kind: str) -> list[Rule]:
         return [r for r in self.rules if r.kind == kind]
@@ -64,7 +66,7 @@ def load(conn: Connection, now: datetime) -> Context:
     index = {(p.base_id, p.point_id): i for i, p in enumerate(points)}
     plan, pairs = _plan(conn, rules, points, index, now)
     return Context(rules, mistakes, points, units, devices, {b["base_id"]: b["timezone"] for b in bases},
-                   {b["base_id"]: b["code"] for b in bases}, index, plan, pairs)
+                   {b["base_id"]: b["code"] for b in bases}, index, plan, pairs, _facility(points))
 
 
 def _plan(conn: Connection, rules: list[Rule], points: list[Point], index: Mapping[tuple[int, int], int],
@@ -77,6 +79,14 @@ def _plan(conn: Connection, rules: list[Rule], points: list[Point], index: Mappi
             if (base, point) in index:
                 flat[index[base, point]] = float(seconds)
     return compile_rules(instant, points, covered, flat)
+
+
+def _facility(points: list[Point]) -> dict[tuple[int, int], list[tuple[int, float | None]]]:
+    out: dict[tuple[int, int], list[tuple[int, float | None]]] = defaultdict(list)
+    for i, p in enumerate(points):
+        if p.unit_id is not None and (p.kind == "state" or p.quantity == "active_power"):
+            out[p.base_id, p.unit_id].append((i, None if p.kind == "state" else conversion(p.unit, "kW")[0]))
+    return dict(out)
 
 
 def _point(row: dict[str, Any]) -> Point:

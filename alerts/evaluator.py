@@ -228,4 +228,4 @@ def _band(rule: Rule, point: Point, flat_s: float) -> tuple[int, float, float, f
     if rule.kind == "stale":
         return SILENCE, -np.inf, after_s(rule, point), 0.0
     longest = 0.0 if np.isnan(flat_s) else rule.number("margin") * flat_s
-    return FLAT if rule.params["ignore_zero"] else FLAT_ANY, -np.inf, max(rule.number("after_s"), longest), 0.0
+    return FLAT if rule.params["ignore_zero"] else FLAT_ANY, -np.inf, max(rule.number("for_s"), longest), 0.0

@@ -6,7 +6,6 @@ raises and never returns. A HJ 212 flag F (stopped) is a known standstill. Live 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,23 +13,34 @@ from typing import Any
 import numpy as np
 
 from alerts.context import Context, Unit
-from alerts.explain import clock_of, duration_en, duration_zh, figure
+from alerts.explain import clock_of, duration_en, duration_zh
 from alerts.finding import Finding, Key
 from alerts.live import Live
 from alerts.rules import Rule
 from park.quality import LAST_USABLE, Quality
 
 RUNS, STANDS, UNKNOWN = 1, 0, -1
+Band = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Newest reading of a state or power point (kW) of a unit; never seen has age NaN."""
+
+    is_state: bool
+    value: float
+    quality: int
+    age_s: float
 
 
 @dataclass
 class Memory:
-    """Since when a pair's condition differs from its alert; last known state of each unit (between the two thresholds);
-    usual power of each unit (kW), learned from its own history."""
+    """Since when each condition is as it is; last known state of each unit, for between the two thresholds; power above
+    which a meter's facility runs (kW), learned by accounting, by (base, point)."""
 
     since: dict[tuple[Key, bool], float] = field(default_factory=dict)
     last: dict[tuple[int, int, int], int] = field(default_factory=dict)
-    usual_kw: dict[tuple[int, int], float] = field(default_factory=dict)
+    learned_kw: dict[tuple[int, int], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,59 +59,61 @@ def placeholder(key: Key) -> Rule:
 def links(context: Context, rule: Rule) -> list[Link]:
     """The pairs of the rule's base and scope, from `treats` of each treatment unit."""
     by_code = {(u.base_id, u.code): u for u in context.units.values()}
-    wanted = rule.scope.get("units")
+    wanted = [by_code[rule.base_id, c] for c in rule.scope.get("units", []) if (rule.base_id, c) in by_code]
+    treatments = {u.unit_id for u in wanted if u.role == "treatment"}
+    productions = {u.unit_id for u in wanted if u.role != "treatment"}
     out = []
     for t in context.units.values():
         if t.base_id != rule.base_id or t.role != "treatment":
             continue
         for code in t.attributes.get("treats", []):
             p = by_code.get((t.base_id, code))
-            if p is not None and (not wanted or t.code in wanted or p.code in wanted):
+            if p is not None and t.unit_id in (treatments or {t.unit_id}) and p.unit_id in (productions or {p.unit_id}):
                 out.append(Link(p, t))
     return out
 
 
-def state_of(rule: Rule, rows: list[tuple[str, float, int, float]], rated_kw: float | None, before: int) -> int:
-    """Runs, stands or unknown from a unit's (kind, value, quality, age) rows. A state point decides before power does;
-    between the two thresholds of power the former state holds."""
-    fresh = [(kind, value, quality) for kind, value, quality, age in rows if age <= rule.number("fresh_s")]
-    if any(quality == Quality.STOPPED for _, _, quality in fresh):
+def state_of(rows: list[Row], band: Band, fresh_s: float, before: int) -> int:
+    """Runs, stands or unknown from a unit's rows and its band (runs above, stands below, kW). A state point decides
+    before power does; between the two thresholds the former state holds; one silent power meter makes the unit unknown."""
+    fresh = [r for r in rows if r.age_s <= fresh_s]
+    if any(r.quality == Quality.STOPPED for r in fresh):
         return STANDS
-    usable = [(kind, value) for kind, value, quality in fresh if quality <= LAST_USABLE and np.isfinite(value)]
-    states = [value for kind, value in usable if kind == "state"]
+    usable = [r for r in fresh if r.quality <= LAST_USABLE and np.isfinite(r.value)]
+    states = [r.value for r in usable if r.is_state]
     if states:
         return RUNS if any(v > 0 for v in states) else STANDS
-    powers = [value for kind, value in usable if kind == "power"]
-    on, off = _thresholds(rule, rated_kw)
-    if not powers or len(powers) < sum(kind == "power" for kind, *_ in rows) or on is None or off is None:
+    powers = [r.value for r in usable if not r.is_state]
+    if band is None or not powers or len(powers) < sum(not r.is_state for r in rows):
         return UNKNOWN
     total = sum(powers)
-    return RUNS if total > on else STANDS if total < off else before
+    return RUNS if total > band[0] else STANDS if total < band[1] else before
 
 
-def _thresholds(rule: Rule, rated_kw: float | None) -> tuple[float | None, float | None]:
-    on, off = rule.optional("on_above"), rule.optional("off_below")
-    if on is None and rated_kw is not None:
-        on = rule.number("on_share") * rated_kw
-    if off is None and rated_kw is not None:
-        off = rule.number("off_share") * rated_kw
-    return on, off
+def band_of(rule: Rule, unit: Unit, points: list[tuple[int, float]], memory: Memory) -> Band:
+    """(runs above, stands below) in kW: the rule's own figure, else what accounting learned of each of its meters."""
+    if unit.role == "treatment":
+        off = rule.optional("treatment_off_kw")
+        if off is not None:
+            return 1.1 * off, off
+    elif (on := rule.optional("production_on_kw")) is not None:
+        return on, 0.9 * on
+    learned = [memory.learned_kw.get((unit.base_id, point)) for point, _ in points]
+    if not learned or any(v is None for v in learned):
+        return None
+    total = sum(v for v in learned if v is not None)
+    return total, 0.8 * total
 
 
 def judge(context: Context, live: Live, memory: Memory, now: datetime) -> list[Finding]:
     """Findings of every linkage rule: present after hold_s, gone after clear_hold_s, unknown says nothing."""
-    rules = context.of_kind("linkage")
-    if not rules:
-        return []
-    rows = _rows(context, live, now)
-    return [f for rule in rules for f in _judge_rule(context, rule, rows, memory, now)]
+    return [f for rule in context.of_kind("linkage") for f in _judge_rule(context, rule, live, memory, now)]
 
 
-def _judge_rule(context: Context, rule: Rule, rows: Mapping[tuple[int, int], list[tuple[str, float, int, float]]],
-                memory: Memory, now: datetime) -> list[Finding]:
+def _judge_rule(context: Context, rule: Rule, live: Live, memory: Memory, now: datetime) -> list[Finding]:
     worst: dict[int, tuple[int, Link]] = {}
     for link in links(context, rule):
-        p, t = (_remembered(rule, u, rows, memory) for u in (link.production, link.treatment))
+        p, t = (_remembered(context, rule, u, live, memory, now) for u in (link.production, link.treatment))
         verdict = UNKNOWN if UNKNOWN in (p, t) else int(p == RUNS and t == STANDS)
         if p == STANDS or t == RUNS:
             verdict = 0         # one known half suffices to know that all is well
@@ -121,24 +133,15 @@ def _judge_rule(context: Context, rule: Rule, rows: Mapping[tuple[int, int], lis
     return out
 
 
-def _remembered(rule: Rule, unit: Unit, rows: Mapping[tuple[int, int], list[tuple[str, float, int, float]]],
-                memory: Memory) -> int:
+def _remembered(context: Context, rule: Rule, unit: Unit, live: Live, memory: Memory, now: datetime) -> int:
     key = (rule.rule_id, unit.base_id, unit.unit_id)
-    rated = unit.attributes.get("rated_kw", memory.usual_kw.get((unit.base_id, unit.unit_id)))
-    state = state_of(rule, rows.get((unit.base_id, unit.unit_id), []), rated, memory.last.get(key, UNKNOWN))
+    places = context.facility.get((unit.base_id, unit.unit_id), [])
+    rows = [Row(kw is None, float(live.value[i]) * (kw or 1.0), int(live.quality[i]), now.timestamp() - float(live.at[i]))
+            for i, kw in places]
+    meters = [(context.points[i].point_id, kw) for i, kw in places if kw is not None]
+    state = state_of(rows, band_of(rule, unit, meters, memory), rule.number("fresh_s"), memory.last.get(key, UNKNOWN))
     memory.last[key] = state
     return state
-
-
-def _rows(context: Context, live: Live, now: datetime) -> dict[tuple[int, int], list[tuple[str, float, int, float]]]:
-    """(kind, value, quality, age) of the state and power points of each unit."""
-    out: dict[tuple[int, int], list[tuple[str, float, int, float]]] = {}
-    for i, p in enumerate(context.points):
-        kind = "state" if p.kind == "state" else "power" if p.quantity == "active_power" else ""
-        if kind and p.unit_id is not None:
-            age = now.timestamp() - live.at[i] if np.isfinite(live.at[i]) else np.inf
-            out.setdefault((p.base_id, p.unit_id), []).append((kind, float(live.value[i]), int(live.quality[i]), float(age)))
-    return out
 
 
 def _explain(context: Context, rule: Rule, link: Link, since: float) -> dict[str, Any]:
@@ -150,5 +153,4 @@ def _explain(context: Context, rule: Rule, link: Link, since: float) -> dict[str
         "en": f"{p.name_en} is producing while its treatment {t.name_en} stands, since {at}, "
               f"for more than {duration_en(hold)}.",
         "since": began.isoformat(), "contributor": {"production": p.code, "treatment": t.code},
-        "thresholds": {"on_share": figure(rule.number("on_share")), "off_share": figure(rule.number("off_share"))},
     }

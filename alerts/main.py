@@ -8,8 +8,9 @@ import sys
 import threading
 from datetime import timedelta
 
-from alerts import service
+from alerts import notify, service
 from alerts.context import load
+from alerts.mqtt_channel import MqttChannel
 from park.clock import utc_now
 from park.database import connect
 from park.errors import CatalogueError
@@ -29,7 +30,13 @@ def serve() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    channels: list[notify.Channel] = [MqttChannel(settings.mqtt_url)]
+    if settings.webhook_url:
+        channels.append(notify.Webhook(settings.webhook_url, settings.webhook_secret))
+    notifier = threading.Thread(target=notify.run, args=(settings.database_url, channels, stop), daemon=True)
+    notifier.start()
     service.run(settings.database_url, stop)
+    notifier.join(2.0)
     log.info("stopped")
 
 

@@ -1,6 +1,6 @@
 -- name: rules
 -- Enabled rules with their scope and parameters as written in the catalogue.
-SELECT base_id, rule_id, code, kind, severity, name_zh, name_en, scope, params FROM rule WHERE enabled ORDER BY base_id, rule_id
+SELECT base_id, rule_id, code, kind, severity, name_zh, name_en, scope, params, recorded_at FROM rule WHERE enabled ORDER BY base_id, rule_id
 
 -- name: points
 -- Points in use with what scopes and explanations need.
@@ -134,3 +134,85 @@ GROUP BY base_id, point_id HAVING sum(n) >= 48
 -- name: offline_devices
 -- Devices whose collector says that they do not answer.
 SELECT base_id, device_id FROM device_state WHERE state = 'offline' AND at >= %(since)s
+
+-- name: emission_hours
+-- Hours of outlets in order of time; `told`: an alert that is no other hour's already covers it.
+SELECT e.base_id, e.unit_id, e.quantity, e.ts, e.state, e.converted, e.limit_id, e.limit_value, coalesce(e.exceeded, false) AS exceeded,
+       e.exceeded AND EXISTS (
+           SELECT FROM alert a JOIN rule r USING (base_id, rule_id)
+           JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+           WHERE a.base_id = e.base_id AND r.kind = 'emission_limit' AND p.unit_id = e.unit_id AND p.quantity = e.quantity
+             AND a.unit_id IS NULL
+             AND ((a.explanation ->> 'hour')::timestamptz = e.ts
+                  OR (a.opened_at - interval '2 hours' <= e.ts AND e.ts <= coalesce(a.returned_at, 'infinity') AND NOT a.late))) AS told
+FROM emission_1h e
+WHERE e.ts >= %(since)s AND (e.exceeded OR e.ts >= (SELECT max(n.ts) FROM emission_1h n
+                             WHERE n.base_id = e.base_id AND n.unit_id = e.unit_id AND n.quantity = e.quantity))
+ORDER BY e.ts
+
+-- name: emission_days
+-- Finished days of outlets with a limit of the day.
+SELECT d.base_id, d.unit_id, d.quantity, d.day::timestamp AT TIME ZONE b.timezone AS ts, d.mean_converted AS converted,
+       d.limit_value, d.exceeded
+FROM emission_1d d JOIN base b USING (base_id)
+WHERE d.day >= %(since)s AND d.day < (now() AT TIME ZONE b.timezone)::date AND d.limit_value IS NOT NULL ORDER BY d.day
+
+-- name: running_minutes
+-- Minutes of the running hour of every outlet's points.
+SELECT p.base_id, p.unit_id, p.quantity, extract(minute FROM r.bucket)::integer AS minute, r.sum / r.n_good AS mean
+FROM reading_1m r JOIN point p USING (base_id, point_id) JOIN unit u USING (base_id, unit_id)
+WHERE u.role = 'outlet' AND r.bucket >= %(hour)s AND r.bucket < %(hour)s + interval '1 hour' AND r.n_good > 0 AND r.n = r.n_good
+
+-- name: balance_days
+-- Days of every parent meter with a balance.
+SELECT b.base_id, b.day, b.carrier, b.parent_id, b.parent_amount, b.unaccounted, b.n_expected, b.n_known, p.unit
+FROM balance_1d b JOIN point p ON p.base_id = b.base_id AND p.point_id = b.parent_id
+WHERE b.day >= %(since)s AND b.unaccounted IS NOT NULL AND b.day < (now() AT TIME ZONE (SELECT timezone FROM base x WHERE x.base_id = b.base_id))::date
+ORDER BY b.day
+
+-- name: power_bands
+-- Power in kW above which a facility runs, as accounting learned it.
+SELECT DISTINCT ON (base_id, point_id) w.base_id, w.point_id,
+       w.on_above * CASE p.unit WHEN 'W' THEN 0.001 WHEN 'MW' THEN 1000 ELSE 1 END
+FROM power_band w JOIN point p USING (base_id, point_id) ORDER BY base_id, point_id, valid_from DESC
+
+-- name: enrol_channel
+-- When a channel began to listen.
+INSERT INTO evaluator_snapshot (shard, at, state) VALUES (%(shard)s, now(), '') ON CONFLICT DO NOTHING
+
+-- name: book_deliveries
+-- A delivery for each transition since the channel began that has none; shelved and suppressed alerts tell nobody.
+-- Ids commit out of order, so it looks back past the newest one booked.
+INSERT INTO delivery (transition_id, channel, base_id, state)
+SELECT t.transition_id, %(channel)s, t.base_id, 'due'
+FROM transition t JOIN alert a USING (base_id, alert_id)
+WHERE t.transition_id > coalesce((SELECT max(d.transition_id) FROM delivery d WHERE d.channel = %(channel)s), 0) - 10000
+  AND t.at >= (SELECT at FROM evaluator_snapshot WHERE shard = %(shard)s)
+  AND NOT EXISTS (SELECT FROM delivery d WHERE d.transition_id = t.transition_id AND d.channel = %(channel)s)
+  AND t.change NOT IN ('suppress', 'unsuppress')
+  AND NOT (t.change IN ('raise', 'reraise', 'return') AND (a.suppressed OR coalesce(a.shelved_until > now(), false)))
+ON CONFLICT DO NOTHING
+
+-- name: due_deliveries
+-- What a channel has to send now, oldest first, with the alert as it is.
+SELECT t.transition_id AS id, t.change, t.at, t.actor, t.note, t.detail, b.code AS base, a.alert_id AS alert, r.code AS rule,
+       r.name_zh, r.name_en, a.severity, a.channel, p.code AS point, u.code AS unit_of_tree, d.code AS device, a.value, a.expected,
+       a.low, a.high, a.unit, a.active, a.acknowledged, a.late, a.opened_at, a.explanation, v.attempts
+FROM delivery v JOIN transition t USING (transition_id) JOIN alert a ON a.base_id = t.base_id AND a.alert_id = t.alert_id
+JOIN base b ON b.base_id = a.base_id JOIN rule r ON r.base_id = a.base_id AND r.rule_id = a.rule_id
+LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+LEFT JOIN unit u ON u.base_id = a.base_id AND u.unit_id = coalesce(a.unit_id, p.unit_id)
+LEFT JOIN device d ON d.base_id = a.base_id AND d.device_id = a.device_id
+WHERE v.channel = %(channel)s AND v.state = 'due' AND v.next_at <= now()
+ORDER BY v.transition_id LIMIT %(most)s
+
+-- name: delivered
+-- Mark as sent.
+UPDATE delivery SET state = 'sent', attempts = attempts + 1, sent_at = now(), last_error = ''
+WHERE channel = %(channel)s AND transition_id = ANY(%(ids)s)
+
+-- name: not_delivered
+-- Another try later, or dead after so many.
+UPDATE delivery SET attempts = attempts + 1, last_error = %(error)s, next_at = now() + make_interval(secs => %(wait_s)s),
+    state = CASE WHEN attempts + 1 >= %(most)s THEN 'dead' ELSE 'due' END
+WHERE channel = %(channel)s AND transition_id = ANY(%(ids)s) RETURNING state

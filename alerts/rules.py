@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Rule:
     name_en: str
     scope: Mapping[str, Any]
     params: Mapping[str, Any]
+    recorded_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
 
     def number(self, name: str) -> float:
         return float(self.params[name])
@@ -91,7 +93,7 @@ def _rule(row: Mapping[str, Any]) -> Rule:
     fields = table()["every"] | table()["kinds"][row["kind"]]
     params = {name: row["params"].get(name, spec.get("default")) for name, spec in fields.items()}
     return Rule(row["base_id"], row["rule_id"], row["code"], row["kind"], row["severity"], row["name_zh"], row["name_en"],
-                row["scope"], params)
+                row["scope"], params, row.get("recorded_at", Rule.recorded_at))
 
 
 def _mistakes(row: Mapping[str, Any], known: set[tuple[int, str]]) -> list[Mistake]:
@@ -152,7 +154,7 @@ def covers(rule: Rule, p: Point) -> bool:
     s = rule.scope
     tests = (
         ("quantity", p.quantity), ("role", p.role), ("points", p.code), ("units", p.unit_code), ("kind", p.kind),
-        ("enterprise", p.enterprise),
+        ("enterprise", p.enterprise), ("carrier", p.carrier),
     )
     if rule.kind == "stuck" and p.kind == "state" and "points" not in s:
         return False    # a state stands for days by nature

@@ -46,7 +46,6 @@ class Evaluator:
     slow_at: datetime | None = None
     loaded_at: datetime = field(default_factory=lambda: datetime(1970, 1, 1, tzinfo=UTC))
     n_transitions: int = 0
-    slow_memory: slow.Memory = field(default_factory=slow.Memory)
 
 
 def start(conn: Connection, now: datetime) -> Evaluator:
@@ -88,7 +87,7 @@ def step(conn: Connection, e: Evaluator, now: datetime) -> int:
     found = live.findings(e.context, before, e.state, e.live, raised, returned, now)
     found += linkage.judge(e.context, e.live, e.links, now)
     if e.slow_at is None or now >= e.slow_at:
-        found += slow.judge(conn, e.context, e.live, e.slow_memory, now)
+        found += slow.judge(conn, e.context, e.links, now)
         e.slow_at = now + timedelta(seconds=SLOW_S)
     return _commit(conn, e, found, now)
 

@@ -1,25 +1,17 @@
-"""Rules over hours rather than readings: emission hours, baseline, balance. Judged in a slow pass from the tables of
+"""Rules over hours rather than readings: emission hours, balance, baseline. Judged in a slow pass from the tables of
 accounting and the rollups; each judge is a function of the context and the instant."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
+from alerts import balance, emission, linkage
 from alerts.context import Context
 from alerts.finding import Finding
-from alerts.live import Live
-from alerts.store import Connection
+from alerts.store import Connection, Q
 
 
-@dataclass
-class Memory:
-    """What the slow rules have learned, by rule."""
-
-    learned: dict[Any, Any] = field(default_factory=dict)
-
-
-def judge(conn: Connection, context: Context, live: Live, memory: Memory, now: datetime) -> list[Finding]:
-    """Findings of every slow rule."""
-    return []
+def judge(conn: Connection, context: Context, links: linkage.Memory, now: datetime) -> list[Finding]:
+    """Findings of every slow rule, and what the linkage has to know of the facilities' power."""
+    links.learned_kw = {(base, point): kw for base, point, kw in conn.execute(Q["power_bands"]).fetchall()}
+    return emission.judge(conn, context, now) + balance.judge(conn, context, now)

@@ -72,10 +72,10 @@ def test_a_rate_of_change_counts_a_minute_whatever_the_step() -> None:
 
 
 def test_a_flat_line_is_stuck_only_beyond_its_own_history_and_zero_is_a_standstill() -> None:
-    plan, _ = plan_of([rule("stuck", after_s=30, margin=1.5)], [point(1)], flat_s=40)
+    plan, _ = plan_of([rule("stuck", for_s=30, margin=1.5)], [point(1)], flat_s=40)
     assert run(fresh(plan), [5] * 9) == [""] * 7 + ["raise", ""]
     assert run(fresh(plan), [0] * 12) == [""] * 12
-    plan, _ = plan_of([rule("stuck", after_s=30, ignore_zero=False)], [point(1)])
+    plan, _ = plan_of([rule("stuck", for_s=30, ignore_zero=False)], [point(1)])
     assert run(fresh(plan), [0] * 6) == ["", "", "", "", "raise", ""]
 
 

@@ -142,7 +142,8 @@ def test_a_shelf_comes_back_by_itself_when_its_time_is_over(mini: Db) -> None:
 
 
 def test_production_on_while_treatment_is_off_is_an_alert_and_a_silent_meter_is_unknown(mini: Db) -> None:
-    add_rule(mini, "bypass", "linkage", {}, {"on_above": 100, "off_below": 10, "hold_s": 120, "fresh_s": 90}, "critical")
+    params = {"production_on_kw": 100, "treatment_off_kw": 10, "hold_s": 120, "fresh_s": 90}
+    add_rule(mini, "bypass", "linkage", {}, params, "critical")
     e = service.start(mini, T0)
 
     def feed(minute: int, furnace: float | None, treatment: float | None) -> None:

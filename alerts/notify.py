@@ -1,0 +1,166 @@
+"""The notifier: transitions out to webhook and MQTT. It reads only `transition` (with its alert) and `delivery`.
+
+Every transition due is one row of `delivery` a channel, made in the database, so that nothing is sent twice by design and
+nothing is lost: at-least-once, with `id` of the transition for the receiver to drop repeats. What is due goes out in one
+message, so that a flood of ten thousand raises is a few messages; after a burst the pace slows, but never for a critical
+one. A failed try is tried again with back-off; after ATTEMPTS it is dead and counted. The evaluator never waits for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import psycopg
+from psycopg.rows import dict_row
+
+from alerts.store import Connection, Q
+from park.database import connect
+from park.errors import ParkError, StorageError
+
+log = logging.getLogger("park.alerts.notify")
+ATTEMPTS = 8
+FIRST_WAIT_S = 2.0
+LONGEST_WAIT_S = 900.0
+TIMEOUT_S = 5.0
+MOST_A_MESSAGE = 1000
+BURST, WINDOW_S = 5, 60.0     # so many messages a minute at once; then one in PACE_S
+PACE_S = 15.0
+
+
+class NotDelivered(ParkError):
+    """The receiver did not take it; the text says why, without secrets."""
+
+
+class Channel(Protocol):
+    """Where transitions go."""
+
+    @property
+    def name(self) -> str:
+        """The word in `delivery.channel`."""
+
+    def send(self, body: bytes) -> None:
+        """Deliver a message or raise NotDelivered."""
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """POST of JSON, signed: `X-Park-Signature: t=EPOCH,v1=HMAC-SHA256(secret, "EPOCH." + body)` in hex."""
+
+    url: str
+    secret: str
+    name: str = "webhook"
+
+    def send(self, body: bytes) -> None:
+        stamp = str(int(time.time()))
+        headers = {"Content-Type": "application/json", "User-Agent": "park-telemetry",
+                   "X-Park-Signature": f"t={stamp},v1={signature(self.secret, stamp, body)}"}
+        request = urllib.request.Request(self.url, body, headers, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                if not 200 <= answer.status < 300:
+                    raise NotDelivered(f"answer {answer.status}")
+        except urllib.error.HTTPError as exc:
+            exc.close()
+            raise NotDelivered(f"answer {exc.code}") from exc
+        except (OSError, ValueError) as exc:
+            raise NotDelivered(f"{type(exc).__name__}: {getattr(exc, 'reason', exc)}") from exc
+
+
+def signature(secret: str, stamp: str, body: bytes) -> str:
+    """What a receiver computes to know that the message is ours and fresh."""
+    return hmac.new(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+@dataclass
+class Pace:
+    """Keeps floods from becoming messages: BURST messages a minute freely, then one in PACE_S; critical ones at once."""
+
+    sent: list[float] = field(default_factory=list)
+
+    def may_send(self, now: float, critical: bool) -> bool:
+        self.sent = [t for t in self.sent if now - t < WINDOW_S]
+        return critical or len(self.sent) < BURST or now - self.sent[-1] >= PACE_S
+
+    def note(self, now: float) -> None:
+        self.sent.append(now)
+
+
+def wait_s(attempts: int) -> float:
+    """Seconds before the next try after so many failed ones: 2, 4, 8 ... at most 15 minutes."""
+    return float(min(FIRST_WAIT_S * 2 ** (attempts - 1), LONGEST_WAIT_S))
+
+
+def enrol(conn: Connection, channel: str) -> None:
+    """From now on the channel gets every transition; what was before a channel existed is not its news."""
+    conn.execute(Q["enrol_channel"], {"shard": f"channel:{channel}"})
+
+
+def deliver(conn: Connection, channel: Channel, pace: Pace, now: float) -> int:
+    """One pass: book what is new, send what is due in one message; returns the number of transitions delivered."""
+    conn.execute(Q["book_deliveries"], {"channel": channel.name, "shard": f"channel:{channel.name}"})
+    with conn.cursor(row_factory=dict_row) as cur:
+        due = cur.execute(Q["due_deliveries"], {"channel": channel.name, "most": MOST_A_MESSAGE}).fetchall()
+    if not due or not pace.may_send(now, any(d["severity"] == "critical" and d["change"] in ("raise", "reraise") for d in due)):
+        return 0
+    ids = [d["id"] for d in due]
+    pace.note(now)
+    try:
+        channel.send(message(due))
+    except NotDelivered as exc:
+        _failed(conn, channel.name, due, str(exc))
+        return 0
+    conn.execute(Q["delivered"], {"channel": channel.name, "ids": ids})
+    return len(ids)
+
+
+def message(due: Sequence[dict[str, Any]]) -> bytes:
+    """The JSON body: every transition with its alert, oldest first."""
+    shown = [{k: v for k, v in d.items() if k != "attempts"} for d in due]
+    return json.dumps({"version": 1, "n": len(shown), "transitions": shown}, ensure_ascii=False, default=_plain).encode()
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _failed(conn: Connection, channel: str, due: Sequence[dict[str, Any]], error: str) -> None:
+    attempts = max(d["attempts"] for d in due) + 1
+    dead = conn.execute(Q["not_delivered"], {"channel": channel, "ids": [d["id"] for d in due], "error": error[:500],
+                                             "wait_s": wait_s(attempts), "most": ATTEMPTS}).fetchall()
+    n_dead = sum(state == "dead" for (state,) in dead)
+    log.warning("%s: %d transitions not delivered (%s), %d given up", channel, len(due), error, n_dead)
+
+
+def run(url: str, channels: Sequence[Channel], stop: threading.Event, clock: Callable[[], float] = time.monotonic) -> None:
+    """Deliver until `stop`; each channel in a thread of its own, so that a slow receiver holds up nobody."""
+    threads = [threading.Thread(target=_serve, args=(url, c, stop, clock), name=c.name, daemon=True) for c in channels]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _serve(url: str, channel: Channel, stop: threading.Event, clock: Callable[[], float]) -> None:
+    pace = Pace()
+    while not stop.is_set():
+        try:
+            with connect(url, autocommit=True, name=f"park notify {channel.name}") as conn:
+                enrol(conn, channel.name)
+                conn.execute("LISTEN park_transition")
+                while not stop.is_set():
+                    deliver(conn, channel, pace, clock())
+                    for _ in conn.notifies(timeout=0.5, stop_after=1):
+                        pass
+        except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:
+            log.warning("database is away: %s", str(exc).splitlines()[0])
+            stop.wait(2.0)
