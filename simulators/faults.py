@@ -6,7 +6,7 @@ truth can be told for any span without having run through it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -28,7 +28,7 @@ DEVICE = ("offline", "late", "wrong_clock")
 KINDS = (*RATE, *OUTLET, *POLLUTANT, *POINT, *DEVICE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fault:
     """One fault: [start, end) in epoch seconds. `reset` and `swap` last for ever from `start`; `end` is when they were seen."""
 
@@ -61,28 +61,35 @@ class Schedule:
         self._scripted = [Fault(s.kind, s.target, s.at.timestamp(), s.at.timestamp() + s.minutes * 60, dict(s.params), "scripted")
                           for s in faults.scripted]
         self.all: list[Fault] = []
+        self._written: list[Fault] = []     # those of no live run
         self._week, self._slot = 0, 0
 
     def until(self, at: float) -> list[Fault]:
-        """Draw everything that starts before `at` (whole weeks); the new faults, by start, without overlaps on one target."""
+        """Draw everything that starts before `at`; the new faults, without overlaps on one target.
+
+        Weeks run a day ahead of live slots, so that what is dropped for an overlap does not depend on the steps of `at`.
+        """
         fresh: list[Fault] = []
-        while self._opened + self._week * WEEK_S <= at:
-            fresh += self._of_week(self._week)
+        while self._opened + self._week * WEEK_S <= at + 86_400.0:
+            fresh += self._without_overlap(sorted(self._of_week(self._week), key=lambda f: (f.start, f.kind, f.target)))
             self._week += 1
         if self._live_from is not None:
             while self._live_start(self._slot) <= at:
                 fault = self._of_slot(self._slot)
-                fresh += [fault] if fault else []
+                fresh += self._without_overlap([fault] if fault else [])
                 self._slot += 1
-        kept = list(self._without_overlap(sorted(fresh, key=lambda f: (f.start, f.kind))))
-        return kept
+        return fresh
 
-    def _without_overlap(self, fresh: Sequence[Fault]) -> Iterator[Fault]:
-        for fault in fresh:
-            recent = [f for f in self.all if _same_place(f, fault) and f.overlaps(fault.start - 900, fault.end + 900)]
-            if not recent:
+    def _without_overlap(self, faults: Sequence[Fault]) -> list[Fault]:
+        kept = []
+        for fault in faults:
+            against = self.all if fault.origin == "live" else self._written
+            if not any(_same_place(f, fault) and f.overlaps(fault.start - 900, fault.end + 900) for f in against):
+                kept.append(fault)
                 self.all.append(fault)
-                yield fault
+                if fault.origin != "live":
+                    self._written.append(fault)
+        return kept
 
     def _of_week(self, week: int) -> list[Fault]:
         start = self._opened + week * WEEK_S

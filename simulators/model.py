@@ -62,7 +62,7 @@ class Park:
             self._columns_of_device.setdefault(p.source.device, []).append(i)
         self._schedule = Schedule(scenario.faults, seed, self.rates.opened, live_from)
         self.faults: list[Fault] = []
-        self._seen: dict[Fault, tuple[float, float]] = {}
+        self._seen: dict[Fault, float] = {}
 
     def values(self, times: NDArray[np.datetime64]) -> tuple[list[str], Floats]:
         """(codes, values of shape (time, point)) at datetime64 instants (UTC); NaN where the device gave no reading."""
@@ -158,15 +158,14 @@ class Park:
 
     def _undisturbed(self, fault: Fault, column: int) -> float:
         """What the point showed at the fault's start, earlier resets taken into account."""
-        key = fault
-        if key not in self._seen or int(self._seen[key][0]) != column:
+        if fault not in self._seen:
             at = np.array([fault.start])
             value = float(self._true(at, [f for f in self.faults if f.start <= fault.start])[0][0, column])
             for earlier in self.faults:
                 if earlier.kind in ("reset", "swap") and earlier.target == fault.target and earlier.start < fault.start:
                     value += earlier.params.get("initial", 0.0) - self._undisturbed(earlier, column)
-            self._seen[key] = float(column), value
-        return self._seen[key][1]
+            self._seen[fault] = value
+        return self._seen[fault]
 
     def _rollovers(self, until: float) -> list[dict[str, Any]]:
         """Ground truth of roll-overs, to the minute, found on registers at whole days and then bisected."""
