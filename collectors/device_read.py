@@ -1,0 +1,141 @@
+"""Reading one meter by hand: every value of its template beside the plausible range, and the requests it took."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from collectors.modbus_link import ILLEGAL_ADDRESS, ILLEGAL_VALUE, ModbusLink, ModbusRefusal, parse_connection
+from collectors.planner import Read, plan_reads, split_read
+from collectors.registers import Decoder, parameters_of
+from collectors.template import Template, TemplatePoint
+from park.errors import DeviceError, DeviceTimeout
+from park.quality import word_of
+
+
+@dataclass(frozen=True)
+class ValueRead:
+    """One value: None with its quality when the device has none; `inside` tells whether it lies in its range."""
+
+    point: TemplatePoint
+    value: float | None
+    quality: str
+    raw: str
+    label: str | None
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the value lies in its plausible range; None without value or range."""
+        if self.value is None or self.point.valid is None:
+            return None
+        return self.point.valid[0] <= self.value <= self.point.valid[1]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that was sent and how it ended."""
+
+    function: int
+    address: int
+    count: int
+    ms: float
+    result: str
+
+
+@dataclass
+class DeviceReading:
+    """All that `park device read` shows."""
+
+    template: Template
+    connection: str
+    unit: int
+    parameters: dict[str, float]
+    values: list[ValueRead] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+
+
+async def read_device(template: Template, connection: str, unit: int,
+                      given: Mapping[str, float] | None = None) -> DeviceReading:
+    """Read every point once; DeviceTimeout when the device gives nothing at all."""
+    given = given or {}
+    link = ModbusLink(parse_connection(connection), connect_delay_s=template.limits.connect_delay_ms / 1000)
+    reading = DeviceReading(template, connection, unit, parameters_of(template, given))
+    try:
+        await link.open()
+        await _read_parameters(link, reading, given)
+        points = template.points
+        waiting, done, answers = plan_reads(template, points), list[Read](), list[bytes | None]()
+        while waiting:
+            read = waiting.pop(0)
+            try:
+                answers.append(await _ask(link, reading, read))
+                done.append(read)
+            except ModbusRefusal as exc:
+                if exc.code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE):
+                    waiting = split_read(template, points, read) + waiting
+            except DeviceTimeout:
+                if not done:
+                    raise
+            except DeviceError:
+                continue
+        _decode(reading, done, answers)
+    finally:
+        link.close()
+    return reading
+
+
+async def _read_parameters(link: ModbusLink, reading: DeviceReading, given: Mapping[str, float]) -> None:
+    for name, p in reading.template.parameters.items():
+        if p.address is None or name in given:
+            continue
+        point = TemplatePoint(key=name, quantity="power_factor", address=p.address, type=p.type, unit="1", scale=p.scale,
+                              function=p.function)
+        read = plan_reads(reading.template, [point])[0]
+        try:
+            raw = await _ask(link, reading, read)
+        except ModbusRefusal:
+            continue
+        reading.parameters[name] = float(Decoder(reading.template, [point], [read], {}).decode([raw]).value[0])
+
+
+async def _ask(link: ModbusLink, reading: DeviceReading, read: Read) -> bytes:
+    limits, begin, result = reading.template.limits, time.perf_counter(), "ok"
+    try:
+        return await link.read(reading.unit, read.function, read.address, read.count, limits.timeout_ms / 1000)
+    except DeviceError as exc:
+        result = str(exc).split(": ", 1)[-1]
+        raise
+    finally:
+        reading.requests.append(Request(read.function, read.address, read.count, (time.perf_counter() - begin) * 1000, result))
+        if limits.gap_ms:
+            await asyncio.sleep(limits.gap_ms / 1000)
+
+
+def _decode(reading: DeviceReading, reads: list[Read], answers: list[bytes | None]) -> None:
+    points = reading.template.points
+    values = Decoder(reading.template, points, reads, reading.parameters).decode(answers)
+    raw = {i: a[2 * (points[i].address - r.address):][:2 * points[i].words].hex(" ", 2)
+           for r, a in zip(reads, answers, strict=True) if a is not None for i in r.points}
+    for i, p in enumerate(points):
+        value = None if np.isnan(values.value[i]) else float(values.value[i])
+        quality = word_of(int(values.quality[i])) if values.present[i] else "link_fault"
+        label = p.labels.get(int(value)) if value is not None and p.labels else None
+        reading.values.append(ValueRead(p, value, quality, raw.get(i, ""), label))
+
+
+def as_plain(reading: DeviceReading) -> dict[str, object]:
+    """The reading as JSON-ready data."""
+    return {
+        "template": reading.template.template, "version": reading.template.version,
+        "confidence": reading.template.confidence, "connection": reading.connection, "unit": reading.unit,
+        "parameters": reading.parameters,
+        "values": [{"key": v.point.key, "quantity": v.point.quantity, "value": v.value, "unit": v.point.unit,
+                    "quality": v.quality, "valid": v.point.valid, "inside": v.inside, "label": v.label,
+                    "register": v.point.register_, "address": v.point.address, "raw": v.raw} for v in reading.values],
+        "requests": [{"function": r.function, "address": r.address, "count": r.count, "ms": round(r.ms, 2), "result": r.result}
+                     for r in reading.requests],
+    }

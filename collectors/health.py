@@ -1,0 +1,70 @@
+"""Health of devices: state, last answer, latency, errors by kind; published about every ten seconds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from collectors.spool import SpoolSize
+
+OFFLINE_AFTER = 2
+"""Failures in a row after which a polled device counts as offline."""
+
+
+@dataclass
+class DeviceHealth:
+    """State of one device: `online` answers, `error` answers with errors only, `offline` is silent, `unknown` not yet tried."""
+
+    base: str
+    device: str
+    silent_after_ms: int | None = None  # for devices that report by themselves: silence after which they are offline
+    last_answer: int | None = None
+    latency_ms: float | None = None
+    errors: Counter[str] = field(default_factory=Counter)
+    readings: int = 0
+    failures_in_row: int = 0
+    last_was_error: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def answered(self, at_ms: int, latency_ms: float | None = None) -> None:
+        """The device gave usable data."""
+        self.last_answer = max(at_ms, self.last_answer or 0)
+        self.latency_ms = latency_ms
+        self.failures_in_row = 0
+        self.last_was_error = False
+
+    def failed(self, kind: str) -> None:
+        """The device gave an error or nothing; `kind` is the word in `errors`."""
+        self.errors[kind] += 1
+        self.failures_in_row += 1
+        self.last_was_error = kind not in ("timeout", "connect", "gateway")
+
+    def state(self, now_ms: int) -> str:
+        """online, offline, error or unknown."""
+        patience = self.silent_after_ms
+        if patience is not None and self.last_answer is not None and now_ms - self.last_answer > patience:
+            return "offline"
+        if self.failures_in_row >= OFFLINE_AFTER:
+            return "error" if self.last_was_error else "offline"
+        return "online" if self.last_answer is not None else "unknown"
+
+
+def health_topic(base: str, source: str) -> str:
+    """Topic on which a collector tells the health of a base's devices."""
+    return f"park/v1/{base}/{source}/health"
+
+
+def health_message(devices: Iterable[DeviceHealth], spool: SpoolSize, now_ms: int) -> bytes:
+    """JSON for ingest, which keeps it in `device_state`."""
+    return msgspec.json.encode({
+        "at": now_ms,
+        "devices": [{"device": d.device, "state": d.state(now_ms), "last_answer": d.last_answer, "latency_ms": d.latency_ms,
+                     "errors": dict(d.errors), "readings": d.readings, **({"notes": d.notes} if d.notes else {})}
+                    for d in devices],
+        "spool": {"batches": spool.batches, "bytes": spool.bytes, "dropped_batches": spool.dropped_batches,
+                  "dropped_readings": spool.dropped_readings},
+    })

@@ -1,0 +1,204 @@
+"""HJ 212 data messages into readings: factor codes, statistics, flags, times.
+
+Keys of the catalogue (`source: {device:, key:}`):
+`a21026` is Rtd of CN 2011; `a21026.avg.minute` is Avg of CN 2051 (`.hour` 2061, `.day` 2031; min, max, cou, zsavg ...);
+`a21026.zsrtd` is another statistic of CN 2011. `SB1` is the running state of CN 2021. Old and new codes are the same key.
+DataTime is the start of the period, in the base's local time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import yaml
+
+from collectors.hj212_frame import Message
+from collectors.park_devices import FieldDevice, Target
+from collectors.readings import Readings
+from park.errors import FrameError
+from park.quality import WORDS
+
+TABLES = Path(__file__).parent / "tables"
+PERIODS = {"2011": "", "2051": "minute", "2061": "hour", "2031": "day", "2021": "", "2041": "day"}
+"""Data commands and the period in a point's key."""
+
+FUTURE_MS = 300_000
+SLOW_CLOCK_MS = 600_000
+REMEMBERED = 4096
+"""Values whose repetition is recognised, per station."""
+
+UNMAPPED_SHOWN = 200
+
+
+@lru_cache(maxsize=1)
+def today_codes() -> dict[str, str]:
+    """Today's factor code of each older one."""
+    raw = yaml.safe_load((TABLES / "hj212_codes.yaml").read_text(encoding="utf-8"))
+    return {str(old): str(new) for old, new in raw["today"].items()}
+
+
+@dataclass(frozen=True)
+class FlagRule:
+    """What a data flag does: the quality word, and whether the value is kept."""
+
+    quality: str
+    keep: bool
+
+
+@lru_cache(maxsize=1)
+def _flag_tables() -> dict[str, dict[str, FlagRule]]:
+    raw = yaml.safe_load((TABLES / "hj212_flags.yaml").read_text(encoding="utf-8"))
+    return {edition: {str(f): FlagRule(**rule) for f, rule in table["flags"].items()}
+            for edition, table in raw["editions"].items()}
+
+
+def flag_rules(edition: str, overrides: Mapping[str, Any]) -> dict[str, FlagRule]:
+    """The flags of an edition with a device's own overrides."""
+    own = {}
+    for flag, rule in overrides.items():
+        known = FlagRule(**rule)
+        if known.quality not in WORDS:
+            raise FrameError("flags", f"expected a quality word for flag {flag}, got {known.quality!r}")
+        own[str(flag)] = known
+    return _flag_tables()[edition] | own
+
+
+def normal_key(key: str) -> str:
+    """A catalogue key in its normal form: today's factor code, lower-case statistic and period."""
+    factor, *rest = key.split(".")
+    rest = [r.lower() for r in rest]
+    if rest == ["rtd"]:
+        rest = []
+    return ".".join([today_codes().get(factor, factor), *rest])
+
+
+@dataclass
+class Station:
+    """One data logger: its device row, its flags, what it sent lately."""
+
+    device: FieldDevice
+    flags: dict[str, FlagRule]
+    targets: dict[str, tuple[Target, float, float]]
+    zone: ZoneInfo
+    seen: OrderedDict[tuple[str, int], tuple[str, str]] = field(default_factory=OrderedDict)
+    duplicates: int = 0
+    unmapped: set[str] = field(default_factory=set)
+
+
+def station_of(device: FieldDevice) -> Station:
+    """A station for a device of the catalogue; InputError when a unit or flag in its attributes is wrong."""
+    units: Mapping[str, str] = device.device.attributes.get("units", {})
+    units = {normal_key(k): v for k, v in units.items()}
+    targets: dict[str, tuple[Target, float, float]] = {}
+    for key, target in device.targets.items():
+        normal = normal_key(key)
+        sent_in = units.get(normal) or units.get(normal.split(".")[0])
+        factor, offset = target.into(sent_in) if sent_in and ".cou" not in normal else (1.0, 0.0)
+        targets[normal] = (target, factor, offset)
+    flags = flag_rules(device.device.edition or "2017", device.device.attributes.get("flags", {}))
+    return Station(device, flags, targets, ZoneInfo(device.timezone))
+
+
+def data_time(message: Message, zone: ZoneInfo) -> int:
+    """Epoch milliseconds of DataTime; FrameError `bad_time` when it is not a local time."""
+    text = message.field("DataTime") or ""
+    try:
+        if len(text) != 14 or not text.isascii() or not text.isdigit():
+            raise ValueError
+        local = datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=zone)
+        return int(local.timestamp() * 1000)
+    except (ValueError, OverflowError) as exc:
+        raise FrameError("bad_time", f"expected DataTime such as 20261123110000, got {text!r}") from exc
+
+
+def clock_offset_ms(message: Message, zone: ZoneInfo, arrived_ms: int) -> int | None:
+    """How far the logger's QN is ahead of our clock; None when QN is not a time."""
+    try:
+        local = datetime.strptime(message.qn[:14], "%Y%m%d%H%M%S").replace(tzinfo=zone)
+        return int(local.timestamp() * 1000) - arrived_ms
+    except (ValueError, OverflowError):
+        return None
+
+
+def to_readings(message: Message, station: Station, arrived_ms: int) -> Readings:
+    """Readings of a data message; values that were already taken with the same content are left out and counted."""
+    at = data_time(message, station.zone)
+    distrusted = _clock_is_off(message, station.zone, at, arrived_ms)
+    readings = Readings(station.device.base)
+    for key, text, flag in _values(message):
+        target = station.targets.get(key)
+        if target is None:
+            if len(station.unmapped) < UNMAPPED_SHOWN:
+                station.unmapped.add(key)
+            continue
+        if station.seen.get((key, at)) == (text, flag):
+            station.duplicates += 1
+            continue
+        value, quality = judge(text, flag, station.flags)
+        point, scale, offset = target
+        readings.add(point.point, at, None if value is None else value * scale + offset,
+                     "uncertain" if distrusted and quality == "good" else quality)
+    return readings
+
+
+def remember(message: Message, station: Station) -> None:
+    """Mark the message's values as taken; called when they are durable, so that a refused message may come again."""
+    at = data_time(message, station.zone)
+    for key, text, flag in _values(message):
+        if key in station.targets:
+            station.seen[key, at] = (text, flag)
+    while len(station.seen) > REMEMBERED:
+        station.seen.popitem(last=False)
+
+
+def _values(message: Message) -> Iterator[tuple[str, str, str]]:
+    """(key, text, flag) of every value: today's factor code, lower-case statistic, period of the command."""
+    period = PERIODS[message.cn]
+    for group in message.groups:
+        factors: dict[str, dict[str, str]] = {}
+        for name, text in group.items():
+            factor, dash, statistic = name.rpartition("-")
+            if dash:
+                factors.setdefault(today_codes().get(factor, factor), {})[statistic.lower()] = text
+        for factor, statistics in factors.items():
+            flag = statistics.pop("flag", "N")
+            for statistic, text in statistics.items():
+                plain = (message.cn, statistic) in (("2011", "rtd"), ("2021", "rs"))
+                yield ".".join([factor] + ([] if plain else [statistic]) + ([period] if period else [])), text, flag
+
+
+def judge(text: str, flag: str, rules: Mapping[str, FlagRule]) -> tuple[float | None, str]:
+    """Value and quality word of a text with its flag; an unknown flag makes the value uncertain, never good."""
+    rule = rules.get(flag) or rules.get(flag.upper()) or FlagRule("uncertain", True)
+    if not rule.keep:
+        return None, rule.quality
+    if text.strip() in ("", "-", "--", "null", "NULL", "NaN", "nan"):
+        return None, "missing"
+    try:
+        value = float(text)
+    except ValueError:
+        return None, "bad"
+    return (value, rule.quality) if math.isfinite(value) else (None, "bad")
+
+
+def _clock_is_off(message: Message, zone: ZoneInfo, at: int, arrived_ms: int) -> bool:
+    """Whether the logger's clock cannot be trusted: ahead of ours, or a real-time message that is late by its own QN."""
+    if at > arrived_ms + FUTURE_MS:
+        return True
+    offset = clock_offset_ms(message, zone, arrived_ms)
+    if offset is None:
+        return False
+    return offset > FUTURE_MS or (message.cn == "2011" and offset < -SLOW_CLOCK_MS)
+
+
+def local_now(arrived_ms: int, zone: ZoneInfo) -> datetime:
+    """Epoch milliseconds as the base's local time."""
+    return datetime.fromtimestamp(arrived_ms / 1000, UTC).astimezone(zone)

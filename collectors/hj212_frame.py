@@ -1,0 +1,242 @@
+"""HJ 212 on the wire: `##`, four digits of length, data, four hex digits of CRC, line end.
+
+Frames are cut by the byte length and never by the line end: frames stick together, and line ends may be LF, or lacking.
+After anything that is not a frame the reader looks for the next `##` and a length; what it left out is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+
+from park.errors import FrameError
+
+HEAD = 6
+MAX_BAD_IN_ROW = 32
+"""After so many false starts without a frame the buffer is dropped: hostile bytes must not cost unbounded CRC work."""
+TAIL = 4
+MAX_DATA = 9999
+_LENGTH = re.compile(rb"##([0-9]{4})")
+CRC_KINDS = ("hj212", "modbus", "modbus_swapped")
+
+
+def crc_hj212(data: bytes) -> int:
+    """CRC of HJ 212: the register is shifted before the byte goes in, so it is not the Modbus CRC."""
+    crc = 0xFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ 0xA001 if crc & 1 else crc >> 1
+    return crc
+
+
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ 0xA001 if crc & 1 else crc >> 1
+        table.append(crc)
+    return tuple(table)
+
+
+_TABLE = _crc_table()
+
+
+def crc_modbus(data: bytes) -> int:
+    """CRC-16/MODBUS, which some field senders put into HJ 212 frames."""
+    crc = 0xFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ _TABLE[(crc ^ byte) & 0xFF]
+    return crc
+
+
+def _crc_hj212_fast(data: bytes) -> int:
+    """As `crc_hj212`, by table: only the high byte of the register survives a step, which is why there are 256 values."""
+    crc = 0xFFFF
+    for byte in data:
+        crc = _TABLE[(crc >> 8) ^ byte]
+    return crc
+
+
+def crc_kinds(data: bytes, text: bytes) -> tuple[str, ...]:
+    """Which kinds of CRC the four characters are for this data; empty when none fits."""
+    try:
+        sent = int(text, 16)
+    except ValueError:
+        return ()
+    modbus = crc_modbus(data)
+    fitting = {"hj212": _crc_hj212_fast(data), "modbus": modbus, "modbus_swapped": (modbus & 0xFF) << 8 | modbus >> 8}
+    return tuple(kind for kind, value in fitting.items() if value == sent)
+
+
+@dataclass(frozen=True)
+class RawFrame:
+    """A frame cut from the stream: data between length and CRC, and the kinds of CRC that fit (none: damaged or unchecked)."""
+
+    data: bytes
+    crc: tuple[str, ...]
+    crc_text: bytes = b""
+
+
+@dataclass
+class FrameReader:
+    """Cuts a byte stream into frames; memory is bounded by twice the largest frame."""
+
+    garbage_bytes: int = 0
+    resyncs: int = 0
+    _buffer: bytearray = field(default_factory=bytearray)
+    _bad_in_row: int = 0
+
+    def feed(self, data: bytes) -> list[RawFrame]:
+        """Frames that are complete with these bytes, in order."""
+        frames: list[RawFrame] = []
+        for i in range(0, len(data), MAX_DATA):
+            self._buffer += data[i:i + MAX_DATA]
+            while (frame := self._next()) is not None:
+                frames.append(frame)
+        return frames
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of an unfinished frame."""
+        return len(self._buffer)
+
+    def _next(self) -> RawFrame | None:
+        while self._find_head():
+            end = HEAD + int(self._buffer[2:HEAD]) + TAIL
+            if len(self._buffer) < end:
+                return self._overtaken()
+            data, crc_text = bytes(self._buffer[HEAD:end - TAIL]), bytes(self._buffer[end - TAIL:end])
+            kinds = crc_kinds(data, crc_text)
+            inner = _LENGTH.search(self._buffer, 2, end)
+            if not kinds and inner is not None:
+                self._leave_out(inner.start())  # the frame was cut short and another begins inside its length
+                continue
+            del self._buffer[:end]
+            self._bad_in_row = 0 if kinds else self._bad_in_row + 1
+            return RawFrame(data, kinds, crc_text)
+        return None
+
+    def _find_head(self) -> bool:
+        """Drop what stands before the next `##dddd`; False when there is none yet."""
+        while True:
+            start = self._buffer.find(b"##")
+            if start < 0:
+                keep = 1 if self._buffer.endswith(b"#") else 0
+                self._drop_quiet(len(self._buffer) - keep)
+                return False
+            self._drop_quiet(start)
+            digits = self._buffer[2:HEAD]
+            if digits and not digits.isdigit():
+                self._leave_out(1)
+                continue
+            return len(self._buffer) >= HEAD
+
+    def _overtaken(self) -> RawFrame | None:
+        """A later whole frame with a good CRC, while the first still waits for bytes that will never come."""
+        for match in islice(_LENGTH.finditer(self._buffer, 2), 4):
+            start, length = match.start(), int(match[1])
+            end = start + HEAD + length + TAIL
+            if end > len(self._buffer):
+                continue
+            data, text = bytes(self._buffer[start + HEAD:end - TAIL]), bytes(self._buffer[end - TAIL:end])
+            kinds = crc_kinds(data, text)
+            if kinds:
+                self.garbage_bytes += start
+                self.resyncs += 1
+                self._bad_in_row = 0
+                del self._buffer[:end]
+                return RawFrame(data, kinds, text)
+        return None
+
+    def _drop_quiet(self, n: int) -> None:
+        """Drop bytes between frames; line ends and blanks are not garbage."""
+        if n > 0:
+            self.garbage_bytes += len(bytes(self._buffer[:n]).strip(b"\r\n\t \x00"))
+            del self._buffer[:n]
+
+    def _leave_out(self, n: int) -> None:
+        self.garbage_bytes += n
+        self.resyncs += 1
+        self._bad_in_row += 1
+        if self._bad_in_row > MAX_BAD_IN_ROW:
+            self.garbage_bytes += len(self._buffer) - n
+            self._bad_in_row = 0
+            self._buffer.clear()
+        del self._buffer[:n]
+
+
+@dataclass(frozen=True)
+class Message:
+    """A parsed frame. `groups` are the comma-separated groups of CP in order, each a mapping of name to text."""
+
+    qn: str
+    st: str
+    cn: str
+    pw: str
+    mn: str
+    flag: int
+    groups: tuple[dict[str, str], ...]
+    pnum: int | None = None
+    pno: int | None = None
+
+    @property
+    def wants_answer(self) -> bool:
+        """Bit 0 of Flag."""
+        return bool(self.flag & 1)
+
+    @property
+    def edition(self) -> str:
+        """Edition that the version bits of Flag name; stations set them loosely, so nothing but defaults hangs on it."""
+        return {0: "2005", 1: "2017", 2: "2025"}.get(self.flag >> 2, "2017")
+
+    def field(self, name: str) -> str | None:
+        """A field of CP such as DataTime; the first group that has it."""
+        for group in self.groups:
+            if name in group:
+                return group[name]
+        return None
+
+
+_CP = re.compile(r"(?:^|;)CP=&&(.*)&&", re.DOTALL)
+
+
+def parse_message(data: bytes) -> Message:
+    """The message of a frame's data; FrameError `grammar` when it is not one."""
+    text = data.decode("utf-8", errors="replace") if data.isascii() else data.decode("gb18030", errors="replace")
+    match = _CP.search(text)
+    if match is None:
+        raise FrameError("grammar", f"expected CP=&&...&&, got {text[-60:]!r}")
+    head = dict(part.split("=", 1) for part in text[:match.start()].split(";") if "=" in part)
+    if "MN" not in head or "CN" not in head:
+        raise FrameError("grammar", f"expected MN and CN before CP, got {sorted(head)}")
+    groups = tuple(_group(g) for g in match[1].split(";") if g.strip())
+    return Message(head.get("QN", ""), head.get("ST", ""), head["CN"].strip(), head.get("PW", ""), head["MN"].strip(),
+                   _number(head.get("Flag")) or 0, groups, _number(head.get("PNUM")), _number(head.get("PNO")))
+
+
+def _group(text: str) -> dict[str, str]:
+    return {name.strip(): value.strip() for name, eq, value in (p.partition("=") for p in text.split(",")) if eq}
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 6 else None
+
+
+def build_frame(data: str, crc: str = "hj212") -> bytes:
+    """A whole frame around `data`, with the kind of CRC that the device expects (`none` sends the HJ 212 one)."""
+    body = data.encode("gb18030")
+    if len(body) > MAX_DATA:
+        raise FrameError("too_long", f"expected at most {MAX_DATA} bytes of data, got {len(body)}")
+    value = crc_modbus(body) if crc.startswith("modbus") else crc_hj212(body)
+    if crc == "modbus_swapped":
+        value = (value & 0xFF) << 8 | value >> 8
+    return b"##%04d" % len(body) + body + b"%04X\r\n" % value
+
+
+def qn_of(instant: datetime) -> str:
+    """QN of an instant that is already in the base's local time: milliseconds, without offset."""
+    return instant.strftime("%Y%m%d%H%M%S") + f"{instant.microsecond // 1000:03d}"

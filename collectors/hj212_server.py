@@ -1,0 +1,282 @@
+"""HJ 212 receiver: one TCP port for many data loggers.
+
+A frame passes CRC, grammar, MN and PW; its readings go to the spool, and 9014 is sent only when they are on disk: a
+logger that gets no 9014 sends again. What does not pass becomes a dead letter with its reason, without the password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from collectors.health import DeviceHealth
+from collectors.hj212_data import PERIODS, Station, clock_offset_ms, local_now, remember, station_of, to_readings
+from collectors.hj212_frame import FrameReader, Message, RawFrame, build_frame, parse_message, qn_of
+from collectors.modbus_link import now_ms
+from collectors.park_devices import FieldDevice, of_protocol, secret
+from collectors.readings import DeadLetter, Intake, Readings
+from park.errors import FrameError, ParkError, StorageError
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 3600.0
+FIRST_FRAME_S = 120.0
+MAX_CONNECTIONS = 10_000
+UNKNOWN_KEPT = 1000
+UNKNOWN_LETTERS = 20
+"""Dead letters kept for one unknown MN; more are counted only, or a stranger could fill the spool."""
+
+_PASSWORD = re.compile(rb"PW=[^;]*")
+
+
+@dataclass
+class Logger:
+    """A data logger of the catalogue: its station, password, accepted CRC and health."""
+
+    station: Station
+    password: str | None
+    crc: str | None
+    health: DeviceHealth
+    crc_seen: Counter[str] = field(default_factory=Counter)
+
+    def answer_crc(self) -> str:
+        """The kind of CRC this logger understands: as configured, else the one it sends."""
+        if self.crc not in (None, "none"):
+            return str(self.crc)
+        return self.crc_seen.most_common(1)[0][0] if self.crc_seen else "hj212"
+
+
+@dataclass
+class Hj212Counters:
+    """What the receiver has seen since its start."""
+
+    frames: int = 0
+    readings: int = 0
+    answers: int = 0
+    connections: int = 0
+    refused_connections: int = 0
+    garbage_bytes: int = 0
+    resyncs: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+def loggers_of(devices: Sequence[FieldDevice]) -> tuple[dict[str, Logger], list[str]]:
+    """HJ 212 devices by MN, and what is wrong with those that cannot be received."""
+    loggers: dict[str, Logger] = {}
+    mistakes: list[str] = []
+    for d in of_protocol(devices, "hj212"):
+        mn = d.device.mn or ""
+        try:
+            if mn in loggers:
+                raise FrameError("mn", f"the MN {mn} already belongs to {loggers[mn].station.device.code}")
+            shortest = min((t.expected_s for t in d.targets.values()), default=60)
+            health = DeviceHealth(d.base, d.code, silent_after_ms=1000 * (3 * shortest + 60))
+            loggers[mn] = Logger(station_of(d), secret(d.device.password), d.device.crc, health)
+        except (ParkError, KeyError, TypeError) as exc:
+            mistakes.append(f"device {d.code}: {exc}")
+    return loggers, mistakes
+
+
+class Hj212Server:
+    """Receives from all loggers; `adopt` replaces the set of loggers without closing a connection."""
+
+    def __init__(self, loggers: dict[str, Logger], intake: Intake, base: str, *, clock_ms: Callable[[], int] = now_ms,
+                 idle_s: float = IDLE_S, first_frame_s: float = FIRST_FRAME_S, max_connections: int = MAX_CONNECTIONS) -> None:
+        self.loggers = loggers
+        self.base = base
+        self.counters = Hj212Counters()
+        self.unknown: OrderedDict[str, int] = OrderedDict()
+        self._intake = intake
+        self._clock_ms = clock_ms
+        self._idle_s = idle_s
+        self._first_frame_s = first_frame_s
+        self._max_connections = max_connections
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port (useful when 0 was asked)."""
+        self._server = await asyncio.start_server(self._serve, host, port, limit=1 << 16, backlog=1024)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening and hang up."""
+        if self._server is not None:
+            self._server.close()
+            for writer in list(self._writers):
+                writer.transport.abort()
+            self._server = None
+
+    def adopt(self, loggers: Mapping[str, Logger]) -> None:
+        """Take a new catalogue; loggers that stay the same keep their counters."""
+        for mn, logger in loggers.items():
+            old = self.loggers.get(mn)
+            if old is not None:
+                logger.health.last_answer, logger.health.errors = old.health.last_answer, old.health.errors
+                logger.station.seen, logger.crc_seen = old.station.seen, old.crc_seen
+        self.loggers = dict(loggers)
+
+    # ---- a connection
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._writers) >= self._max_connections:
+            self.counters.refused_connections += 1
+            writer.transport.abort()
+            return
+        self._writers.add(writer)
+        self.counters.connections += 1
+        frames = FrameReader()
+        patience = self._first_frame_s
+        try:
+            while True:
+                async with asyncio.timeout(patience):
+                    data = await reader.read(1 << 16)
+                if not data:
+                    break
+                whole = frames.feed(data)
+                if whole:
+                    patience = self._idle_s
+                    answers = await self._take(whole)
+                    if answers:
+                        writer.write(b"".join(answers))
+                        async with asyncio.timeout(30):
+                            await writer.drain()
+        except (TimeoutError, ConnectionError, OSError):
+            pass
+        except Exception:  # a bug met by one logger's bytes must not end the receiver
+            log.exception("hj212: a connection met a surprise and is closed")
+        finally:
+            if frames.waiting:
+                self._reject("truncated", b"")
+            self.counters.garbage_bytes += frames.garbage_bytes
+            self.counters.resyncs += frames.resyncs
+            self._writers.discard(writer)
+            with contextlib.suppress(Exception):
+                writer.close()
+
+    async def _take(self, frames: Sequence[RawFrame]) -> list[bytes]:
+        """Make everything in the frames durable, then give the answers to send."""
+        items: list[Readings | DeadLetter] = []
+        taken: list[tuple[Logger, Message]] = []
+        answers: list[bytes] = []
+        for frame in frames:
+            self.counters.frames += 1
+            judged = self._judge(frame)
+            if isinstance(judged, DeadLetter):
+                items.append(judged)
+            elif judged is not None:
+                logger, message = judged
+                got = self._read(logger, message)
+                if got is None:
+                    answers += self._answer_command(logger, message)
+                    continue
+                items.append(got)
+                if isinstance(got, Readings):
+                    taken.append((logger, message))
+        try:
+            await self._intake.store(items)
+        except StorageError as exc:
+            log.error("hj212: %s; the loggers get no answer and send again", exc)
+            self.counters.rejected["not_stored"] += len(taken)
+            return answers
+        for logger, message in taken:
+            remember(message, logger.station)
+            if message.wants_answer:
+                answers.append(self._answer(logger, message, "9014"))
+        return answers
+
+    # ---- decisions about one frame
+
+    def _judge(self, frame: RawFrame) -> tuple[Logger, Message] | DeadLetter | None:
+        try:
+            message = parse_message(frame.data)
+        except FrameError as exc:
+            return self._reject("bad_crc" if not frame.crc else exc.reason, frame.data, str(exc))
+        logger = self.loggers.get(message.mn)
+        if logger is None:
+            return self._stranger(message, frame)
+        accepted = frame.crc if logger.crc is None else tuple(k for k in frame.crc if k == logger.crc)
+        if not accepted and logger.crc != "none":
+            logger.health.errors["bad_crc"] += 1
+            got, fits = frame.crc_text.decode(errors="replace"), ", ".join(frame.crc) or "none"
+            return self._reject("bad_crc", frame.data, f"{logger.station.device.code}: expected CRC {logger.crc or 'any'},"
+                                f" got {got!r} (fits: {fits})")
+        logger.crc_seen[accepted[0] if accepted else "none"] += 1
+        if logger.password is not None and message.pw != logger.password:
+            logger.health.errors["bad_password"] += 1
+            return self._reject("bad_password", frame.data, f"{logger.station.device.code}: wrong PW")
+        return logger, message
+
+    def _stranger(self, message: Message, frame: RawFrame) -> DeadLetter | None:
+        if not frame.crc:
+            return self._reject("bad_crc", frame.data, f"MN {message.mn[:40]}, not in the catalogue")
+        mn = message.mn[:40]
+        count = self.unknown.pop(mn, 0) + 1
+        self.unknown[mn] = count
+        if len(self.unknown) > UNKNOWN_KEPT:
+            self.unknown.popitem(last=False)
+        if count == 1:
+            log.warning("hj212: MN %s is not in the catalogue; its data become dead letters", mn)
+        return self._reject("unknown_device", frame.data, f"MN {mn} is not in the catalogue", keep=count <= UNKNOWN_LETTERS)
+
+    def _reject(self, reason: str, data: bytes, detail: str = "", *, keep: bool = True) -> DeadLetter | None:
+        self.counters.rejected[reason] += 1
+        if not data or not keep:
+            return None
+        return DeadLetter(self.base, reason, detail[:500], _PASSWORD.sub(b"PW=***", data))
+
+    def _read(self, logger: Logger, message: Message) -> Readings | DeadLetter | None:
+        """Readings of a data message, a dead letter for one without a time, None for another command."""
+        if message.cn not in PERIODS:
+            return None
+        now = self._clock_ms()
+        try:
+            readings = to_readings(message, logger.station, now)
+        except FrameError as exc:
+            logger.health.errors[exc.reason] += 1
+            return self._reject(exc.reason, message_bytes(message), f"{logger.station.device.code}: {exc}")
+        offset = clock_offset_ms(message, logger.station.zone, now)
+        logger.health.answered(now)
+        logger.health.readings += len(readings)
+        logger.health.notes |= {"crc": dict(logger.crc_seen), "duplicates": logger.station.duplicates,
+                                "clock_offset_ms": offset, "unmapped": sorted(logger.station.unmapped)[:20]}
+        self.counters.readings += len(readings)
+        return readings
+
+    def _answer_command(self, logger: Logger, message: Message) -> list[bytes]:
+        """Heartbeat and time calibration; answers to our own commands and unknown commands are counted."""
+        now = self._clock_ms()
+        logger.health.answered(now)
+        if message.cn == "9015":
+            return [self._answer(logger, message, "9014")] if message.wants_answer else []
+        if message.cn == "1013":
+            local = local_now(now, logger.station.zone)
+            set_time = self._frame(logger, message, qn_of(local + timedelta(milliseconds=1)), message.st, "1012",
+                                   f"PolId={message.field('PolId') or ''};SystemTime={local:%Y%m%d%H%M%S}",
+                                   flag=message.flag & ~3 | 1)
+            first = [self._answer(logger, message, "9013")] if message.wants_answer else []
+            return [*first, set_time]
+        self.counters.rejected[f"cn_{message.cn[:6]}"] += message.cn not in ("9011", "9012", "9013", "9014")
+        return []
+
+    def _answer(self, logger: Logger, message: Message, cn: str) -> bytes:
+        """9013 or 9014 under the QN of the message; ST 91 is the system's own."""
+        self.counters.answers += 1
+        return self._frame(logger, message, message.qn, "91", cn, "", flag=message.flag & ~3)
+
+    @staticmethod
+    def _frame(logger: Logger, message: Message, qn: str, st: str, cn: str, cp: str, *, flag: int) -> bytes:
+        data = f"QN={qn};ST={st};CN={cn};PW={message.pw};MN={message.mn};Flag={flag};CP=&&{cp}&&"
+        return build_frame(data, logger.answer_crc())
+
+
+def message_bytes(message: Message) -> bytes:
+    """A message as text for a dead letter, without its password."""
+    groups = ";".join(",".join(f"{k}={v}" for k, v in g.items()) for g in message.groups)
+    return f"QN={message.qn};ST={message.st};CN={message.cn};MN={message.mn};Flag={message.flag};CP=&&{groups}&&".encode()

@@ -1,0 +1,74 @@
+"""Prometheus metrics of a running collector, read from its state at each scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from collectors.modbus_link import now_ms
+from collectors.run import Collection
+
+STATES = ("online", "offline", "error", "unknown")
+
+
+class CollectionMetrics(Collector):
+    """Devices, drivers, spool and publisher of one collection."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    def collect(self) -> Iterable[Metric]:
+        """All metric families at this moment."""
+        yield from self._devices()
+        yield from self._flow()
+
+    def _devices(self) -> Iterable[Metric]:
+        state = GaugeMetricFamily("park_device_up", "1 when the device is online", labels=["base", "device"])
+        latency = GaugeMetricFamily("park_device_latency_seconds", "mean time of a request at the last poll",
+                                    labels=["base", "device"])
+        answer = GaugeMetricFamily("park_device_last_answer_timestamp_seconds", "when the device last answered",
+                                   labels=["base", "device"])
+        readings = CounterMetricFamily("park_device_readings", "readings taken", labels=["base", "device"])
+        errors = CounterMetricFamily("park_device_errors", "errors by kind", labels=["base", "device", "kind"])
+        now = now_ms()
+        for d in self._collection.health():
+            names = [d.base, d.device]
+            state.add_metric(names, float(d.state(now) == "online"))
+            readings.add_metric(names, d.readings)
+            if d.latency_ms is not None:
+                latency.add_metric(names, d.latency_ms / 1000)
+            if d.last_answer is not None:
+                answer.add_metric(names, d.last_answer / 1000)
+            for kind, n in dict(d.errors).items():
+                errors.add_metric([*names, kind], n)
+        yield from (state, latency, answer, readings, errors)
+
+    def _flow(self) -> Iterable[Metric]:
+        c = self._collection
+        size, sent = c.spool.size(), c.publisher.counters
+        yield GaugeMetricFamily("park_spool_batches", "batches that wait for the broker", value=size.batches)
+        yield GaugeMetricFamily("park_spool_bytes", "bytes that wait for the broker", value=size.bytes)
+        yield CounterMetricFamily("park_spool_dropped_readings", "readings dropped because the spool was full",
+                                  value=size.dropped_readings)
+        yield CounterMetricFamily("park_intake_readings", "readings taken from drivers", value=c.intake.taken_readings)
+        yield CounterMetricFamily("park_intake_dropped_readings", "readings dropped while the disk refused",
+                                  value=c.intake.dropped_readings)
+        yield CounterMetricFamily("park_published_readings", "readings acknowledged by the broker", value=sent.readings)
+        yield GaugeMetricFamily("park_broker_connected", "1 while the broker is connected", value=float(sent.connected))
+        if c.hj212 is not None:
+            frames = c.hj212.counters
+            yield CounterMetricFamily("park_hj212_frames", "frames cut from the streams", value=frames.frames)
+            rejected = CounterMetricFamily("park_hj212_rejected", "frames rejected, by reason", labels=["reason"])
+            for reason, n in dict(frames.rejected).items():
+                rejected.add_metric([reason], n)
+            yield rejected
+
+
+def serve_metrics(collection: Collection, port: int, host: str = "127.0.0.1") -> None:
+    """Serve /metrics on a thread of its own."""
+    registry = CollectorRegistry()
+    registry.register(CollectionMetrics(collection))
+    start_http_server(port, addr=host, registry=registry)

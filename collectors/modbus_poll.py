@@ -1,0 +1,146 @@
+"""Polling: one task a connection, its units and groups in phase slots, so that requests do not bunch."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import time
+import zlib
+from collections.abc import Callable, Iterable
+
+from collectors.modbus_link import Endpoint, ModbusLink, now_ms, parse_connection
+from collectors.modbus_unit import Group, ModbusUnit
+from collectors.park_devices import FieldDevice, of_protocol
+from collectors.readings import Intake
+from collectors.template import Template, load_template
+from park.errors import DeviceError, DeviceTimeout, ParkError
+
+log = logging.getLogger(__name__)
+
+SPREAD_S = 10.0
+"""The first poll of every group falls within this time after start, whatever its period."""
+
+
+OPEN_PAUSE_MAX_S = 30.0
+
+
+class Gateway:
+    """One connection and the units behind it."""
+
+    def __init__(self, endpoint: Endpoint, units: list[ModbusUnit]) -> None:
+        self.endpoint = endpoint
+        self.units = units
+        delay = max((u.template.limits.connect_delay_ms for u in units), default=0) / 1000
+        self.link = ModbusLink(endpoint, connect_delay_s=delay)
+        self.late_polls = 0
+        self._open_failures = 0
+        self._open_again_at = 0.0
+
+    async def run(self, intake: Intake, *, clock_ms: Callable[[], int] = now_ms) -> None:
+        """Poll until cancelled; the link is closed then."""
+        try:
+            await self._run(intake, clock_ms)
+        finally:
+            self.link.close()
+
+    async def _run(self, intake: Intake, clock_ms: Callable[[], int]) -> None:
+        jobs = first_polls(self.endpoint.url, self.units, time.monotonic())
+        number = len(jobs)
+        while jobs:
+            due, _, unit, group = jobs[0]
+            wait = due - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            heapq.heappop(jobs)
+            await self._poll(unit, group, intake, clock_ms)
+            following = due + group.every_s
+            now = time.monotonic()
+            if following < now:  # overrun: leave out whole periods, keep the phase
+                missed = int((now - following) // group.every_s) + 1
+                self.late_polls += missed
+                unit.health.errors["overrun"] += missed
+                following += missed * group.every_s
+            number += 1
+            heapq.heappush(jobs, (following, number, unit, group))
+
+    async def _poll(self, unit: ModbusUnit, group: Group, intake: Intake, clock_ms: Callable[[], int]) -> None:
+        if not self.link.is_open and not await self._opened(unit):
+            return
+        try:
+            readings = await unit.poll(self.link, group, time.monotonic(), clock_ms)
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # one unit's surprise must not stop its neighbours on the gateway
+            unit.health.failed("internal")
+            if unit.health.errors["internal"] <= 3:
+                log.exception("device %s: the poll met a surprise", unit.field.code)
+            return
+        if readings is not None and len(readings):
+            intake.add(readings)
+
+    async def _opened(self, unit: ModbusUnit) -> bool:
+        """Open the link, with growing pauses between attempts; every unit behind a dead gateway is told."""
+        now = time.monotonic()
+        if now < self._open_again_at:
+            unit.health.failed("connect")
+            return False
+        try:
+            await self.link.open()
+        except DeviceTimeout as exc:
+            if self._open_failures == 0:
+                log.warning("%s", exc)
+            self._open_failures += 1
+            self._open_again_at = time.monotonic() + min(2.0 ** (self._open_failures - 1), OPEN_PAUSE_MAX_S)
+            unit.health.failed("connect")
+            return False
+        self._open_failures = 0
+        return True
+
+    async def poll_once(self, intake: Intake, *, clock_ms: Callable[[], int] = now_ms) -> None:
+        """Every unit and group one time, for commissioning."""
+        try:
+            for unit in self.units:
+                for group in unit.groups:
+                    await self._poll(unit, group, intake, clock_ms)
+        finally:
+            self.link.close()
+
+
+Job = tuple[float, int, ModbusUnit, Group]
+
+
+def first_polls(url: str, units: list[ModbusUnit], now: float) -> list[Job]:
+    """The first poll of every group as a heap: units spread over the period, gateways shifted against each other."""
+    jobs: list[Job] = []
+    shift = (zlib.crc32(url.encode()) % 1000) / 1000
+    pairs = [(u, g) for u in units for g in u.groups]
+    for k, (unit, group) in enumerate(pairs):
+        phase = (k / len(pairs) + shift) % 1.0
+        jobs.append((now + phase * min(group.every_s, SPREAD_S), k, unit, group))
+    heapq.heapify(jobs)
+    return jobs
+
+
+def gateways(devices: Iterable[FieldDevice], load: Callable[[str], Template] = load_template
+             ) -> tuple[list[Gateway], list[str]]:
+    """Modbus devices grouped by connection, and what is wrong with those that cannot be polled."""
+    by_url: dict[str, list[ModbusUnit]] = {}
+    mistakes: list[str] = []
+    templates: dict[str, Template] = {}
+    for d in of_protocol(devices, "modbus"):
+        assert d.device.connection is not None and d.device.template is not None
+        try:
+            if d.device.template not in templates:
+                templates[d.device.template] = load(d.device.template)
+            parse_connection(d.device.connection)
+            unit = ModbusUnit(d, templates[d.device.template])
+        except (ParkError, DeviceError) as exc:
+            mistakes.append(f"device {d.code}: {exc}")
+            continue
+        mistakes += unit.mistakes
+        if unit.groups:
+            by_url.setdefault(d.device.connection, []).append(unit)
+        else:
+            mistakes.append(f"device {d.code}: no point of the catalogue takes a key of it; it is not polled")
+    return [Gateway(parse_connection(url), units) for url, units in by_url.items()], mistakes

@@ -1,0 +1,297 @@
+"""Declarative mappings: what a device publishes over MQTT, as data in the catalogue, turned into readings.
+
+```yaml
+mapping:
+  topic: "vendor/{site}/{device}/up"   # {name} and + take one level, # the rest
+  form: flat                           # flat ts_values thingsboard neuron senml value
+  values: data                         # path of the object that holds the values (form's own default)
+  time: ts                             # path of the time; time_unit: auto s ms us iso local none
+  key: "{device}.{key}"                # how captures and the value's name make the key of a point; default "{key}"
+  where: {device: D7}                  # only messages with these captures
+  missing: [-9999, "n/a"]              # further texts or numbers that mean no value
+  units: {P: W}                        # units that the device sends where they are not the point's
+```
+A capture called `device` picks the device whose code is it or ends in it (`d.e1.plc` for `plc`), when there is one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from collectors.park_devices import FieldDevice, Target
+from collectors.readings import Readings
+from park.errors import InputError, ReadingError
+
+Form = Literal["flat", "ts_values", "thingsboard", "neuron", "senml", "value"]
+Unit = Literal["auto", "s", "ms", "us", "iso", "local", "none"]
+
+TIME_NAMES = ("ts", "timestamp", "time", "Time", "t", "datetime")
+NO_VALUE = ("", "-", "--", "null", "none", "n/a", "nan", "unknown", "unavailable")
+MAX_DEPTH = 8
+
+
+class Mapping_(BaseModel):
+    """The `mapping` of a device in the catalogue."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    topic: str = Field(min_length=1, max_length=500)
+    form: Form = "flat"
+    values: str | None = None
+    time: str | None = None
+    time_unit: Unit = "auto"
+    key: str = "{key}"
+    where: dict[str, str] = {}
+    missing: list[float | str] = []
+    units: dict[str, str] = {}
+
+    @field_validator("topic")
+    @classmethod
+    def _topic(cls, value: str) -> str:
+        for level in value.split("/"):
+            if ("+" in level or "#" in level) and level not in ("+", "#"):
+                raise ValueError(f"expected + or # alone between slashes, got {level!r}")
+            if "{" in level and not re.fullmatch(r"\{[A-Za-z_]\w*\}", level):
+                raise ValueError(f"expected a capture such as {{device}} alone between slashes, got {level!r}")
+        if "#" in value[:-1]:
+            raise ValueError("expected # only at the end")
+        return value
+
+
+@dataclass(frozen=True)
+class TopicPattern:
+    """A topic with captures: what to subscribe to, and how to take the captures out."""
+
+    subscription: str
+    regex: re.Pattern[str]
+
+    def match(self, topic: str) -> dict[str, str] | None:
+        """Captures of a topic, or None."""
+        found = self.regex.fullmatch(topic)
+        return None if found is None else found.groupdict()
+
+
+def topic_pattern(topic: str) -> TopicPattern:
+    """Compile a topic such as `vendor/{site}/+/up`."""
+    levels, parts = [], []
+    for level in topic.split("/"):
+        if level.startswith("{"):
+            levels.append("+")
+            parts.append(f"(?P<{level[1:-1]}>[^/]+)")
+        else:
+            levels.append(level)
+            parts.append({"+": "[^/]+", "#": ".*"}.get(level, re.escape(level)))
+    return TopicPattern("/".join(levels), re.compile("/".join(parts)))
+
+
+@dataclass
+class MqttDevice:
+    """A device with its compiled mapping."""
+
+    field: FieldDevice
+    mapping: Mapping_
+    pattern: TopicPattern
+    zone: ZoneInfo
+    targets: dict[str, tuple[Target, float, float]]
+
+
+def mqtt_device(device: FieldDevice) -> MqttDevice:
+    """Compile a device's mapping; InputError with the field that is wrong."""
+    try:
+        mapping = Mapping_.model_validate(device.device.mapping)
+    except ValidationError as exc:
+        wrong = "; ".join(f"mapping.{'.'.join(map(str, e['loc']))}: {str(e['msg']).removeprefix('Value error, ')}"
+                          for e in exc.errors())
+        raise InputError(wrong) from exc
+    targets = {}
+    for key, target in device.targets.items():
+        sent_in = mapping.units.get(key)
+        factor, offset = target.into(sent_in) if sent_in else (1.0, 0.0)
+        targets[key] = (target, factor, offset)
+    return MqttDevice(device, mapping, topic_pattern(mapping.topic), ZoneInfo(device.timezone), targets)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Values that share a time: `time` as it came (None: arrival), names to raw values, further captures."""
+
+    time: Any
+    values: Mapping[str, Any]
+    captures: Mapping[str, str]
+
+
+def parse_payload(mapping: Mapping_, payload: bytes) -> list[Record]:
+    """Records of a message; ReadingError `bad_payload` when the payload has not the form."""
+    if mapping.form == "value":
+        return [Record(None, {"value": payload.decode("utf-8", errors="replace").strip()}, {})]
+    try:
+        body = msgspec.json.decode(_plain_json(payload))
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise ReadingError("bad_payload", f"not JSON: {exc}") from exc
+    try:
+        return list(_FORMS[mapping.form](mapping, body))
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as exc:
+        raise ReadingError("bad_payload", f"not of the form {mapping.form}: {exc!r}") from exc
+
+
+_BARE = re.compile(rb"(?<=[\[:,\s])(-?Infinity|-?NaN|-?nan|-?inf)(?=\s*[,\]}])")
+
+
+def _plain_json(payload: bytes) -> bytes:
+    """Bare NaN and Infinity, which several devices write, become the text "nan"."""
+    return _BARE.sub(b'"nan"', payload) if _BARE.search(payload) else payload
+
+
+def _flat(mapping: Mapping_, body: Any) -> Iterator[Record]:
+    for part in body if isinstance(body, list) else [body]:
+        time = _at(part, mapping.time) if mapping.time else next((part[n] for n in TIME_NAMES if n in part), None)
+        values = _at(part, mapping.values) if mapping.values else part
+        flat = dict(_leaves(values))
+        if not mapping.values:
+            for name in (mapping.time,) if mapping.time else TIME_NAMES:
+                flat.pop(name, None)
+        yield Record(time, flat, {})
+
+
+def _ts_values(mapping: Mapping_, body: Any) -> Iterator[Record]:
+    for part in body if isinstance(body, list) else [body]:
+        yield Record(_at(part, mapping.time or "ts"), dict(_leaves(_at(part, mapping.values or "values", required=True))), {})
+
+
+def _thingsboard(mapping: Mapping_, body: Any) -> Iterator[Record]:
+    """Gateway telemetry: {"Device A": [{"ts": ms, "values": {...}}]}."""
+    for device, parts in body.items():
+        for record in _ts_values(mapping, parts):
+            yield Record(record.time, record.values, {"device": device})
+
+
+def _neuron(mapping: Mapping_, body: Any) -> Iterator[Record]:
+    """Neuron: {"node", "group", "timestamp", "values": {...}, "errors": {name: code}}; a value in error is no value."""
+    values = dict(_leaves(body.get("values", {}))) | dict.fromkeys(body.get("errors", {}))
+    for tag in body.get("tags", []):
+        values[tag["name"]] = None if tag.get("error") else tag.get("value")
+    names = {"node": str(body.get("node", "")), "group": str(body.get("group", ""))}
+    yield Record(_at(body, mapping.time or "timestamp"), values, names)
+
+
+def _senml(mapping: Mapping_, body: Any) -> Iterator[Record]:
+    """SenML (RFC 8428): base fields hold for the records behind them; a time below 2**28 is relative to now."""
+    base_name, base_time, base_value = "", 0.0, 0.0
+    for part in body:
+        base_name, base_time = part.get("bn", base_name), float(part.get("bt", base_time))
+        base_value = float(part.get("bv", base_value))
+        plain = part.get("v", part.get("vb", part.get("vs", part.get("s"))))
+        value = plain + base_value if "v" in part else plain
+        time = base_time + float(part.get("t", 0))
+        if base_name + part.get("n", "") and any(k in part for k in ("v", "vb", "vs", "s")):
+            yield Record(time if time >= 1 << 28 else None, {base_name + part.get("n", ""): value}, {})
+
+
+_FORMS: dict[str, Callable[[Mapping_, Any], Iterator[Record]]] = {
+    "flat": _flat, "ts_values": _ts_values, "thingsboard": _thingsboard, "neuron": _neuron, "senml": _senml}
+
+
+def _at(body: Any, path: str, *, required: bool = False) -> Any:
+    """The value at a dotted path such as `data.0.ts`; None when it is not there (KeyError when required)."""
+    for step in path.split("."):
+        if isinstance(body, dict) and step in body:
+            body = body[step]
+        elif isinstance(body, list) and step.isdigit() and int(step) < len(body):
+            body = body[int(step)]
+        elif required:
+            raise KeyError(path)
+        else:
+            return None
+    return body
+
+
+def _leaves(body: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Names of nested values joined by dots."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"more than {MAX_DEPTH} levels")
+    pairs = body.items() if isinstance(body, dict) else ((str(i), v) for i, v in enumerate(body))
+    for name, value in pairs:
+        if isinstance(value, dict | list):
+            yield from _leaves(value, f"{prefix}{name}.", depth + 1)
+        else:
+            yield f"{prefix}{name}", value
+
+
+def number(raw: Any, missing: list[float | str]) -> tuple[float | None, str]:
+    """Value and quality word of what a device sent: numbers, numbers as texts, booleans, null, "--", error codes."""
+    if raw is None:
+        return None, "missing"
+    if isinstance(raw, bool):
+        return float(raw), "good"
+    if isinstance(raw, str):
+        text = raw.strip()
+        if text in missing or text.lower() in NO_VALUE:
+            return None, "bad" if text.lower() == "nan" and text not in missing else "missing"
+        if text.lower() in ("on", "true", "off", "false"):
+            return float(text.lower() in ("on", "true")), "good"
+        try:
+            raw = float(text)
+        except ValueError:
+            return None, "bad"
+    if not isinstance(raw, int | float) or not math.isfinite(raw):
+        return None, "bad"
+    return (None, "missing") if raw in missing else (float(raw), "good")
+
+
+def instant_ms(raw: Any, unit: Unit, zone: ZoneInfo, arrived_ms: int) -> int:
+    """Epoch milliseconds of a time as it came; ReadingError `bad_time` when it cannot be one.
+
+    `auto` takes numbers as s, ms, us by their size and texts as ISO 8601, base-local when they have no offset.
+    """
+    if unit == "none" or raw is None:
+        return arrived_ms
+    try:
+        if isinstance(raw, str) and not _is_number(raw):
+            moment = datetime.fromisoformat(raw.strip().replace("/", "-"))
+            return round((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp() * 1000)
+        value = float(raw)
+        per_ms = {"s": 1000.0, "ms": 1.0, "us": 0.001}.get(unit) or (1000.0 if value < 1e11 else 1.0 if value < 1e14 else 0.001)
+        at = round(value * per_ms)
+        datetime.fromtimestamp(at / 1000, UTC)
+        return at
+    except (ValueError, TypeError, OverflowError, OSError) as exc:
+        raise ReadingError("bad_time", f"expected a time ({unit}), got {raw!r}") from exc
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def to_readings(device: MqttDevice, captures: Mapping[str, str], payload: bytes, arrived_ms: int
+                ) -> tuple[Readings, list[str]]:
+    """Readings of a message, and the keys that no point takes; ReadingError when the payload is not of the form."""
+    mapping = device.mapping
+    readings, unmapped = Readings(device.field.base), []
+    for record in parse_payload(mapping, payload):
+        names = {**captures, **record.captures}
+        if any(names.get(k) != v for k, v in mapping.where.items()):
+            continue
+        at = instant_ms(record.time, mapping.time_unit, device.zone, arrived_ms)
+        for name, raw in record.values.items():
+            key = mapping.key.format_map({"key": name, **names}) if mapping.key != "{key}" else name
+            target = device.targets.get(key)
+            if target is None:
+                unmapped.append(key)
+                continue
+            value, quality = number(raw, mapping.missing)
+            point, factor, offset = target
+            readings.add(point.point, at, None if value is None else value * factor + offset, quality)
+    return readings, unmapped

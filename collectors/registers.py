@@ -1,0 +1,181 @@
+"""Registers into values: one gather and one view per type, whatever the number of points.
+
+The decoder is compiled for a list of reads; `decode` takes the answers in the same order (None for one that failed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from collectors.planner import Read, plan_reads
+from collectors.template import Template, TemplatePoint, TemplateTest
+from park.quality import Quality
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int8]
+Bools = npt.NDArray[np.bool_]
+
+_DTYPES = {"u16": ">u2", "i16": ">i2", "u32": ">u4", "i32": ">i4", "u64": ">u8", "i64": ">i8", "f32": ">f4", "f64": ">f8"}
+_RAW = {2: ">u2", 4: ">u4", 8: ">u8"}
+
+
+@dataclass(frozen=True)
+class Values:
+    """Columns over the decoder's points: value in the template's unit (NaN: none), quality code, whether it was read."""
+
+    value: Floats
+    quality: Codes
+    present: Bools
+
+
+@dataclass(frozen=True)
+class _Class:
+    """Points of one type: where their bytes lie in the joined answers, and where their values go."""
+
+    type: str
+    place: npt.NDArray[np.intp]
+    gather: npt.NDArray[np.intp]
+    patterns: tuple[tuple[int, npt.NDArray[np.bool_]], ...]  # raw pattern, mask over this class
+    nan_means_missing: Bools
+    bits: tuple[tuple[int, int, int], ...]  # index in the class, shift, mask
+
+
+class Decoder:
+    """Decodes the answers of `reads` into the values of `points`; points outside every read are never present."""
+
+    def __init__(self, template: Template, points: Sequence[TemplatePoint], reads: Sequence[Read],
+                 parameters: Mapping[str, float]) -> None:
+        self.points = list(points)
+        self._lengths = [r.count * 2 for r in reads]
+        starts = np.concatenate([[0], np.cumsum(self._lengths)])
+        n = len(self.points)
+        self._read_of = np.full(n, -1, dtype=np.intp)
+        by_class: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
+        for r, read in enumerate(reads):
+            for i in read.points:
+                p = self.points[i]
+                self._read_of[i] = r
+                word = p.word_order or template.defaults.word_order
+                byte = p.byte_order or template.defaults.byte_order
+                by_class.setdefault((p.type, word, byte), []).append((i, int(starts[r]) + 2 * (p.address - read.address)))
+        self._classes = [self._compile(template, key, members) for key, members in by_class.items()]
+        scale = np.array([p.scale for p in self.points], dtype=np.float64)
+        with np.errstate(divide="ignore"):
+            inverse = np.round(1.0 / scale)
+        # 2301 / 10 is 230.1 exactly, 2301 * 0.1 is not
+        self._divisor = np.where(np.isclose(scale * inverse, 1.0, rtol=1e-12, atol=0), inverse, 1.0)
+        self._factor = np.where(self._divisor != 1.0, 1.0, scale)
+        self._ratio = np.array([np.prod([parameters[m] for m in p.multiply_by]) for p in self.points], dtype=np.float64)
+        self._offset = np.array([p.offset for p in self.points], dtype=np.float64)
+        self._low = np.array([p.valid[0] if p.valid else -np.inf for p in self.points])
+        self._high = np.array([p.valid[1] if p.valid else np.inf for p in self.points])
+
+    def _compile(self, template: Template, key: tuple[str, str, str], members: list[tuple[int, int]]) -> _Class:
+        type_, word, byte = key
+        place = np.array([i for i, _ in members], dtype=np.intp)
+        first = np.array([at for _, at in members], dtype=np.intp)
+        order = byte_order_of(self.points[members[0][0]].words, word, byte)
+        patterns: dict[int, Bools] = {}
+        nan_missing = np.zeros(len(members), dtype=np.bool_)
+        bits = []
+        for k, (i, _) in enumerate(members):
+            p = self.points[i]
+            for pattern in template.not_available_of(p):
+                if isinstance(pattern, str):
+                    nan_missing[k] = True
+                else:
+                    mask = patterns.setdefault(pattern & ((1 << 16 * p.words) - 1), np.zeros(len(members), dtype=np.bool_))
+                    mask[k] = True
+            if p.bits is not None:
+                bits.append((k, p.bits[0], (1 << (p.bits[1] - p.bits[0] + 1)) - 1))
+        return _Class(type_, place, first[:, None] + order[None, :], tuple(patterns.items()), nan_missing, tuple(bits))
+
+    def decode(self, answers: Sequence[bytes | None]) -> Values:
+        """Values of all points; an answer of None, or of the wrong length, makes its points absent."""
+        present_reads = np.array([a is not None and len(a) == n for a, n in zip(answers, self._lengths, strict=True)] + [False])
+        joined = b"".join(a if ok and a is not None else bytes(n)
+                          for a, n, ok in zip(answers, self._lengths, present_reads, strict=False))
+        buffer = np.frombuffer(joined, dtype=np.uint8)
+        n_points = len(self.points)
+        raw = np.full(n_points, np.nan)
+        quality = np.zeros(n_points, dtype=np.int8)
+        for c in self._classes:
+            self._decode_class(c, buffer, raw, quality)
+        value = raw * self._factor / self._divisor + self._offset
+        value *= self._ratio
+        with np.errstate(invalid="ignore"):
+            outside = (value < self._low) | (value > self._high)
+        quality[outside & (quality == 0)] = Quality.UNCERTAIN
+        value[quality >= Quality.STOPPED] = np.nan
+        return Values(value, quality, present_reads[self._read_of])
+
+    @staticmethod
+    def _decode_class(c: _Class, buffer: npt.NDArray[np.uint8], raw: Floats, quality: Codes) -> None:
+        data = np.ascontiguousarray(buffer[c.gather])
+        if c.type == "bcd48":
+            values, good = _bcd(data)
+        else:
+            values = data.view(_DTYPES[c.type]).ravel().astype(np.float64)
+            good = np.isfinite(values)
+        missing = c.nan_means_missing & np.isnan(values) if c.type in ("f32", "f64") else np.zeros(len(values), dtype=np.bool_)
+        if c.type in ("u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64") and (c.patterns or c.bits):
+            bits = data.view(_RAW[data.shape[1]]).ravel()
+            for pattern, mask in c.patterns:
+                missing |= mask & (bits == pattern)
+            for k, shift, mask_bits in c.bits:
+                values[k] = float((int(bits[k]) >> shift) & mask_bits)
+        raw[c.place] = values
+        quality[c.place] = np.where(missing, Quality.MISSING, np.where(good, Quality.GOOD, Quality.BAD))
+
+
+def byte_order_of(words: int, word_order: str, byte_order: str) -> npt.NDArray[np.intp]:
+    """For each byte of the value, most significant first, its place among the bytes as sent."""
+    order = np.arange(words * 2, dtype=np.intp).reshape(words, 2)
+    if word_order == "little":
+        order = order[::-1]
+    if byte_order == "little":
+        order = order[:, ::-1]
+    return order.ravel()
+
+
+def _bcd(data: npt.NDArray[np.uint8]) -> tuple[Floats, Bools]:
+    """Binary-coded decimals, most significant digit first; a digit above 9 is not a number."""
+    digits = np.stack([data >> 4, data & 15], axis=2).reshape(len(data), -1)
+    weights = 10.0 ** np.arange(digits.shape[1] - 1, -1, -1)
+    good: Bools = np.asarray((digits <= 9).all(axis=1))
+    return np.where(good, digits @ weights, np.nan), good
+
+
+def parameters_of(template: Template, given: Mapping[str, float]) -> dict[str, float]:
+    """Values of the template's parameters: given ones over defaults; one without either is 1 until it is read."""
+    return {name: given.get(name, p.default if p.default is not None else 1.0) for name, p in template.parameters.items()}
+
+
+def run_test(template: Template, test: TemplateTest) -> list[str]:
+    """What a template's test finds wrong; empty when all is as expected."""
+    points = [template.point(key) for key in test.expect]
+    reads = plan_reads(template, points, max_gap=0)
+    words = {a + k: w for a, ws in test.registers.items() for k, w in enumerate(ws)}
+    wrong = []
+    answers = []
+    for read in reads:
+        span = range(read.address, read.address + read.count)
+        lacking = [a for a in span if a not in words]
+        if lacking:
+            keys = ", ".join(points[i].key for i in read.points)
+            wrong.append(f"registers {lacking} are not given, but {keys} need them")
+        answers.append(b"".join(words.get(a, 0).to_bytes(2, "big") for a in span))
+    if wrong:
+        return wrong
+    values = Decoder(template, points, reads, parameters_of(template, test.parameters)).decode(answers)
+    for p, value, quality in zip(points, values.value, values.quality, strict=True):
+        expected = test.expect[p.key]
+        got = None if np.isnan(value) else float(value)
+        if (expected is None) != (got is None) or (
+                expected is not None and got is not None and abs(got - expected) > 1e-6 * max(1.0, abs(expected))):
+            wrong.append(f"{p.key}: expected {expected}, got {got} ({Quality(int(quality)).name.lower()})")
+    return wrong

@@ -1,0 +1,226 @@
+"""The stage as one process: drivers on an event loop, the publisher beside it, the spool between them.
+
+`collect` is the entry for code; `park collect` calls it. It runs until `stop` is set and reloads the catalogue when
+that changes; gateways whose devices stay the same keep polling through a reload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from collectors.catalogue_source import CatalogueSource
+from collectors.health import DeviceHealth, health_message, health_topic
+from collectors.hj212_server import Hj212Server, loggers_of
+from collectors.intake import SpoolIntake
+from collectors.modbus_link import now_ms
+from collectors.modbus_poll import Gateway, gateways
+from collectors.mqtt_devices import MqttSubscriber, Router, listeners_of
+from collectors.park_devices import FieldDevice
+from collectors.publish import Publisher
+from collectors.spool import Spool, SpoolSize
+from park.errors import ParkError, SetupError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_HJ212_PORT = 9212
+
+
+@dataclass(frozen=True)
+class CollectOptions:
+    """How a collector runs. `source` names it for ever: with `seq` it is what ingest knows a batch by."""
+
+    source: str
+    mqtt_url: str
+    data_dir: Path
+    hj212_host: str = "0.0.0.0"
+    hj212_port: int = DEFAULT_HJ212_PORT
+    health_s: float = 10.0
+    reload_s: float = 1.0  # how long one look for a change may take; also what stopping may wait for
+    spool_max_mb: int = 2048
+    flush_s: float = 0.2
+
+
+@dataclass
+class Collection:
+    """Everything that runs for the present catalogue."""
+
+    options: CollectOptions
+    spool: Spool
+    intake: SpoolIntake
+    publisher: Publisher
+    bases: list[str] = field(default_factory=list)
+    polls: dict[str, tuple[Gateway, asyncio.Task[None]]] = field(default_factory=dict)
+    hj212: Hj212Server | None = None
+    hj212_port: int | None = None
+    router: Router | None = None
+    subscriber: MqttSubscriber | None = None
+    mistakes: list[str] = field(default_factory=list)
+    reloads: int = 0
+    spool_size: SpoolSize | None = None  # what was left when the collection was closed
+
+    def health(self) -> list[DeviceHealth]:
+        """Health of every device."""
+        found = [u.health for gateway, _ in self.polls.values() for u in gateway.units]
+        found += [x.health for x in (self.hj212.loggers.values() if self.hj212 else ())]
+        found += [x.health for x in (self.router.listeners if self.router else ())]
+        return found
+
+    def tell_health(self) -> None:
+        """Publish the health of each base."""
+        devices, size, now = self.health(), self.spool.size(), now_ms()
+        for base in self.bases:
+            mine = [d for d in devices if d.base == base]
+            self.publisher.note(health_topic(base, self.options.source), health_message(mine, size, now))
+
+
+async def collect(catalogue: CatalogueSource, options: CollectOptions, stop: asyncio.Event, *,
+                  ready: asyncio.Future[Collection] | None = None) -> None:
+    """Run until `stop`. The first catalogue must be right (InputError); a later mistake keeps the former running."""
+    devices = await asyncio.to_thread(catalogue.load)
+    collection = open_collection(options)
+    tasks = [asyncio.create_task(collection.intake.run(), name="intake")]
+    try:
+        await apply_catalogue(collection, devices)
+        tasks.append(asyncio.create_task(_tell_health(collection), name="health"))
+        tasks.append(asyncio.create_task(_reload(collection, catalogue), name="reload"))
+        if ready is not None:
+            ready.set_result(collection)
+        await stop.wait()
+    finally:
+        for task in tasks[1:]:
+            task.cancel()
+        await close_collection(collection)
+        tasks[0].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def open_collection(options: CollectOptions) -> Collection:
+    """Spool, intake and publisher of a source; SetupError when another process holds the spool."""
+    spool = Spool(options.data_dir / "spool" / f"{options.source}.sqlite", options.source,
+                  max_bytes=options.spool_max_mb << 20)
+    publisher = Publisher(spool, options.mqtt_url)
+    publisher.start()
+    return Collection(options, spool, SpoolIntake(spool, flush_s=options.flush_s), publisher)
+
+
+async def close_collection(collection: Collection) -> None:
+    """Stop the drivers, write what they gave, send what can be sent within a second."""
+    for _, task in collection.polls.values():
+        task.cancel()
+    await asyncio.gather(*(task for _, task in collection.polls.values()), return_exceptions=True)
+    if collection.subscriber is not None:
+        collection.subscriber.stop()
+    if collection.hj212 is not None:
+        await collection.hj212.close()
+    await collection.intake.stop()
+    collection.tell_health()
+    await asyncio.to_thread(collection.publisher.stop)
+    collection.spool_size = collection.spool.size()
+    collection.spool.close()
+
+
+async def apply_catalogue(collection: Collection, devices: Sequence[FieldDevice]) -> None:
+    """Bring the drivers to the devices; those that stay the same are not touched."""
+    collection.bases = sorted({d.base for d in devices})
+    mistakes = await _apply_modbus(collection, devices)
+    mistakes += await _apply_hj212(collection, devices)
+    mistakes += _apply_mqtt(collection, devices)
+    for mistake in mistakes:
+        if mistake not in collection.mistakes:
+            log.error("%s", mistake)
+    collection.mistakes = mistakes
+    log.info("collecting: %d devices on %d connections, %d data loggers, %d MQTT devices; %d mistakes",
+             len(devices), len(collection.polls), len(collection.hj212.loggers) if collection.hj212 else 0,
+             len(collection.router.listeners) if collection.router else 0, len(mistakes))
+
+
+async def _apply_modbus(collection: Collection, devices: Sequence[FieldDevice]) -> list[str]:
+    wanted, mistakes = gateways(devices)
+    fresh = {g.endpoint.url: g for g in wanted}
+    for url, (gateway, task) in list(collection.polls.items()):
+        same = url in fresh and [u.field for u in fresh[url].units] == [u.field for u in gateway.units]
+        if same and not task.done():
+            del fresh[url]
+            continue
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        del collection.polls[url]
+    for url, gateway in fresh.items():
+        collection.polls[url] = gateway, asyncio.create_task(gateway.run(collection.intake), name=f"poll {url}")
+    return mistakes
+
+
+async def _apply_hj212(collection: Collection, devices: Sequence[FieldDevice]) -> list[str]:
+    loggers, mistakes = loggers_of(devices)
+    if collection.hj212 is not None:
+        collection.hj212.adopt(loggers)
+        return mistakes
+    if loggers:
+        server = Hj212Server(loggers, collection.intake, collection.bases[0])
+        host, port = collection.options.hj212_host, collection.options.hj212_port
+        try:
+            collection.hj212_port = await server.start(host, port)
+        except OSError as exc:
+            raise SetupError(f"cannot listen for HJ 212 on {host}:{port}: {exc}; give another --hj212-port") from exc
+        collection.hj212 = server
+        log.info("hj212: listening on %s:%d for %d loggers", host, collection.hj212_port, len(loggers))
+    return mistakes
+
+
+def _apply_mqtt(collection: Collection, devices: Sequence[FieldDevice]) -> list[str]:
+    listeners, mistakes = listeners_of(devices)
+    known = [x.device.field for x in collection.router.listeners] if collection.router else []
+    if [x.device.field for x in listeners] == known:
+        return mistakes
+    if collection.subscriber is not None:
+        collection.subscriber.stop()
+        collection.subscriber = collection.router = None
+    if listeners:
+        collection.router = Router(listeners, collection.bases[0])
+        collection.subscriber = MqttSubscriber(
+            collection.router, collection.options.mqtt_url, f"park-devices-{collection.options.source}", collection.intake,
+            asyncio.get_running_loop())
+        collection.subscriber.start()
+    return mistakes
+
+
+async def _tell_health(collection: Collection) -> None:
+    await asyncio.sleep(min(2.0, collection.options.health_s))  # the first word comes early
+    while True:
+        collection.tell_health()
+        await asyncio.sleep(collection.options.health_s)
+
+
+async def _reload(collection: Collection, catalogue: CatalogueSource) -> None:
+    while True:
+        try:
+            if not await asyncio.to_thread(catalogue.wait_for_change, collection.options.reload_s):
+                continue
+            await asyncio.sleep(0.2)  # an editor may still be writing
+            await apply_catalogue(collection, await asyncio.to_thread(catalogue.load))
+            collection.reloads += 1
+        except ParkError as exc:
+            log.error("the catalogue is not reloaded, the former one keeps running: %s", exc)
+            await asyncio.sleep(5)
+        except Exception:  # a reload that fails must leave the collectors running
+            log.exception("the catalogue is not reloaded, the former one keeps running")
+            await asyncio.sleep(5)
+
+
+async def collect_once(catalogue: CatalogueSource, options: CollectOptions) -> Collection:
+    """Poll every Modbus device one time, for commissioning; readings go the usual way. HJ 212 and MQTT devices report
+    by themselves and are not waited for."""
+    devices = await asyncio.to_thread(catalogue.load)
+    collection = open_collection(options)
+    try:
+        wanted, collection.mistakes = gateways(devices)
+        await asyncio.gather(*(g.poll_once(collection.intake) for g in wanted))
+        collection.polls = {g.endpoint.url: (g, asyncio.create_task(asyncio.sleep(0))) for g in wanted}
+        collection.bases = sorted({d.base for d in devices})
+    finally:
+        await close_collection(collection)
+    return collection
