@@ -26,6 +26,7 @@ from api import (
     live,
     problems,
     readings,
+    reports,
     trace,
 )
 from api.access import Gate, Limits
@@ -38,7 +39,8 @@ from park.settings import Settings
 PREFIX = "/api/v1"
 # live and kpi first: /alerts/stream is not an alert's id
 ROUTERS = (live.router, kpi.router, alerts.router, catalogue.router, readings.router, aggregates.router, emissions.router,
-           balance.router, infrastructure.router, trace.router, ledger.router, health.router)
+           balance.router, infrastructure.router, trace.router, ledger.router, reports.router,
+           health.router)
 
 
 def create_app(settings: Settings, *, limits: Limits | None = None, heartbeat_s: float = HEARTBEAT_S) -> FastAPI:
@@ -60,7 +62,7 @@ def create_app(settings: Settings, *, limits: Limits | None = None, heartbeat_s:
                   openapi_url=f"{PREFIX}/openapi.json",
                   description="Energy and pollution telemetry of an industrial park. Instants are UTC, periods base-local.")
     app.state.settings, app.state.store, app.state.stream, app.state.meters = settings, store, stream, meters
-    app.state.gate = Gate(store, limits)
+    app.state.gate, app.state.press = Gate(store, limits), reports.Press(settings.database_url)
     problems.register(app)
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
