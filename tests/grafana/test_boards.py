@@ -80,7 +80,7 @@ def test_every_panel_runs_with_the_rights_of_grafana_and_shows_the_data(filled: 
 
 def test_grafana_cannot_read_tables_nor_write(filled: Db) -> None:
     filled.execute("SET SESSION AUTHORIZATION park_grafana")
-    for statement in (b"SELECT * FROM reading", b"SELECT * FROM token", b"DELETE FROM board_alert", b"SELECT * FROM ledger"):
+    for statement in (b"SELECT * FROM reading", b"SELECT * FROM token", b"DELETE FROM alert", b"SELECT * FROM ledger"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             filled.execute(statement)
     filled.execute("RESET SESSION AUTHORIZATION")
