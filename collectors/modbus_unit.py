@@ -79,9 +79,11 @@ class ModbusUnit:
         for key, target in self.field.targets.items():
             try:
                 p = self.template.point(key)
-                chosen.setdefault(p.every, []).append((p, target.point, target.into(p.unit)))
+                row = p, target.point, target.into(p.unit)
             except (InputError, NotFound) as exc:
                 self.mistakes.append(f"device {self.field.code}: {exc}")
+            else:
+                chosen.setdefault(p.every, []).append(row)
         groups = []
         for every, rows in chosen.items():
             points = [p for p, _, _ in rows]

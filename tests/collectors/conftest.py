@@ -1,0 +1,227 @@
+"""Field devices for the collectors' tests: a Modbus gateway of hand-packed bytes, and a listener on the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from collectors.readings import DeadLetter, Readings
+from park.mqtt import connect, new_client
+
+
+def _crc(data: bytes) -> bytes:
+    crc = 0xFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ 0xA001 if crc & 1 else crc >> 1
+    return struct.pack("<H", crc)
+
+
+@dataclass
+class FieldGateway:
+    """A gateway with meters behind it, written from the protocol's text; runs on a thread with a loop of its own."""
+
+    rtu: bool = False
+    units: dict[int, dict[int, int]] = field(default_factory=dict)
+    silent: set[int] = field(default_factory=set)
+    delay_s: dict[int, float] = field(default_factory=dict)
+    refuses: dict[int, set[int]] = field(default_factory=dict)  # unit -> addresses that answer exception 2
+    requests: list[tuple[int, int, int, int]] = field(default_factory=list)  # unit, function, address, count
+    connections: int = 0
+    port: int = 0
+
+    def f32(self, unit: int, address: int, value: float) -> None:
+        """Put a float into a unit, high word first."""
+        high, low = struct.unpack(">HH", struct.pack(">f", value))
+        self.units.setdefault(unit, {}).update({address: high, address + 1: low})
+
+    def start(self) -> FieldGateway:
+        """Listen on a free port (the same again after `stop`)."""
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self._thread.start()
+        assert started.wait(10)
+        return self
+
+    def stop(self) -> None:
+        """Hang up and stop listening."""
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join(10)
+
+    def _run(self, started: threading.Event) -> None:
+        asyncio.run(self._serve(started))
+
+    async def _serve(self, started: threading.Event) -> None:
+        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+        server = await asyncio.start_server(self._connection, "127.0.0.1", self.port)
+        self.port = server.sockets[0].getsockname()[1]
+        started.set()
+        await self._ending.wait()
+        server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.01)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        late: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                if self.rtu:
+                    frame = await reader.readexactly(8)
+                    assert _crc(frame[:6]) == frame[6:]
+                    head, unit, pdu = b"", frame[0], frame[1:6]
+                else:
+                    head = await reader.readexactly(7)
+                    unit, pdu = head[6], await reader.readexactly(struct.unpack(">H", head[4:6])[0] - 1)
+                function, address, count = struct.unpack(">BHH", pdu)
+                self.requests.append((unit, function, address, count))
+                if unit in self.silent or unit not in self.units:
+                    continue
+                answer = self._answer(unit, function, address, count)
+                task = asyncio.create_task(self._send(writer, head, unit, answer))
+                late.add(task)
+                task.add_done_callback(late.discard)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    def _answer(self, unit: int, function: int, address: int, count: int) -> bytes:
+        words = self.units[unit]
+        if self.refuses.get(unit, set()) & set(range(address, address + count)):
+            return bytes([function | 0x80, 2])
+        return struct.pack(f">BB{count}H", function, 2 * count, *(words.get(a, 0) for a in range(address, address + count)))
+
+    async def _send(self, writer: asyncio.StreamWriter, head: bytes, unit: int, answer: bytes) -> None:
+        await asyncio.sleep(self.delay_s.get(unit, 0))
+        frame = bytes([unit]) + answer
+        writer.write(frame + _crc(frame) if self.rtu else head[:4] + struct.pack(">H", len(frame)) + frame)
+
+
+@pytest.fixture
+def field_gateway() -> Iterator[Callable[..., FieldGateway]]:
+    """Starts gateways; stops them after the test."""
+    started: list[FieldGateway] = []
+
+    def start(**options: Any) -> FieldGateway:
+        gateway = FieldGateway(**options).start()
+        started.append(gateway)
+        return gateway
+
+    yield start
+    for gateway in started:
+        gateway.stop()
+
+
+@dataclass
+class Basket:
+    """An intake that keeps what drivers give; `fail` makes the disk refuse."""
+
+    items: list[Readings | DeadLetter] = field(default_factory=list)
+    fail: Exception | None = None
+
+    def add(self, item: Readings | DeadLetter) -> None:
+        self.items.append(item)
+
+    async def store(self, items: Sequence[Readings | DeadLetter]) -> None:
+        if self.fail is not None:
+            raise self.fail
+        self.items += items
+
+    def rows(self) -> list[tuple[str, int, float | None, str]]:
+        """All readings as (point, at, value, quality)."""
+        return [row for r in self.items if isinstance(r, Readings) for row in zip(r.point, r.at, r.value, r.quality, strict=True)]
+
+    def letters(self) -> list[DeadLetter]:
+        """All dead letters."""
+        return [x for x in self.items if isinstance(x, DeadLetter)]
+
+
+@pytest.fixture
+def basket() -> Basket:
+    return Basket()
+
+
+class Ear:
+    """A subscriber to `park/v1/#` that keeps what it hears, and subscribes again when the broker comes back."""
+
+    def __init__(self, url: str, name: str = "ear") -> None:
+        self.messages: list[tuple[str, dict[str, Any]]] = []
+        self._url, self._name = url, name
+        self._ending = threading.Event()
+        self.ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self.ready.wait(20)
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            try:
+                client = new_client(self._url, self._name)
+                client.on_message = lambda _c, _u, m: self.messages.append((m.topic, json.loads(m.payload)))
+                client.on_connect = lambda c, *_: c.subscribe("park/v1/#", 1)
+                client.on_subscribe = lambda *_: self.ready.set()
+                connect(client, self._url)
+                while not self._ending.is_set() and client.loop(0.05) == 0:
+                    pass
+                client.disconnect()
+            except OSError:
+                time.sleep(0.05)
+
+    def readings(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Batches by (source, seq): what ingest would store once."""
+        return {(t.split("/")[3], m["seq"]): m for t, m in list(self.messages) if t.endswith("/readings")}
+
+    def rows(self) -> list[tuple[str, int, float | None]]:
+        """Readings of the distinct batches."""
+        return [row for m in self.readings().values() for row in zip(m["point"], m["at"], m["value"], strict=True)]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Messages of a kind: health or deadletter."""
+        return [m for t, m in list(self.messages) if t.endswith(f"/{kind}")]
+
+    def close(self) -> None:
+        self._ending.set()
+        self._thread.join(5)
+
+
+@pytest.fixture
+def ear() -> Iterator[Callable[[str], Ear]]:
+    """Opens listeners on brokers; closes them after the test."""
+    opened: list[Ear] = []
+
+    def listen(url: str) -> Ear:
+        opened.append(Ear(url, f"ear-{len(opened)}-{time.monotonic_ns()}"))
+        return opened[-1]
+
+    yield listen
+    for one in opened:
+        one.close()
+
+
+def _until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not within {timeout_s:.0f} s")
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    """Waits for a condition of a real process, with a deadline."""
+    return _until

@@ -1,0 +1,95 @@
+"""Device templates: every shipped file passes its own tests, and a mistake is told with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from collectors.planner import plan_reads
+from collectors.registers import run_test
+from collectors.template import TEMPLATES, Template, load_template, load_templates
+from collectors.yaml_lines import read_model
+from park.errors import CatalogueError, NotFound
+
+FILES = sorted(TEMPLATES.glob("*.yaml"))
+
+GOOD = """\
+template: test.meter
+version: 1
+vendor: Test
+models: [M1]
+kind: electricity_meter
+source: [manual page 3]
+points:
+  - {key: power, quantity: active_power, address: 0, type: f32, unit: W}
+"""
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_template_reads_its_own_raw_registers_as_it_says(file: Path) -> None:
+    template = load_template(file.stem)
+    assert template.template == file.stem
+    assert template.tests, "a template without tests"
+    for test in template.tests:
+        assert run_test(template, test) == []
+
+
+def test_every_device_of_the_register_facts_has_a_template() -> None:
+    assert len(FILES) >= 24
+    for name in ("eastron.sdm630", "acrel.adl400", "acrel.dtsd1352", "schneider.pm5000", "fuxin.gas_flow", "xintai.water"):
+        assert load_template(name).source
+
+
+def test_every_type_and_scale_of_a_template_is_tested_by_it() -> None:
+    for template in load_templates():
+        tested = {template.point(key).type for test in template.tests for key in test.expect}
+        assert tested == {p.type for p in template.points}, template.template
+
+
+def test_every_plan_keeps_the_limits_of_its_device() -> None:
+    for template in load_templates():
+        for read in plan_reads(template, template.points):
+            assert read.count <= template.limits.max_registers
+
+
+def test_a_test_inside_a_template_can_fail() -> None:
+    template = load_template("eastron.sdm630")
+    test = template.tests[0].model_copy(update={"expect": {"voltage_l1": 999.0}})
+    (complaint,) = run_test(template, test)
+    assert complaint.startswith("voltage_l1: expected 999.0, got 230.1")
+
+
+def _mistakes(tmp_path: Path, text: str) -> list[str]:
+    file = tmp_path / "meter.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(CatalogueError) as caught:
+        read_model(file, Template)
+    return [str(m).replace(str(tmp_path) + "/", "") for m in caught.value.mistakes]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), [
+    ("unit: W", "unit: Watt", "meter.yaml:8: points[0] (power).unit: unknown unit of measure 'Watt'"),
+    ("quantity: active_power", "quantity: power", "meter.yaml:8: points[0] (power).quantity: unknown quantity 'power'"),
+    ("type: f32", "type: f23", "meter.yaml:8: points[0] (power).type: Input should be 'u16'"),
+    ("address: 0", "adress: 0", "meter.yaml:8: points[0] (power).address: Field required"),
+    ("unit: W", "unit: V", "meter.yaml:8: points[0] (power): cannot turn V (voltage) into kW (power)"),
+    ("version: 1", "version: one", "meter.yaml:2: version: Input should be a valid integer"),
+    ("vendor: Test", "vendor: Test\nvendor: Other", "meter.yaml:4: the key 'vendor' stands twice"),
+    ("points:", "points: [", "meter.yaml:8: not YAML"),
+    ("unit: W", "unit: W, multiply_by: [ct_ratio]", "multiplies by 'ct_ratio', which is not in `parameters`"),
+    ("unit: W", "unit: W, valid: [5, 1]", "expected valid: [low, high] with low < high"),
+])
+def test_a_mistake_in_a_template_is_told_with_file_and_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    mistakes = _mistakes(tmp_path, GOOD.replace(old, new))
+    assert any(expected in m for m in mistakes), mistakes
+
+
+def test_a_misspelt_field_is_a_mistake_and_not_lost(tmp_path: Path) -> None:
+    mistakes = _mistakes(tmp_path, GOOD.replace("unit: W", "unit: W, scael: 0.1"))
+    assert mistakes == ["meter.yaml:8: points[0] (power).scael: unknown field; see docs/devices.md for the fields of a template"]
+
+
+def test_an_unknown_template_is_told_with_the_known_ones() -> None:
+    with pytest.raises(NotFound, match=r"no device template 'nope'; known: abb\.b23"):
+        load_template("nope")
