@@ -1,1 +1,1 @@
-"""Stage reports; see docs/architecture.md."""
+"""The report a base files: one data object gathered from the figures' views, and docx, xlsx, pdf, html and json made from it."""

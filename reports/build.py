@@ -1,0 +1,119 @@
+"""The data object from the database: reads the years, picks the period, writes the sections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from park.errors import InputError
+from reports import facts
+from reports.context import Context
+from reports.model import BaseCard, Change, Kind, Report, Sealing, Text, places
+from reports.rows import Base, Target
+from reports.sections import annex, energy, operation, outlook, overview, plan, pollution, resources
+
+PERIOD_YEARS = 5
+"""Build period of a demonstration base (notice 发改办环资〔2020〕519号)."""
+Progress = Callable[[str], None]
+
+
+def read(
+    conn: facts.Connection,
+    base_code: str,
+    kind: Kind,
+    year: int,
+    as_of: datetime,
+    *,
+    pinned: bool = False,
+    progress: Progress = lambda _: None,
+) -> Context:
+    """What the report of a base is made of. NotFound for an unknown base, InputError for a year without data.
+
+    `pinned`: the user asked for the instant `as_of` (aware), so factors, targets, limits and ledger are taken as known then.
+    """
+    base = facts.find_base(conn, base_code)
+    targets = facts.targets(conn, base, as_of)
+    years = {}
+    for y in years_of(kind, year, base, targets):
+        progress(str(y))
+        years[y] = facts.read_year(conn, base, y, as_of, pinned=pinned)
+    if not years[year].has_data:
+        raise InputError(_no_data(conn, base, year))
+    former = years.get(year - 1)
+    if former is None:
+        progress(str(year - 1))
+        former = facts.read_year(conn, base, year - 1, as_of, pinned=pinned)
+    used = {f for y in years.values() for r in y.energy for f in r.factor_ids}
+    return Context(
+        base,
+        kind,
+        years[year],
+        former if former.has_data else None,
+        years,
+        facts.enterprises(conn, base),
+        targets,
+        facts.factors(conn, used),
+        as_of,
+        pinned,
+    )
+
+
+def assemble(ctx: Context, history: Sequence[Sealing] = (), restated: Sequence[Change] = ()) -> Report:
+    """The sections of a context as one object; `history` are the sealed versions, `restated` what differs from the last."""
+    body = (
+        overview.section(ctx),
+        plan.targets(ctx),
+        plan.tasks(ctx),
+        energy.section(ctx),
+        resources.section(ctx),
+        pollution.section(ctx),
+        operation.section(ctx),
+        operation.incidents(ctx),
+        outlook.section(ctx),
+    )
+    span, first = ctx.year.span, next(iter(ctx.years.values())).span.first
+    card = BaseCard(ctx.base.code, Text(ctx.base.name_zh, ctx.base.name_en), ctx.base.region, ctx.base.timezone)
+    report = Report(
+        base=card,
+        kind=ctx.kind,
+        year=span.year,
+        years=tuple(ctx.years),
+        first_day=first,
+        last_day=span.last,
+        through=span.through,
+        as_of=ctx.as_of,
+        sections=body,
+        history=tuple(history),
+        restated=tuple(restated),
+    )
+    extra = annex.sections(ctx, list(places(report)), history, restated)
+    return msgspec.structs.replace(report, sections=(*body, *extra))
+
+
+def years_of(kind: Kind, year: int, base: Base, targets: Sequence[Target]) -> list[int]:
+    """Years of the report: the year itself, or the build period up to it.
+
+    The period begins with `attributes.period: [first, last]` of the base, else with the first year of its plan or targets;
+    without either, a midterm report looks two and a final one four years back.
+    """
+    if kind == "annual":
+        return [year]
+    given = base.attributes.get("period")
+    planned = sorted({t.year for t in targets} | {int(y) for y in base.attributes.get("plan", {})})
+    if isinstance(given, list) and len(given) == 2:
+        first = int(given[0])
+    else:
+        back = year - (PERIOD_YEARS - 1 if kind == "final" else 2)
+        first = min(planned[0], back) if planned and kind == "final" else planned[0] if planned else back
+    if first > year:
+        raise InputError(f"the build period of {base.code} starts in {first}: a {kind} report cannot end in {year}")
+    return list(range(max(first, year - PERIOD_YEARS + 1), year + 1))
+
+
+def _no_data(conn: facts.Connection, base: Base, year: int) -> str:
+    first, last = facts.data_days(conn, base)
+    if first is None:
+        return f"there are no accounted data of {base.code} at all: run `park account` once readings are stored"
+    return f"there are no accounted data of {base.code} in {year}; there are some from {first} to {last}"

@@ -1,0 +1,132 @@
+"""Reads what a report is made of: rows of the figures' views for one year, as known at an instant.
+
+Nothing is computed here but the borders of the year.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import psycopg
+from psycopg.rows import class_row
+
+from park.clock import local_midnight
+from park.database import queries
+from park.errors import NotFound
+from reports.rows import (
+    Alert,
+    AlertCount,
+    AlertMonth,
+    AlertRates,
+    AlertRule,
+    Availability,
+    Balance,
+    Base,
+    Emission,
+    Energy,
+    Enterprise,
+    Entry,
+    Event,
+    Exchange,
+    Factor,
+    Indicator,
+    Limit,
+    Outcome,
+    PeriodCost,
+    Points,
+    Span,
+    Target,
+    Transmission,
+    Year,
+)
+
+SQL = queries(Path(__file__).parent / "queries.sql")
+LISTED_ALERTS = 100
+Connection = psycopg.Connection[Any]
+T = TypeVar("T")
+
+
+def find_base(conn: Connection, code: str) -> Base:
+    """The base; NotFound naming the ones there are."""
+    found = _rows(conn, "base", Base, {"code": code})
+    if not found:
+        known = ", ".join(row[0] for row in conn.execute(SQL["bases"])) or "none, apply a catalogue first"
+        raise NotFound(f"there is no base {code!r}; known: {known}")
+    return found[0]
+
+
+def span_of(year: int, zone: str, as_of: datetime) -> Span:
+    """The borders of a base-local year; `through` is the last day that had ended at `as_of` (before `first`: none)."""
+    first, last = date(year, 1, 1), date(year, 12, 31)
+    yesterday = as_of.astimezone(ZoneInfo(zone)).date() - timedelta(days=1)
+    through = min(last, yesterday)
+    start = local_midnight(first, zone)
+    return Span(year, first, last, through, start, max(start, local_midnight(through + timedelta(days=1), zone)))
+
+
+def data_days(conn: Connection, base: Base) -> tuple[date | None, date | None]:
+    """First and last day with any figure."""
+    row = conn.execute(SQL["data_days"], {"base": base.base_id}).fetchone()
+    return (row[0], row[1]) if row else (None, None)
+
+
+def enterprises(conn: Connection, base: Base) -> list[Enterprise]:
+    """Enterprises of the base."""
+    return _rows(conn, "enterprises", Enterprise, {"base": base.base_id})
+
+
+def targets(conn: Connection, base: Base, as_of: datetime) -> list[Target]:
+    """Targets of every year, as known at `as_of`."""
+    return _rows(conn, "targets", Target, {"base": base.base_id, "as_of": as_of})
+
+
+def factors(conn: Connection, ids: set[int]) -> list[Factor]:
+    """Factor rows by id."""
+    return _rows(conn, "factors", Factor, {"ids": sorted(ids)})
+
+
+def read_year(conn: Connection, base: Base, year: int, as_of: datetime, *, pinned: bool = False) -> Year:
+    """Every row of one year; `pinned`: coal equivalent and CO2 by the factor rows known at `as_of`."""
+    span = span_of(year, base.timezone, as_of)
+    of: Mapping[str, Any] = {
+        "base": base.base_id,
+        "first": span.first,
+        "last": span.through,
+        "year_end": span.last,
+        "start": span.start,
+        "end": span.end,
+        "as_of": as_of,
+        "zone": base.timezone,
+        "period": str(year),
+        "limit": LISTED_ALERTS,
+    }
+    return Year(
+        span,
+        _rows(conn, "energy_month_known" if pinned else "energy_month", Energy, of),
+        _rows(conn, "balance", Balance, of),
+        _rows(conn, "exchange", Exchange, of),
+        _rows(conn, "cost_by_period", PeriodCost, of),
+        _rows(conn, "emission", Emission, of),
+        _rows(conn, "transmission", Transmission, of),
+        _rows(conn, "limits", Limit, of),
+        _rows(conn, "treatment_events", Event, of),
+        _rows(conn, "availability", Availability, of),
+        _rows(conn, "points", Points, of),
+        {i.indicator: i for i in _rows(conn, "indicators", Indicator, of)},
+        _rows(conn, "alert_counts", AlertCount, of),
+        _rows(conn, "alert_months", AlertMonth, of),
+        _rows(conn, "alert_rates", AlertRates, of)[0],
+        _rows(conn, "alert_list", Alert, of),
+        _rows(conn, "alert_rules", AlertRule, of),
+        _rows(conn, "ledger", Entry, of),
+        _rows(conn, "ingest_outcomes", Outcome, of),
+    )
+
+
+def _rows(conn: Connection, name: str, kind: type[T], values: Mapping[str, Any]) -> list[T]:
+    with conn.cursor(row_factory=class_row(kind)) as cur:
+        return cur.execute(SQL[name], values).fetchall()

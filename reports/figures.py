@@ -1,0 +1,181 @@
+"""Cells from rows: sums that know their coverage, and the reasons for which a figure is not printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from reports.model import MIN_COVERAGE, Basis, Cell, Text, tidy
+from reports.rows import Energy, Indicator, Span
+from reports.words import indicator_digits
+
+NO_METER = Text("本期无该项计量数据", "no metered data in the period")
+NO_FACTOR = Text("缺少有效的折算因子", "no factor row in force")
+NO_TARIFF = Text("缺少有效的电价或单价", "no tariff in force")
+NO_ENTRY = Text("台账未填报", "not entered in the ledger")
+NO_FORMER = Text("上年无数据", "no data in the former year")
+NO_INDICATOR = Text("指标尚未核算", "indicator not computed")
+NO_BASELINE = Text("未设基准值", "no baseline given")
+NO_LIMIT = Text("未登记限值", "no limit on record")
+NO_VALID_HOUR = Text("无有效小时数据", "no valid hour")
+RECOMPUTED_LATER = Text(
+    "该指标在截止时点之后重算，无法按当时数据给出", "recomputed after the as-of instant; the former value is not kept"
+)
+NOT_DUE = Text("年度未结束或无可比口径", "year not ended or no comparable basis")
+
+
+INCOMPLETE = {
+    True: Text("部分缺价格，合计偏低", "a part is unpriced: too low"),
+    False: Text("部分缺因子，合计偏低", "a part lacks a factor: too low"),
+}
+
+
+def low_coverage(coverage: float | None) -> Text:
+    """The reason of a figure that is withheld for its coverage."""
+    share = "—" if coverage is None else f"{100 * coverage:.1f} %"
+    return Text(f"覆盖率 {share}，低于 90 %，不予发布", f"withheld: coverage {share} is under 90 %")
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A total with what is known of it; `expected` counts absent days too."""
+
+    value: float | None
+    expected: float
+    known: float
+    good: float
+    estimated: float
+    factors: tuple[int, ...]
+    incomplete: bool  # a part could not be converted: no factor or tariff
+    priced: bool = False  # the figure is a cost
+
+    @property
+    def coverage(self) -> float | None:
+        """Known over expected slots, at most 1; None where nothing was expected."""
+        return min(1.0, self.known / self.expected) if self.expected > 0 else None
+
+
+def add(rows: Sequence[Energy], field: str, span: Span) -> Sum:
+    """The total of a field over rows of one or several carriers; a carrier's days without a row count as expected."""
+    values = [v for r in rows if (v := getattr(r, field)) is not None]
+    flag = f"without_{field}" if field in ("tce_calorific", "tce_equivalent", "co2_kg", "cost") else None
+    expected = 0.0
+    for key in {(r.enterprise_id, r.carrier) for r in rows}:
+        own = [r for r in rows if (r.enterprise_id, r.carrier) == key]
+        days = sum(r.days for r in own)
+        expected += sum(r.n_expected for r in own) * max(1.0, span.days / days) if days else 0.0
+    amount = sum(r.amount or 0.0 for r in rows)
+    return Sum(
+        sum(values) if values else None,
+        expected,
+        sum(r.n_known for r in rows),
+        sum(r.n_good for r in rows),
+        sum(r.estimated or 0.0 for r in rows) / amount if amount else 0.0,
+        tuple(sorted({f for r in rows for f in getattr(r, f"factors_{field}", ())})),
+        bool(flag and any(getattr(r, flag) for r in rows)),
+        field == "cost",
+    )
+
+
+def measured(figure: str, total: Sum, unit: str, *, scale: float = 1.0, digits: int = 2, absent: Text = NO_METER) -> Cell:
+    """A metered total. Grade A metered; C where a tenth or more of it is estimated or a part lacks a factor."""
+    value = None if total.value is None else total.value * scale
+    # the views carry no bills: a total is metered, or partly estimated
+    grade = "" if value is None else "C" if total.estimated > 0.1 or total.incomplete else "A"
+    quality = "" if value is None else "estimated" if total.estimated > 0 else "good"
+    reason = absent if value is None else INCOMPLETE[total.priced] if total.incomplete else None
+    return Cell(
+        id=figure,
+        value=tidy(value),
+        unit=unit,
+        coverage=tidy(total.coverage),
+        quality=quality,
+        grade=grade,
+        factors=total.factors,
+        reason=reason,
+        digits=digits,
+    )
+
+
+def plain(
+    figure: str,
+    value: float | None,
+    unit: str,
+    basis: Basis,
+    *,
+    digits: int = 0,
+    reason: Text | None = None,
+    coverage: float | None = None,
+) -> Cell:
+    """A figure that is not metered: planned, declared, counted or taken from a reference table."""
+    if value is None and reason is None:
+        reason = NO_METER if basis == "measured" else NO_ENTRY
+    return Cell(
+        id=figure,
+        value=tidy(value),
+        unit=unit,
+        basis=basis,
+        reason=reason if value is None else None,
+        coverage=tidy(coverage),
+        digits=digits,
+    )
+
+
+def ratio(
+    figure: str,
+    top: float | None,
+    bottom: float | None,
+    unit: str,
+    coverage: float | None,
+    *,
+    scale: float = 1.0,
+    digits: int = 2,
+    absent: Text = NO_METER,
+    withhold: bool = True,
+    factors: tuple[int, ...] = (),
+) -> Cell:
+    """A quotient of two figures; withheld when either is missing or the coverage is under 90 %."""
+    short = withhold and (coverage is None or coverage < MIN_COVERAGE)
+    if top is None or bottom is None or bottom == 0:
+        return Cell(id=figure, value=None, unit=unit, coverage=tidy(coverage), reason=absent, digits=digits)
+    if short:
+        return Cell(id=figure, value=None, unit=unit, coverage=tidy(coverage), reason=low_coverage(coverage), digits=digits)
+    return Cell(id=figure, value=tidy(scale * top / bottom), unit=unit, coverage=tidy(coverage), factors=factors, digits=digits)
+
+
+def change(figure: str, now: Cell, before: Cell | None) -> Cell:
+    """Relative change in % of one cell against another; only where both have at least 90 % coverage."""
+    if before is None or before.value is None or now.value is None or before.value == 0:
+        return Cell(id=figure, value=None, unit="%", reason=NO_FORMER, digits=1)
+    for cell in (now, before):
+        if cell.coverage is not None and cell.coverage < MIN_COVERAGE:
+            return Cell(id=figure, value=None, unit="%", coverage=cell.coverage, reason=low_coverage(cell.coverage), digits=1)
+    coverage = min((c.coverage for c in (now, before) if c.coverage is not None), default=None)
+    return Cell(id=figure, value=tidy(100 * (now.value / before.value - 1)), unit="%", coverage=coverage, digits=1)
+
+
+def indicator(figure: str, row: Indicator | None, code: str) -> Cell:
+    """An indicator as accounting computed it; a ratio under 90 % coverage is withheld with its reason."""
+    digits = indicator_digits(code)
+    if row is None:
+        return Cell(id=figure, value=None, unit="", reason=NO_INDICATOR, digits=digits)
+    unit, value = ("%", None if row.value is None else 100 * row.value) if row.unit in ("1", "") else (row.unit, row.value)
+    common = {"id": figure, "unit": unit, "coverage": tidy(row.coverage), "digits": digits}
+    if value is None:
+        why = row.inputs.get("reason") if isinstance(row.inputs, dict) else None
+        reason = Text(why["zh"], why["en"]) if isinstance(why, dict) and {"zh", "en"} <= why.keys() else NO_INDICATOR
+        if row.coverage is not None and row.coverage < MIN_COVERAGE:
+            reason = low_coverage(row.coverage)
+        return Cell(value=None, reason=reason, **common)  # type: ignore[arg-type]
+    return Cell(
+        value=tidy(value),
+        grade=row.grade or "",
+        quality="estimated" if row.grade == "C" else "good",
+        factors=_factor_ids(row.inputs),
+        **common,
+    )  # type: ignore[arg-type]
+
+
+def _factor_ids(inputs: object) -> tuple[int, ...]:
+    found = inputs.get("factors", inputs.get("factor_ids", ())) if isinstance(inputs, dict) else ()
+    return tuple(sorted({f for f in found if isinstance(f, int)})) if isinstance(found, Iterable) else ()

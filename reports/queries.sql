@@ -1,0 +1,318 @@
+-- Named queries of the reports. Parameters: base, first and last (days, inclusive), as_of (instant).
+
+-- name: base
+-- The base itself.
+SELECT base_id, code, name_zh, name_en, region, timezone, attributes FROM base WHERE code = %(code)s
+
+-- name: bases
+-- Codes of every base that this login sees.
+SELECT code FROM base ORDER BY code
+
+-- name: enterprises
+-- Enterprises of the base in the order of their codes.
+SELECT enterprise_id, code, name_zh, name_en, industry FROM enterprise WHERE base_id = %(base)s ORDER BY code
+
+-- name: data_days
+-- First and last day for which anything is accounted, to tell a user which years can be reported.
+SELECT min(first), max(last) FROM (
+    SELECT min(day) AS first, max(day) AS last FROM energy_total_1d WHERE base_id = %(base)s AND n_known > 0
+    UNION ALL
+    SELECT min(day), max(day) FROM emission_1d WHERE base_id = %(base)s AND hours_valid > 0) found
+
+-- name: energy_month
+-- Totals of a carrier by enterprise (NULL: the base) and month, with the factor rows that were used.
+WITH d AS MATERIALIZED (
+    SELECT *, extract(month FROM day)::integer AS month FROM energy_total_1d
+    WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s),
+f AS (
+    SELECT d.enterprise_id, d.carrier, d.month,
+           array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'tce_calorific') AS calorific,
+           array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'tce_equivalent') AS equivalent,
+           array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'co2') AS co2
+    FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS named(id) JOIN factor k ON k.factor_id = named.id GROUP BY 1, 2, 3)
+SELECT d.enterprise_id, d.carrier, d.unit, d.month, count(DISTINCT d.day) AS days,
+       sum(amount) AS amount, sum(generation) AS generation, sum(export) AS export, sum(estimated) AS estimated,
+       sum(n_expected)::bigint AS n_expected, sum(n_known)::bigint AS n_known, sum(n_good)::bigint AS n_good,
+       sum(tce_calorific) AS tce_calorific, sum(tce_equivalent) AS tce_equivalent, sum(co2_kg) AS co2_kg, sum(cost) AS cost,
+       count(*) FILTER (WHERE amount IS NOT NULL AND tce_calorific IS NULL)::integer AS without_tce_calorific,
+       count(*) FILTER (WHERE amount IS NOT NULL AND tce_equivalent IS NULL)::integer AS without_tce_equivalent,
+       count(*) FILTER (WHERE amount IS NOT NULL AND co2_kg IS NULL)::integer AS without_co2_kg,
+       count(*) FILTER (WHERE amount IS NOT NULL AND cost IS NULL)::integer AS without_cost,
+       coalesce(max(f.calorific), '{}') AS factors_tce_calorific, coalesce(max(f.equivalent), '{}') AS factors_tce_equivalent,
+       coalesce(max(f.co2), '{}') AS factors_co2_kg
+FROM d LEFT JOIN f ON f.enterprise_id IS NOT DISTINCT FROM d.enterprise_id AND f.carrier = d.carrier AND f.month = d.month
+GROUP BY 1, 2, 3, 4
+ORDER BY d.enterprise_id NULLS FIRST, d.carrier, d.month
+
+-- name: balance
+-- Parent against children by carrier and parent meter.
+SELECT b.carrier, p.code, p.name_zh, p.name_en, coalesce(c.unit, p.unit) AS unit, count(DISTINCT b.day) AS days,
+       sum(b.parent_amount) AS parent_amount, sum(b.children_amount) AS children_amount, sum(b.unaccounted) AS unaccounted,
+       sum(b.parent_amount) FILTER (WHERE b.unaccounted IS NOT NULL) AS parent_compared,
+       sum(b.n_expected)::bigint AS n_expected, sum(b.n_known)::bigint AS n_known
+FROM balance_1d b JOIN point p ON p.base_id = b.base_id AND p.point_id = b.parent_id LEFT JOIN carrier c ON c.carrier = b.carrier
+WHERE b.base_id = %(base)s AND b.day BETWEEN %(first)s AND %(last)s
+GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2
+
+-- name: exchange
+-- What went from one meter's owner to another's, by the flows of kind exchange and cascade.
+SELECT f.carrier, f.kind, coalesce(seller.name_zh, parent.name_zh) AS from_zh, coalesce(seller.name_en, parent.name_en) AS from_en,
+       coalesce(buyer.name_zh, child.name_zh) AS to_zh, coalesce(buyer.name_en, child.name_en) AS to_en, child.code,
+       e.unit, count(DISTINCT e.day) AS days, sum(e.amount) AS amount, sum(e.n_expected)::bigint AS n_expected,
+       sum(e.n_known)::bigint AS n_known, sum(e.n_good)::bigint AS n_good
+FROM flow f
+JOIN point parent ON parent.base_id = f.base_id AND parent.point_id = f.parent_id
+JOIN point child ON child.base_id = f.base_id AND child.point_id = f.child_id
+LEFT JOIN unit pu ON pu.base_id = f.base_id AND pu.unit_id = parent.unit_id
+LEFT JOIN enterprise seller ON seller.base_id = f.base_id AND seller.enterprise_id = pu.enterprise_id
+LEFT JOIN unit cu ON cu.base_id = f.base_id AND cu.unit_id = child.unit_id
+LEFT JOIN enterprise buyer ON buyer.base_id = f.base_id AND buyer.enterprise_id = cu.enterprise_id
+JOIN energy_1d e ON e.base_id = f.base_id AND e.point_id = f.child_id
+    AND e.day >= f.valid_from AND (f.valid_to IS NULL OR e.day < f.valid_to)
+WHERE f.base_id = %(base)s AND f.kind IN ('exchange', 'cascade') AND f.recorded_at <= %(as_of)s
+  AND e.day BETWEEN %(first)s AND %(last)s
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 3, 5
+
+-- name: cost_by_period
+-- Electricity and its cost by tariff period of the counters that stand for the whole base.
+WITH gate AS (
+    SELECT point_id FROM point p WHERE base_id = %(base)s AND carrier = 'electricity' AND direction = 'import'
+      AND boundary = CASE WHEN EXISTS (SELECT FROM point q WHERE q.base_id = p.base_id AND q.carrier = 'electricity'
+                                       AND q.boundary = 'base' AND q.direction = 'import')
+                          THEN 'base' ELSE 'enterprise' END)
+SELECT c.period, sum(c.amount) AS amount, sum(c.cost) AS cost, count(DISTINCT c.day) AS days
+FROM cost_1d c JOIN gate USING (point_id)
+WHERE c.base_id = %(base)s AND c.day BETWEEN %(first)s AND %(last)s GROUP BY 1
+
+-- name: emission
+-- Hours, means, mass and exceedances of each outlet and quantity.
+SELECT u.unit_id, u.code, u.name_zh, u.name_en, u.attributes ->> 'medium' AS medium, e.quantity,
+       en.name_zh AS enterprise_zh, en.name_en AS enterprise_en, count(*) AS days, count(*) FILTER (WHERE e.valid) AS days_valid,
+       sum(hours_valid)::bigint AS hours_valid, sum(hours_stopped)::bigint AS hours_stopped,
+       sum(hours_exempt)::bigint AS hours_exempt, sum(hours_missing)::bigint AS hours_missing,
+       sum(mean_measured * hours_valid) / nullif(sum(hours_valid) FILTER (WHERE mean_measured IS NOT NULL), 0) AS mean_measured,
+       sum(mean_converted * hours_valid) / nullif(sum(hours_valid) FILTER (WHERE mean_converted IS NOT NULL), 0) AS mean_converted,
+       max(max_converted) AS max_converted, sum(mass_kg) AS mass_kg,
+       sum(hours_substituted)::bigint AS hours_substituted, sum(hours_exceeded)::bigint AS hours_exceeded
+FROM emission_1d e
+JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+LEFT JOIN enterprise en ON en.base_id = u.base_id AND en.enterprise_id = u.enterprise_id
+WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY u.code, e.quantity
+
+-- name: limits
+-- Limits in force on the last day as known then; the strictest rank first (permit over standard).
+SELECT DISTINCT ON (unit_id, quantity, statistic) unit_id, quantity, statistic, low, high, unit, rank, source, verified
+FROM limit_value
+WHERE base_id = %(base)s AND valid_from <= %(last)s AND (valid_to IS NULL OR valid_to > %(last)s)
+  AND recorded_at <= %(as_of)s AND (superseded_at IS NULL OR superseded_at > %(as_of)s)
+  AND rank <> 'internal'
+ORDER BY unit_id, quantity, statistic, CASE rank WHEN 'permit' THEN 0 ELSE 1 END, valid_from DESC
+
+-- name: treatment_events
+-- Events of the treatment trace that touch the year, the open ones counted to its end.
+SELECT t.kind, pu.name_zh AS production_zh, pu.name_en AS production_en, tu.name_zh AS treatment_zh, tu.name_en AS treatment_en,
+       t.started_at, t.ended_at,
+       extract(epoch FROM least(coalesce(t.ended_at, %(end)s), %(end)s) - greatest(t.started_at, %(start)s))::double precision
+           / 3600 AS hours
+FROM treatment_event t
+LEFT JOIN unit pu ON pu.base_id = t.base_id AND pu.unit_id = t.production_id
+LEFT JOIN unit tu ON tu.base_id = t.base_id AND tu.unit_id = t.treatment_id
+WHERE t.base_id = %(base)s AND t.started_at < %(end)s AND coalesce(t.ended_at, %(end)s) > %(start)s
+ORDER BY hours DESC, t.started_at
+
+-- name: availability
+-- Expected, received and good readings by system and month; points that reported on the last day with data.
+WITH classed AS (
+    SELECT p.base_id, p.point_id, CASE
+        WHEN u.role IN ('outlet', 'treatment') THEN 'pollution'
+        WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity IN ('water_volume', 'water_flow', 'production', 'production_count')
+            THEN 'resource'
+        ELSE 'energy' END AS system
+    FROM point p LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id WHERE p.base_id = %(base)s),
+a AS MATERIALIZED (
+    SELECT * FROM availability_1d WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s)
+SELECT c.system, extract(month FROM a.day)::integer AS month, count(DISTINCT a.day) AS days, count(DISTINCT a.point_id) AS points,
+       count(DISTINCT a.point_id) FILTER (WHERE a.n > 0) AS points_heard,
+       sum(a.n_expected)::bigint AS n_expected, sum(a.n)::bigint AS n, sum(a.n_good)::bigint AS n_good
+FROM a JOIN classed c USING (base_id, point_id)
+GROUP BY 1, 2 ORDER BY 1, 2
+
+-- name: points
+-- Points in the catalogue by system, and those that have never reported in the period.
+WITH classed AS (
+    SELECT p.base_id, p.point_id, u.enterprise_id, CASE
+        WHEN u.role IN ('outlet', 'treatment') THEN 'pollution'
+        WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity IN ('water_volume', 'water_flow', 'production', 'production_count')
+            THEN 'resource'
+        ELSE 'energy' END AS system
+    FROM point p LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+    WHERE p.base_id = %(base)s AND (p.removed_at IS NULL OR p.removed_at > %(end)s)),
+heard AS (
+    SELECT DISTINCT point_id FROM availability_1d WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s AND n > 0)
+SELECT system, count(*) AS points, count(heard.point_id) AS heard, count(DISTINCT enterprise_id) AS enterprises
+FROM classed LEFT JOIN heard USING (point_id) GROUP BY 1 ORDER BY 1
+
+-- name: indicators
+-- Indicators of a period as accounting holds them now.
+SELECT indicator, value, unit, coverage, grade, inputs, computed_at FROM indicator_value
+WHERE base_id = %(base)s AND period = %(period)s
+
+-- name: targets
+-- Targets of the base's plan as known then, every year.
+SELECT indicator, name_zh, name_en, year, value, unit, sense, baseline, baseline_year, responsible, source, verified
+FROM target
+WHERE base_id = %(base)s AND recorded_at <= %(as_of)s AND (superseded_at IS NULL OR superseded_at > %(as_of)s)
+ORDER BY indicator, year
+
+-- name: alert_counts
+-- Alerts of the period by severity: raised, acknowledged, closed, still open, hours to acknowledge and to return.
+SELECT severity, count(*) AS raised, count(acknowledged_at) AS acknowledged,
+       count(*) FILTER (WHERE closed_at IS NOT NULL AND closed_at < %(end)s) AS closed,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM acknowledged_at - opened_at) / 60)
+           FILTER (WHERE acknowledged_at IS NOT NULL) AS minutes_to_ack,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM closed_at - opened_at) / 3600)
+           FILTER (WHERE closed_at IS NOT NULL AND closed_at < %(end)s) AS hours_to_close
+FROM alert WHERE base_id = %(base)s AND opened_at >= %(start)s AND opened_at < %(end)s GROUP BY 1
+
+-- name: alert_months
+-- Alerts raised by month of the base's time and severity.
+SELECT extract(month FROM opened_at AT TIME ZONE %(zone)s)::integer AS month, severity, count(*) AS raised
+FROM alert WHERE base_id = %(base)s AND opened_at >= %(start)s AND opened_at < %(end)s GROUP BY 1, 2
+
+-- name: alert_rates
+-- The busiest ten minutes and day of the period, and how many alerts stayed open longer than a day.
+SELECT (SELECT max(n) FROM (SELECT count(*) AS n FROM alert WHERE base_id = %(base)s AND opened_at >= %(start)s
+            AND opened_at < %(end)s GROUP BY date_bin('10 minutes', opened_at, '2000-01-01+00')) a)::integer AS peak_10min,
+       (SELECT max(n) FROM (SELECT count(*) AS n FROM alert WHERE base_id = %(base)s AND opened_at >= %(start)s
+            AND opened_at < %(end)s GROUP BY (opened_at AT TIME ZONE %(zone)s)::date) a)::integer AS peak_day,
+       (SELECT count(*) FROM alert WHERE base_id = %(base)s AND opened_at >= %(start)s AND opened_at < %(end)s
+            AND coalesce(closed_at, %(end)s) - opened_at > interval '1 day')::integer AS longer_than_day
+
+-- name: alert_list
+-- Critical and high alerts of the period, open ones first, then by severity and time.
+SELECT a.alert_id, a.severity, a.opened_at, a.acknowledged_at, a.returned_at, a.closed_at, r.name_zh AS rule_zh, r.name_en AS rule_en,
+       coalesce(u.name_zh, p.name_zh, d.code, '') AS object_zh, coalesce(u.name_en, p.name_en, d.code, '') AS object_en,
+       coalesce(p.code, u.code, d.code, '') AS object_code, a.value, a.unit, a.assigned_to,
+       (a.closed_at IS NULL OR a.closed_at >= %(end)s) AS open
+FROM alert a
+LEFT JOIN rule r ON r.base_id = a.base_id AND r.rule_id = a.rule_id
+LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+LEFT JOIN unit u ON u.base_id = a.base_id AND u.unit_id = coalesce(a.unit_id, p.unit_id)
+LEFT JOIN device d ON d.base_id = a.base_id AND d.device_id = a.device_id
+WHERE a.base_id = %(base)s AND a.opened_at >= %(start)s AND a.opened_at < %(end)s AND a.severity IN ('critical', 'high')
+ORDER BY open DESC, CASE a.severity WHEN 'critical' THEN 0 ELSE 1 END, a.opened_at DESC
+LIMIT %(limit)s
+
+-- name: alert_rules
+-- The ten rules that raised most alerts.
+SELECT r.name_zh, r.name_en, r.code, count(*) AS raised, count(*) FILTER (WHERE a.closed_at IS NULL) AS open
+FROM alert a JOIN rule r ON r.base_id = a.base_id AND r.rule_id = a.rule_id
+WHERE a.base_id = %(base)s AND a.opened_at >= %(start)s AND a.opened_at < %(end)s
+GROUP BY 1, 2, 3 ORDER BY raised DESC, r.code LIMIT 10
+
+-- name: ledger
+-- Entries in force as known then (a correction replaces what it supersedes) that touch the period.
+SELECT l.kind, l.item, l.action, l.unit, e.name_zh AS enterprise_zh, e.name_en AS enterprise_en,
+       c.name_zh AS counterparty_zh, c.name_en AS counterparty_en, l.value, l.status, l.evidence,
+       l.first_day, l.last_day, (l.first_day >= %(first)s AND l.last_day <= %(year_end)s) AS inside
+FROM ledger l
+LEFT JOIN enterprise e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
+LEFT JOIN enterprise c ON c.base_id = l.base_id AND c.enterprise_id = l.counterparty_id
+WHERE l.base_id = %(base)s AND l.first_day <= %(year_end)s AND l.last_day >= %(first)s AND l.recorded_at <= %(as_of)s
+  AND NOT EXISTS (SELECT FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id AND s.recorded_at <= %(as_of)s)
+ORDER BY l.kind, l.item, l.action, e.code, l.first_day
+
+-- name: factors
+-- Factor rows by their ids.
+SELECT factor_id, base_id, carrier, kind, region, value, unit, edition, valid_from, valid_to, source, verified, recorded_at
+FROM factor WHERE factor_id = ANY (%(ids)s) ORDER BY carrier, kind, valid_from
+
+-- name: ingest_outcomes
+-- What became of every reading that arrived in the period.
+SELECT outcome, sum(n)::bigint AS n FROM ingest_counter
+WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s GROUP BY 1 ORDER BY 2 DESC, 1
+
+-- name: lock_reports
+-- One sealing at a time for a base, until the transaction ends.
+SELECT pg_advisory_xact_lock(hashtext('park report'), %(base)s)
+
+-- name: versions
+-- Sealed versions of a report, oldest first, without their data.
+SELECT version, hash, sealed_at, sealed_by, as_of, reason FROM report
+WHERE base_id = %(base)s AND kind = %(kind)s AND year = %(year)s ORDER BY version
+
+-- name: sealed
+-- One sealed version with its data.
+SELECT version, hash, sealed_at, sealed_by, as_of, reason, data::text AS data FROM report
+WHERE base_id = %(base)s AND kind = %(kind)s AND year = %(year)s AND version = %(version)s
+
+-- name: seal
+-- A sealed version; never updated.
+INSERT INTO report (base_id, kind, year, version, data, hash, as_of, sealed_at, sealed_by, reason)
+VALUES (%(base)s, %(kind)s, %(year)s, %(version)s, %(data)s, %(hash)s, %(as_of)s, %(sealed_at)s, %(sealed_by)s, %(reason)s)
+
+-- name: transmission
+-- Hours of each outlet that were due, that arrived at all, and that were valid: transmission rate x valid rate.
+SELECT u.code, u.name_zh, u.name_en, en.name_zh AS enterprise_zh, en.name_en AS enterprise_en,
+       count(DISTINCT e.quantity)::integer AS quantities, count(*) AS recorded,
+       count(*) FILTER (WHERE e.state IN ('stopped', 'exempt')) AS excluded,
+       count(*) FILTER (WHERE e.state IN ('valid', 'insufficient')) AS received, count(*) FILTER (WHERE e.state = 'valid') AS valid
+FROM emission_1h e
+JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+LEFT JOIN enterprise en ON en.base_id = u.base_id AND en.enterprise_id = u.enterprise_id
+WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s
+GROUP BY 1, 2, 3, 4, 5 ORDER BY 1
+
+-- name: energy_month_known
+-- As energy_month, with coal equivalent and CO2 by the factor rows that were known at as_of instead of today's.
+WITH raw AS MATERIALIZED (
+    SELECT * FROM energy_total_1d WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s),
+place AS (SELECT regexp_split_to_array(region, '\s*[/,、·]\s*') AS regions FROM base WHERE base_id = %(base)s),
+known AS (
+    SELECT f.factor_id, f.carrier, f.kind, f.value, f.unit, f.valid_from, f.valid_to, f.base_id IS NOT NULL AS own,
+           CASE WHEN f.region = '' THEN 0 ELSE array_position(p.regions, f.region) END AS nearness
+    FROM factor f CROSS JOIN place p
+    WHERE (f.base_id = %(base)s OR f.base_id IS NULL) AND (f.region = '' OR f.region = ANY (p.regions))
+      AND f.recorded_at <= %(as_of)s AND (f.superseded_at IS NULL OR f.superseded_at > %(as_of)s)
+      AND f.kind IN ('tce_calorific', 'tce_equivalent', 'co2')),
+pick AS (
+    SELECT DISTINCT ON (d.carrier, d.day, k.kind) d.carrier, d.day, k.kind, k.factor_id, k.value, k.unit
+    FROM (SELECT DISTINCT carrier, day FROM raw) d
+    JOIN known k ON k.carrier = d.carrier AND k.valid_from <= d.day AND (k.valid_to IS NULL OR k.valid_to > d.day)
+    ORDER BY d.carrier, d.day, k.kind, k.own DESC, k.nearness DESC, k.valid_from DESC, k.factor_id DESC),
+used AS (
+    SELECT DISTINCT r.carrier, r.day, f.kind, f.value, f.unit
+    FROM raw r JOIN factor f ON f.factor_id = ANY (r.factor_ids)),
+scale AS (
+    SELECT p.carrier, p.day,
+           max(CASE WHEN u.value = p.value THEN 1 ELSE p.value / nullif(u.value, 0) END) FILTER (WHERE p.kind = 'tce_calorific') AS calorific,
+           max(CASE WHEN u.value = p.value THEN 1 ELSE p.value / nullif(u.value, 0) END) FILTER (WHERE p.kind = 'tce_equivalent') AS equivalent,
+           max(CASE WHEN u.value = p.value THEN 1 ELSE p.value / nullif(u.value, 0) END) FILTER (WHERE p.kind = 'co2') AS co2,
+           array_agg(p.factor_id ORDER BY p.factor_id) AS ids
+    FROM pick p JOIN used u ON u.carrier = p.carrier AND u.day = p.day AND u.kind = p.kind AND u.unit = p.unit
+    GROUP BY 1, 2),
+d AS MATERIALIZED (
+    SELECT r.enterprise_id, r.carrier, r.unit, r.day, extract(month FROM r.day)::integer AS month, r.amount, r.generation, r.export,
+           r.estimated, r.n_expected, r.n_known, r.n_good, r.tce_calorific * s.calorific AS tce_calorific,
+           r.tce_equivalent * s.equivalent AS tce_equivalent, r.co2_kg * s.co2 AS co2_kg, r.cost, s.ids AS factor_ids
+    FROM raw r LEFT JOIN scale s ON s.carrier = r.carrier AND s.day = r.day),
+f AS (
+    SELECT d.enterprise_id, d.carrier, d.month,
+           array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'tce_calorific') AS calorific,
+           array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'tce_equivalent') AS equivalent,
+           array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'co2') AS co2
+    FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS named(id) JOIN factor k ON k.factor_id = named.id GROUP BY 1, 2, 3)
+SELECT d.enterprise_id, d.carrier, d.unit, d.month, count(DISTINCT d.day) AS days,
+       sum(amount) AS amount, sum(generation) AS generation, sum(export) AS export, sum(estimated) AS estimated,
+       sum(n_expected)::bigint AS n_expected, sum(n_known)::bigint AS n_known, sum(n_good)::bigint AS n_good,
+       sum(tce_calorific) AS tce_calorific, sum(tce_equivalent) AS tce_equivalent, sum(co2_kg) AS co2_kg, sum(cost) AS cost,
+       count(*) FILTER (WHERE amount IS NOT NULL AND tce_calorific IS NULL)::integer AS without_tce_calorific,
+       count(*) FILTER (WHERE amount IS NOT NULL AND tce_equivalent IS NULL)::integer AS without_tce_equivalent,
+       count(*) FILTER (WHERE amount IS NOT NULL AND co2_kg IS NULL)::integer AS without_co2_kg,
+       count(*) FILTER (WHERE amount IS NOT NULL AND cost IS NULL)::integer AS without_cost,
+       coalesce(max(f.calorific), '{}') AS factors_tce_calorific, coalesce(max(f.equivalent), '{}') AS factors_tce_equivalent,
+       coalesce(max(f.co2), '{}') AS factors_co2_kg
+FROM d LEFT JOIN f ON f.enterprise_id IS NOT DISTINCT FROM d.enterprise_id AND f.carrier = d.carrier AND f.month = d.month
+GROUP BY 1, 2, 3, 4
+ORDER BY d.enterprise_id NULLS FIRST, d.carrier, d.month

@@ -1,0 +1,361 @@
+"""Rows that a report is made of: each class mirrors a query of `queries.sql`, and `Year` holds everything about one year."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Base:
+    base_id: int
+    code: str
+    name_zh: str
+    name_en: str
+    region: str
+    timezone: str
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Enterprise:
+    enterprise_id: int
+    code: str
+    name_zh: str
+    name_en: str
+    industry: str
+
+
+@dataclass(frozen=True)
+class Energy:
+    """A carrier of an enterprise (None: the base) in a month; amounts in `unit`, coal in t, cost in CNY."""
+
+    enterprise_id: int | None
+    carrier: str
+    unit: str
+    month: int
+    days: int
+    amount: float | None
+    generation: float | None
+    export: float | None
+    estimated: float | None
+    n_expected: int
+    n_known: int
+    n_good: int
+    tce_calorific: float | None
+    tce_equivalent: float | None
+    co2_kg: float | None
+    cost: float | None
+    without_tce_calorific: int
+    without_tce_equivalent: int
+    without_co2_kg: int
+    without_cost: int
+    factors_tce_calorific: list[int]
+    factors_tce_equivalent: list[int]
+    factors_co2_kg: list[int]
+
+    @property
+    def factor_ids(self) -> list[int]:
+        """Every factor row behind the figures of this one."""
+        return [*self.factors_tce_calorific, *self.factors_tce_equivalent, *self.factors_co2_kg]
+
+
+@dataclass(frozen=True)
+class Balance:
+    carrier: str
+    code: str
+    name_zh: str
+    name_en: str
+    unit: str
+    days: int
+    parent_amount: float | None
+    children_amount: float | None
+    unaccounted: float | None
+    parent_compared: float | None
+    n_expected: int
+    n_known: int
+
+
+@dataclass(frozen=True)
+class Exchange:
+    carrier: str
+    kind: str
+    from_zh: str
+    from_en: str
+    to_zh: str
+    to_en: str
+    code: str
+    unit: str
+    days: int
+    amount: float | None
+    n_expected: int
+    n_known: int
+    n_good: int
+
+
+@dataclass(frozen=True)
+class PeriodCost:
+    period: str
+    amount: float
+    cost: float
+    days: int
+
+
+@dataclass(frozen=True)
+class Emission:
+    """A pollutant of an outlet over the period; hours are hours, mass kg."""
+
+    unit_id: int
+    code: str
+    name_zh: str
+    name_en: str
+    medium: str | None
+    quantity: str
+    enterprise_zh: str | None
+    enterprise_en: str | None
+    days: int
+    days_valid: int
+    hours_valid: int
+    hours_stopped: int
+    hours_exempt: int
+    hours_missing: int
+    mean_measured: float | None
+    mean_converted: float | None
+    max_converted: float | None
+    mass_kg: float | None
+    hours_substituted: int
+    hours_exceeded: int
+
+
+@dataclass(frozen=True)
+class Transmission:
+    """Hours of an outlet over its pollutants: recorded, excluded (stopped or exempt), received, valid."""
+
+    code: str
+    name_zh: str
+    name_en: str
+    enterprise_zh: str | None
+    enterprise_en: str | None
+    quantities: int
+    recorded: int
+    excluded: int
+    received: int
+    valid: int
+
+
+@dataclass(frozen=True)
+class Limit:
+    unit_id: int
+    quantity: str
+    statistic: str
+    low: float | None
+    high: float | None
+    unit: str
+    rank: str
+    source: str
+    verified: bool
+
+
+@dataclass(frozen=True)
+class Event:
+    kind: str
+    production_zh: str | None
+    production_en: str | None
+    treatment_zh: str | None
+    treatment_en: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    hours: float
+
+
+@dataclass(frozen=True)
+class Availability:
+    system: str
+    month: int
+    days: int
+    points: int
+    points_heard: int
+    n_expected: int
+    n: int
+    n_good: int
+
+
+@dataclass(frozen=True)
+class Points:
+    system: str
+    points: int
+    heard: int
+    enterprises: int
+
+
+@dataclass(frozen=True)
+class Indicator:
+    indicator: str
+    value: float | None
+    unit: str
+    coverage: float | None
+    grade: str | None
+    inputs: Any
+    computed_at: datetime
+
+
+@dataclass(frozen=True)
+class Target:
+    indicator: str
+    name_zh: str
+    name_en: str
+    year: int
+    value: float
+    unit: str
+    sense: str
+    baseline: float | None
+    baseline_year: int | None
+    responsible: str
+    source: str
+    verified: bool
+
+
+@dataclass(frozen=True)
+class AlertCount:
+    severity: str
+    raised: int
+    acknowledged: int
+    closed: int
+    minutes_to_ack: float | None
+    hours_to_close: float | None
+
+
+@dataclass(frozen=True)
+class AlertMonth:
+    month: int
+    severity: str
+    raised: int
+
+
+@dataclass(frozen=True)
+class AlertRates:
+    peak_10min: int | None
+    peak_day: int | None
+    longer_than_day: int
+
+
+@dataclass(frozen=True)
+class Alert:
+    alert_id: int
+    severity: str
+    opened_at: datetime
+    acknowledged_at: datetime | None
+    returned_at: datetime | None
+    closed_at: datetime | None
+    rule_zh: str | None
+    rule_en: str | None
+    object_zh: str
+    object_en: str
+    object_code: str
+    value: float | None
+    unit: str
+    assigned_to: str | None
+    open: bool
+
+
+@dataclass(frozen=True)
+class AlertRule:
+    name_zh: str
+    name_en: str
+    code: str
+    raised: int
+    open: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    kind: str
+    item: str
+    action: str
+    unit: str
+    enterprise_zh: str | None
+    enterprise_en: str | None
+    counterparty_zh: str | None
+    counterparty_en: str | None
+    value: float
+    status: str
+    evidence: str
+    first_day: date
+    last_day: date
+    inside: bool
+
+
+@dataclass(frozen=True)
+class Factor:
+    factor_id: int
+    base_id: int | None
+    carrier: str
+    kind: str
+    region: str
+    value: float
+    unit: str
+    edition: str
+    valid_from: date
+    valid_to: date | None
+    source: str
+    verified: bool
+    recorded_at: datetime
+
+
+@dataclass(frozen=True)
+class Outcome:
+    outcome: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """A year of the base: its days, the last whole day that may have data, and the instants that bound it."""
+
+    year: int
+    first: date
+    last: date
+    through: date
+    start: datetime
+    end: datetime
+
+    @property
+    def days(self) -> int:
+        """Whole days that should have data."""
+        return max(0, (self.through - self.first).days + 1)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the year has ended."""
+        return self.through == self.last
+
+
+@dataclass(frozen=True)
+class Year:
+    """Everything a report says about one year."""
+
+    span: Span
+    energy: list[Energy]
+    balance: list[Balance]
+    exchange: list[Exchange]
+    cost: list[PeriodCost]
+    emission: list[Emission]
+    transmission: list[Transmission]
+    limits: list[Limit]
+    events: list[Event]
+    availability: list[Availability]
+    points: list[Points]
+    indicators: dict[str, Indicator]
+    alert_counts: list[AlertCount]
+    alert_months: list[AlertMonth]
+    alert_rates: AlertRates
+    alerts: list[Alert]
+    alert_rules: list[AlertRule]
+    ledger: list[Entry]
+    outcomes: list[Outcome]
+
+    @property
+    def has_data(self) -> bool:
+        """Whether a single figure of the year is known."""
+        return any(e.n_known for e in self.energy) or any(e.hours_valid for e in self.emission)

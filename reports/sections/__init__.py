@@ -1,0 +1,1 @@
+"""One module a section of the report; each turns a context into a section of the data object."""

@@ -1,0 +1,273 @@
+"""Annexes: definitions, factor rows with their sources, what is missing and why, versions and restatements."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from reports import figures
+from reports.context import Context
+from reports.model import Block, Cell, Change, Column, Paragraph, Place, Rows, Sealing, Section, Table, Text
+from reports.words import both, word
+
+LISTED_GAPS = 60
+DEFINITIONS: tuple[tuple[Text, Text], ...] = (
+    (
+        Text("综合能耗（当量值）", "Total energy, calorific"),
+        Text(
+            "各品种消费量按当量折标准煤系数折算之和（GB/T 2589-2020），电力按 0.1229 kgce/kWh 一类的热功当量系数。",
+            "Sum of carriers by their calorific coal equivalents (GB/T 2589-2020); electricity by its heat.",
+        ),
+    ),
+    (
+        Text("综合能耗（等价值）", "Total energy, equivalent"),
+        Text(
+            "电力按发电煤耗折算，系数随来源年份变化，所用因子行见附录“折算因子”。",
+            "Electricity by the coal that its generation takes; the factor row used is in the annex on factors.",
+        ),
+    ),
+    (
+        Text("二氧化碳排放", "CO2"),
+        Text(
+            "能源活动排放，燃料按因子行折算，外购电力按表列电网因子；不含过程排放。自发自用光伏在使用处不计排放。",
+            "Emissions of energy use: fuels by their factor rows, bought electricity by the grid factor listed. Process emissions are not "
+            "included; own PV emits nothing where it is used.",
+        ),
+    ),
+    (
+        Text("覆盖率", "Coverage"),
+        Text(
+            "已知时段数÷应有时段数；电、气、水为 15 分钟时段，排口为应监测小时，数据可用率为读数；整日没有记录的计入应有而未知。",
+            "Known slots over expected ones: quarter hours for energy and water, due hours for outlets, readings for availability. "
+            "Days without a record are expected and unknown.",
+        ),
+    ),
+    (
+        Text("等级", "Grade"),
+        Text(
+            "A 计量；B 票据或台账；C 估算（估算部分超过十分之一，或缺少部分因子）。",
+            "A metered; B bill or ledger; C estimated (over a tenth estimated, or a part without a factor).",
+        ),
+    ),
+    (
+        Text("强度类指标", "Intensities"),
+        Text(
+            "能耗、排放或用水除以工业增加值；覆盖率低于 90 % 或缺少增加值时不发布。",
+            "Energy, emissions or water over value added; withheld under 90 % coverage or without value added.",
+        ),
+    ),
+    (
+        Text("传输有效率", "Effective transmission rate"),
+        Text("传输率×有效率，停运与豁免时段除外。", "Transmission rate times valid rate, without stopped and exempt hours."),
+    ),
+)
+
+
+def sections(
+    ctx: Context, cells: Sequence[Place], history: Sequence[Sealing], restated: Sequence[Change]
+) -> tuple[Section, ...]:
+    """Every annex."""
+    return (_definitions(), _factors(ctx), _missing(ctx, cells), _versions(ctx, history, restated))
+
+
+def _definitions() -> Section:
+    rows = tuple(DEFINITIONS)
+    return Section(
+        "definitions",
+        Text("指标定义与口径", "Definitions"),
+        (
+            Table(
+                "definitions",
+                Text("指标定义", "Definitions"),
+                (Column(Text("名称", "Name"), width=1.2), Column(Text("定义", "Definition"), width=4.0)),
+                rows,
+            ),
+        ),
+        annex=True,
+    )
+
+
+def _factors(ctx: Context) -> Section:
+    rows: Rows = []
+    for f in ctx.factors:
+        until = "" if f.valid_to is None else str(f.valid_to)
+        digits = max(1, min(6, len(f"{f.value:.6f}".rstrip("0").partition(".")[2])))
+        checked = Text("是", "yes") if f.verified else Text("否", "no")
+        scope = Text("基地", "base") if f.base_id is not None else Text(f.region or "全国", f.region or "national")
+        rows.append(
+            (
+                both(f"F{f.factor_id}"),
+                word("carriers", f.carrier),
+                word("factor_kinds", f.kind),
+                figures.plain(f"factor/{f.factor_id}", f.value, f.unit, "reference", digits=digits),
+                both(f.unit),
+                scope,
+                both(f.edition or "—"),
+                Text(f"{f.valid_from} 至 {until or '今'}", f"{f.valid_from} to {until or 'now'}"),
+                both(f.source),
+                checked,
+            )
+        )
+    note = Text(
+        "“已核验”为“否”的因子仅有二手来源或尚未与原文核对。",
+        "“No” marks a factor from a secondary source or not yet checked against it.",
+    )
+    blocks: tuple[Block, ...] = (
+        (
+            Table(
+                "factors",
+                Text("折算因子", "Factor rows used"),
+                (
+                    Column(Text("行号", "Row"), width=0.6),
+                    Column(Text("品种", "Carrier"), width=0.9),
+                    Column(Text("用途", "Kind"), width=1.2),
+                    Column(Text("数值", "Value"), width=0.9),
+                    Column(Text("单位", "Unit"), width=1.0),
+                    Column(Text("范围", "Scope"), width=0.8),
+                    Column(Text("版本", "Edition"), width=1.0),
+                    Column(Text("有效期", "Valid"), width=1.2),
+                    Column(Text("来源", "Source"), width=2.0),
+                    Column(Text("已核验", "Verified"), width=0.6),
+                ),
+                tuple(rows),
+                (note,),
+            ),
+        )
+        if rows
+        else (Paragraph(Text("本期没有使用任何折算因子。", "No factor row was used.")),)
+    )
+    return Section("factors", Text("折算因子及其来源", "Factors and their sources"), blocks, annex=True)
+
+
+def _missing(ctx: Context, cells: Sequence[Place]) -> Section:
+    gaps = [p for p in cells if p.cell.value is None and p.cell.reason is not None]
+    reasons = Counter(p.cell.reason for p in gaps)
+    low = [p for p in cells if p.cell.value is not None and p.cell.coverage is not None and p.cell.coverage < 0.9]
+    summary = Paragraph(
+        Text(
+            f"本报告共 {len(cells)} 个数据，其中 {len(gaps)} 个无数据或不予发布，{len(low)} 个覆盖率低于 90 %。缺失一律不按零处理。",
+            f"Of {len(cells)} figures {len(gaps)} are missing or withheld and {len(low)} have less than 90 % coverage. Nothing missing is taken for zero.",
+        )
+    )
+    blocks: list[Block] = [summary]
+    if reasons:
+        blocks.append(
+            Table(
+                "missing-reasons",
+                Text("无数据原因汇总", "Reasons"),
+                (Column(Text("原因", "Reason"), width=3.0), Column(Text("数据个数", "Figures"), width=1.0)),
+                tuple(
+                    (reason, figures.plain(f"missing/{n}", float(count), "1", "count"))
+                    for n, (reason, count) in enumerate(reasons.most_common(), 1)
+                    if reason is not None
+                ),
+            )
+        )
+    if low:
+        title = Text(
+            f"覆盖率低于 90 % 的数据（{min(len(low), LISTED_GAPS)}/{len(low)}）",
+            f"Figures under 90 % coverage ({min(len(low), LISTED_GAPS)} of {len(low)})",
+        )
+        blocks.append(
+            Table(
+                "low-coverage",
+                title,
+                (Column(Text("数据", "Figure"), width=4.0), Column(Text("覆盖率", "Coverage"), "%", 1.0)),
+                tuple(
+                    (p.label, figures.plain(f"low/{p.cell.id}", 100 * (p.cell.coverage or 0.0), "%", "count", digits=1))
+                    for p in low[:LISTED_GAPS]
+                ),
+            )
+        )
+    across = [e for e in ctx.year.ledger if not e.inside]
+    if across:
+        blocks.append(
+            Table(
+                "across",
+                Text("跨年度台账（未计入）", "Ledger entries across the year's border (not counted)"),
+                (
+                    Column(Text("类别", "Kind"), width=1.6),
+                    Column(Text("起止", "Days"), width=1.6),
+                    Column(Text("凭证", "Evidence"), width=1.6),
+                    Column(Text("数量", "Amount"), width=1.0),
+                    Column(Text("单位", "Unit"), width=0.7),
+                ),
+                tuple(
+                    (
+                        word("ledger", e.kind),
+                        both(f"{e.first_day} – {e.last_day}"),
+                        both(e.evidence or "—"),
+                        Cell(id=f"across/{n}", value=e.value, unit=e.unit, basis="declared", grade="B"),
+                        word("units", e.unit),
+                    )
+                    for n, e in enumerate(across, 1)
+                ),
+            )
+        )
+    return Section("missing", Text("缺失数据说明", "Missing data"), tuple(blocks), annex=True)
+
+
+def _versions(ctx: Context, history: Sequence[Sealing], restated: Sequence[Change]) -> Section:
+    blocks: list[Block] = [
+        Paragraph(
+            Text(
+                "报告封存后不再改动；数据更正以新版本重述，并列出变动的数据及原因。数据对象的 SHA-256 摘要印于封面和页脚。",
+                "A sealed report is never edited: corrections make a new version that lists what changed and why. The SHA-256 of the data object "
+                "is printed on the cover and in the footer.",
+            )
+        )
+    ]
+    if history:
+        blocks.append(
+            Table(
+                "versions",
+                Text("已封存版本", "Sealed versions"),
+                (
+                    Column(Text("版本", "Version"), width=0.6),
+                    Column(Text("封存时间", "Sealed"), width=1.2),
+                    Column(Text("封存人", "By"), width=1.0),
+                    Column(Text("数据时点", "As of"), width=1.2),
+                    Column(Text("原因", "Reason"), width=1.6),
+                    Column(Text("摘要（前 16 位）", "Hash (first 16)"), width=1.4),
+                ),
+                tuple(
+                    (
+                        both(f"V{h.version}"),
+                        ctx.local(h.sealed_at),
+                        both(h.sealed_by),
+                        ctx.local(h.as_of),
+                        both(h.reason or "—"),
+                        both(h.hash[:16]),
+                    )
+                    for h in history
+                ),
+            )
+        )
+    if restated:
+        blocks.append(
+            Table(
+                "restated",
+                Text(f"相对 V{history[-1].version} 重述的数据", f"Restated against V{history[-1].version}"),
+                (
+                    Column(Text("数据", "Figure"), width=2.6),
+                    Column(Text("原值", "Before"), width=1.2),
+                    Column(Text("现值", "Now"), width=1.2),
+                    Column(Text("变动来由", "Cause"), width=1.6),
+                ),
+                tuple(_change(c) for c in restated),
+            )
+        )
+    return Section("versions", Text("版本与重述", "Versions and restatements"), tuple(blocks), annex=True)
+
+
+def _change(c: Change) -> tuple[Text | Cell, ...]:
+    gone = Cell(id=f"restated/{c.id}", value=None, unit="", reason=Text("该版本无此数据", "not in this version"))
+    before = _other(c.before, f"restated/before/{c.id}") if c.before else gone
+    after = _other(c.after, f"restated/now/{c.id}") if c.after else gone
+    return (c.place, before, after, c.cause)
+
+
+def _other(cell: Cell, figure: str) -> Cell:
+    return msgspec.structs.replace(cell, id=figure)

@@ -1,0 +1,318 @@
+"""Section 4: energy by carrier, month and enterprise, coal equivalent in both bases side by side, CO2, intensity, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports import figures
+from reports.context import Context, carrier_rows, energy_rows, headline, headline_name, renamed, years_table
+from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
+from reports.rows import Energy, Span, Year
+from reports.words import both, table, word
+
+MONTHS = tuple(
+    Text(f"{m}月", name)
+    for m, name in enumerate(("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1)
+)
+CALORIFIC = Text("折标准煤（当量值）", "Coal equivalent, calorific")
+EQUIVALENT = Text("折标准煤（等价值）", "Coal equivalent, equivalent")
+RATIOS = ("renewable_share", "energy_per_value_added", "co2_per_value_added")
+
+
+def section(ctx: Context) -> Section:
+    """Energy and carbon."""
+    blocks: list[Block] = [
+        Paragraph(
+            _summary(),
+            (
+                headline(ctx, ctx.year, "electricity_kwh"),
+                headline(ctx, ctx.year, "tce_calorific"),
+                headline(ctx, ctx.year, "tce_equivalent"),
+                headline(ctx, ctx.year, "co2_t"),
+            ),
+        )
+    ]
+    if ctx.several:
+        blocks.append(
+            years_table(
+                ctx,
+                "energy-years",
+                Text("各年能源与碳排放", "Energy and carbon by year"),
+                ("electricity_kwh", "tce_calorific", "tce_equivalent", "co2_t", "energy_cost", *RATIOS),
+            )
+        )
+    blocks += [
+        _carriers(ctx),
+        _months(ctx),
+        _carrier_chart(ctx.year),
+        _carbon_chart(ctx.year),
+        _enterprises(ctx),
+        _enterprise_chart(ctx),
+        _ratios(ctx),
+    ]
+    if ctx.year.cost:
+        blocks.append(_tou(ctx.year))
+    return Section("energy", Text("能源与碳排放", "Energy and carbon"), tuple(blocks))
+
+
+def _summary() -> Text:
+    return Text(
+        "本年用电量 {0}；综合能耗当量值 {1}、等价值 {2}；能源活动二氧化碳排放 {3}。当量值按热功当量折算，等价值的电力系数随来源年份变化，"
+        "两种口径不可混用。电力排放因子的年份见附表。",
+        "Electricity use was {0}; total energy {1} (calorific) and {2} (equivalent); CO2 from energy {3}. The calorific basis "
+        "converts by heat, the equivalent basis by the coal that generation takes: the two must not be mixed. The year of the "
+        "grid factor is in the annex.",
+    )
+
+
+def _cells(name: str, rows: Sequence[Energy], span: Span) -> tuple[Cell, ...]:
+    """Coal equivalent in both bases, CO2 and cost of rows; a water carrier without a factor has none."""
+    parts = (
+        ("tce_calorific", "tce", 1.0, 2),
+        ("tce_equivalent", "tce", 1.0, 2),
+        ("co2_kg", "tCO2", 0.001, 2),
+        ("cost", "CNY", 1.0, 0),
+    )
+    out = []
+    for field, unit, scale, digits in parts:
+        absent = figures.NO_METER if not rows else figures.NO_TARIFF if field == "cost" else figures.NO_FACTOR
+        out.append(
+            figures.measured(f"{name}/{field}", figures.add(rows, field, span), unit, scale=scale, digits=digits, absent=absent)
+        )
+    return tuple(out)
+
+
+def _total_cells(name: str, year: Year, enterprise_id: int | None) -> tuple[Cell, ...]:
+    """As `_cells` over every carrier that counts for the field."""
+    out = []
+    for at, field in enumerate(("tce_calorific", "tce_equivalent", "co2_kg", "cost")):
+        out.append(_cells(name, energy_rows(year, enterprise_id, field), year.span)[at])
+    return tuple(out)
+
+
+_CONVERTED = (
+    Column(CALORIFIC, "tce", 1.3),
+    Column(EQUIVALENT, "tce", 1.3),
+    Column(Text("二氧化碳", "CO2"), "tCO2", 1.2),
+    Column(Text("费用", "Cost"), "CNY", 1.2),
+)
+
+
+def _carriers(ctx: Context) -> Table:
+    year = ctx.year
+    rows: Rows = []
+    for carrier in dict.fromkeys(r.carrier for r in year.energy if r.enterprise_id is None):
+        own = carrier_rows(year, carrier)
+        unit, name = own[0].unit, f"energy/{year.span.year}/{carrier}"
+        parts = [
+            figures.measured(
+                f"{name}/{f}",
+                figures.add(own, f, year.span),
+                unit,
+                digits=2 if unit in ("t", "GJ") else 0,
+                absent=figures.NO_METER if f == "amount" else Text("无", "none"),
+            )
+            for f in ("amount", "generation")
+        ]
+        rows.append((word("carriers", carrier), word("units", unit), *parts, *_cells(name, own, year.span)))
+    none = Text("—", "—")
+    rows.append((Text("合计", "Total"), none, none, none, *_total_cells(f"energy/{year.span.year}/total", year, None)))
+    return Table(
+        "energy-carriers",
+        Text("分品种能源消费", "Energy by carrier"),
+        (
+            Column(Text("品种", "Carrier"), width=1.1),
+            Column(Text("单位", "Unit"), width=0.8),
+            Column(Text("消费量", "Amount"), width=1.4),
+            Column(Text("其中自发", "Of it own generation"), width=1.1),
+            *_CONVERTED,
+        ),
+        tuple(rows),
+        (
+            Text(
+                "消费量＝购入－外供，电力另加自发自用；园区总量取园区关口表，没有关口表的品种取企业关口表之和，不重复计算。新鲜水等耗能工质仅在"
+                "有折算系数时计入合计。",
+                "Amount is import minus export, plus own generation for electricity. The base's total is that of its gate "
+                "meters, or of the enterprises' gates for a carrier without one; nothing counts twice. Water enters the total only where it "
+                "has a coal equivalent.",
+            ),
+        ),
+    )
+
+
+def _months(ctx: Context) -> Table:
+    year = ctx.year
+    rows: Rows = []
+    for month, label in enumerate(MONTHS, 1):
+        span = month_span(year.span, month)
+        if span is None:
+            continue
+        name = f"energy/{year.span.year}-{month:02d}"
+        power = figures.measured(
+            f"{name}/electricity_kwh",
+            figures.add([r for r in carrier_rows(year, "electricity") if r.month == month], "amount", span),
+            "kWh",
+            digits=0,
+        )
+        cells = []
+        for at, field in enumerate(("tce_calorific", "tce_equivalent", "co2_kg", "cost")):
+            cells.append(_cells(name, [r for r in energy_rows(year, None, field) if r.month == month], span)[at])
+        rows.append((label, power, *cells))
+    return Table(
+        "energy-months",
+        Text("分月能源消费与碳排放", "Energy and carbon by month"),
+        (Column(Text("月份", "Month"), width=0.8), Column(Text("用电量", "Electricity"), "kWh", 1.4), *_CONVERTED),
+        tuple(rows),
+    )
+
+
+def month_span(span: Span, month: int) -> Span | None:
+    """The part of a month that has passed within the year's span; None where none has."""
+    from datetime import date, timedelta
+
+    first = date(span.year, month, 1)
+    last = date(span.year + month // 12, month % 12 + 1, 1) - timedelta(days=1)
+    if first > span.through:
+        return None
+    return Span(span.year, first, last, min(last, span.through), span.start, span.end)
+
+
+def _carrier_chart(year: Year) -> Chart:
+    carriers = [
+        c
+        for c in dict.fromkeys(r.carrier for r in year.energy if r.enterprise_id is None)
+        if any(r.tce_equivalent for r in carrier_rows(year, c))
+    ]
+    series = tuple(Series(word("carriers", c), by_month(carrier_rows(year, c), "tce_equivalent")) for c in carriers)
+    return Chart(
+        "chart-energy-months", Text("分月综合能耗（等价值）", "Energy by month (equivalent)"), "stacked", "tce", MONTHS, series
+    )
+
+
+def _carbon_chart(year: Year) -> Chart:
+    return Chart(
+        "chart-carbon-months",
+        Text("分月二氧化碳排放", "CO2 by month"),
+        "line",
+        "tCO2",
+        MONTHS,
+        (Series(Text("二氧化碳排放", "CO2"), by_month(energy_rows(year, None, "co2_kg"), "co2_kg", 0.001)),),
+    )
+
+
+def by_month(rows: Sequence[Energy], field: str, scale: float = 1.0) -> tuple[float | None, ...]:
+    """Twelve sums; None for a month without a single known part."""
+    out: list[float | None] = []
+    for month in range(1, 13):
+        values = [v for r in rows if r.month == month and (v := getattr(r, field)) is not None]
+        out.append(tidy(scale * sum(values)) if values else None)
+    return tuple(out)
+
+
+def _enterprises(ctx: Context) -> Table:
+    year = ctx.year
+    rows: Rows = []
+    for e in ctx.enterprises:
+        name = f"energy/{year.span.year}/enterprise/{e.code}"
+        power = figures.measured(
+            f"{name}/electricity_kwh",
+            figures.add(carrier_rows(year, "electricity", e.enterprise_id), "amount", year.span),
+            "kWh",
+            digits=0,
+        )
+        rows.append((Text(e.name_zh, e.name_en), both(e.industry or "—"), power, *_total_cells(name, year, e.enterprise_id)))
+    return Table(
+        "energy-enterprises",
+        Text("分企业能源消费", "Energy by enterprise"),
+        (
+            Column(Text("企业", "Enterprise"), width=1.5),
+            Column(Text("行业", "Industry"), width=1.0),
+            Column(Text("用电量", "Electricity"), "kWh", 1.3),
+            *_CONVERTED,
+        ),
+        tuple(rows),
+        (
+            Text(
+                "企业数据取企业关口表；企业之和与园区总量因公共用能、线损和企业间转供而不同。",
+                "Enterprises are metered at their own gates; their sum differs from the base by common use, losses and supply between them.",
+            ),
+        ),
+    )
+
+
+def _enterprise_chart(ctx: Context) -> Chart:
+    names, series = [], []
+    for e in ctx.enterprises:
+        names.append(Text(e.name_zh, e.name_en))
+    for field, name in (("tce_calorific", CALORIFIC), ("tce_equivalent", EQUIVALENT)):
+        series.append(
+            Series(
+                name,
+                tuple(
+                    tidy(figures.add(energy_rows(ctx.year, e.enterprise_id, field), field, ctx.year.span).value)
+                    for e in ctx.enterprises
+                ),
+            )
+        )
+    return Chart(
+        "chart-energy-enterprises", Text("分企业综合能耗", "Energy by enterprise"), "bars", "tce", tuple(names), tuple(series)
+    )
+
+
+def _ratios(ctx: Context) -> Table:
+    rows: Rows = []
+    for code in RATIOS:
+        cell = headline(ctx, ctx.year, code)
+        rows.append((headline_name(code), word("units", cell.unit), renamed(cell, f"energy/{cell.id}")))
+    return Table(
+        "energy-ratios",
+        Text("能耗强度与可再生能源", "Intensity and renewables"),
+        (
+            Column(Text("指标", "Indicator"), width=2.4),
+            Column(Text("单位", "Unit"), width=1.2),
+            Column(Text("数值", "Value"), width=1.6),
+        ),
+        tuple(rows),
+        (
+            Text(
+                "强度指标的工业增加值来自台账填报；综合能耗口径见附录定义。",
+                "Value added comes from the ledger; the basis of energy is stated in the definitions.",
+            ),
+        ),
+    )
+
+
+def _tou(year: Year) -> Table:
+    order = list(table()["tou"])
+    known = sorted(year.cost, key=lambda c: order.index(c.period) if c.period in order else len(order))
+    whole = sum(c.amount for c in known)
+    rows: Rows = []
+    for c in known:
+        name, coverage = f"tou/{year.span.year}/{c.period}", min(1.0, c.days / year.span.days) if year.span.days else None
+        rows.append(
+            (
+                word("tou", c.period),
+                figures.plain(f"{name}/amount", c.amount, "kWh", "measured", coverage=coverage),
+                figures.ratio(f"{name}/share", c.amount, whole, "%", coverage, scale=100, digits=1, withhold=False),
+                figures.plain(f"{name}/cost", c.cost, "CNY", "measured", coverage=coverage),
+                figures.ratio(f"{name}/price", c.cost, c.amount, "CNY/kWh", coverage, digits=4, withhold=False),
+            )
+        )
+    return Table(
+        "energy-tou",
+        Text("分时段用电与电费", "Electricity by tariff period"),
+        (
+            Column(Text("时段", "Period"), width=1.0),
+            Column(Text("电量", "Energy"), "kWh", 1.3),
+            Column(Text("占比", "Share"), "%", 1.0),
+            Column(Text("电费", "Cost"), "CNY", 1.3),
+            Column(Text("平均单价", "Mean price"), "CNY/kWh", 1.1),
+        ),
+        tuple(rows),
+        (
+            Text(
+                "仅为电度部分，不含基本电费、力调电费和附加；覆盖率为有计费数据的天数占比。",
+                "Energy part only, without demand charge, power-factor adjustment and surcharges; coverage is the share of days priced.",
+            ),
+        ),
+    )

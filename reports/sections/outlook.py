@@ -1,0 +1,174 @@
+"""Section 9: problems that the data themselves show, drafted for the base to check, and the plan for the next year."""
+
+from __future__ import annotations
+
+from reports.context import Context, headline
+from reports.model import MIN_COVERAGE, Block, Column, Heading, Paragraph, Section, Table, Text
+from reports.sections.plan import FILL, completion, forecast, same_unit
+from reports.sections.pollution import outlet_name, valid_share
+from reports.words import word
+
+UNACCOUNTED_SHARE = 0.05
+DRAFT = Text(
+    "以下内容由平台根据本报告数据自动起草，供基地核实、修改后报送。",
+    "The platform drafted what follows from the data of this report: the base checks and edits it before filing.",
+)
+
+
+def section(ctx: Context) -> Section:
+    """Problems and next year."""
+    problems = [*_targets(ctx), *_coverage(ctx), *_outlets(ctx), *_balance(ctx), *_points(ctx), *_alerts(ctx), *_factors(ctx)]
+    blocks: list[Block] = [Paragraph(DRAFT, draft=True), Heading(Text("存在的问题", "Problems"))]
+    blocks += [Paragraph(p, draft=True) for p in problems] or [
+        Paragraph(Text("本期数据未显示需要说明的问题。", "The data show nothing that needs explaining."), draft=True)
+    ]
+    blocks += [Heading(Text("下一年度工作安排", "Next year")), _next(ctx)]
+    return Section("outlook", Text("存在问题与下一年度计划", "Problems and next year"), tuple(blocks))
+
+
+def _targets(ctx: Context) -> list[Text]:
+    out = []
+    for t in (t for t in ctx.targets if t.year == ctx.year.span.year):
+        actual = headline(ctx, ctx.year, t.indicator)
+        if actual.value is None or (actual.unit and not same_unit(actual.unit, t.unit)):
+            out.append(
+                Text(
+                    f"“{t.name_zh}”有目标但缺少可比的实际值，需补充数据。",
+                    f"“{t.name_en}” has a target but no comparable figure.",
+                )
+            )
+            continue
+        expected = forecast(ctx.year, t.indicator, actual)
+        if expected is None or (actual.coverage is not None and actual.coverage < MIN_COVERAGE):
+            continue
+        if expected > t.value if t.sense == "at_most" else expected < t.value:
+            done = completion(t, expected)
+            share = f"，完成率 {100 * done:.1f} %" if done is not None else ""
+            share_en = f", {100 * done:.1f} % of the way" if done is not None else ""
+            out.append(
+                Text(
+                    f"“{t.name_zh}”全年预计 {expected:,.4g} {t.unit}，目标 {t.value:,.4g} {t.unit}{share}，责任单位：{t.responsible or '未明确'}。",
+                    f"“{t.name_en}” is expected at {expected:,.4g} {t.unit} against {t.value:,.4g}{share_en}; responsible: "
+                    f"{t.responsible or 'nobody named'}.",
+                )
+            )
+    return out
+
+
+def _coverage(ctx: Context) -> list[Text]:
+    low = [
+        (code, cell.coverage)
+        for code in ("electricity_kwh", "tce_equivalent", "water_m3")
+        if (cell := headline(ctx, ctx.year, code)).coverage is not None and cell.coverage < MIN_COVERAGE
+    ]
+    return [
+        Text(
+            f"{word('indicators', code).zh}的数据覆盖率只有 {100 * (share or 0):.1f} %，应排查计量与通信。",
+            f"{word('indicators', code).en} is covered to {100 * (share or 0):.1f} % only: check meters and links.",
+        )
+        for code, share in low
+    ]
+
+
+def _outlets(ctx: Context) -> list[Text]:
+    out = []
+    for e in ctx.year.emission:
+        name, share = outlet_name(e), valid_share(e, ctx.year)
+        if e.hours_exceeded:
+            out.append(
+                Text(
+                    f"{name.zh}全年超标 {e.hours_exceeded} 小时，需说明原因和整改措施。",
+                    f"{name.en} exceeded its limit for {e.hours_exceeded} hours: give cause and remedy.",
+                )
+            )
+        if share is not None and share < MIN_COVERAGE:
+            out.append(
+                Text(
+                    f"{name.zh}有效率 {100 * share:.1f} %，低于 90 %。",
+                    f"{name.en} was valid for {100 * share:.1f} % of its due hours.",
+                )
+            )
+    for kind in dict.fromkeys(e.kind for e in ctx.year.events):
+        own = [e for e in ctx.year.events if e.kind == kind]
+        name = word("events", kind)
+        out.append(
+            Text(
+                f"“{name.zh}”{len(own)} 起，累计 {sum(e.hours for e in own):.1f} 小时。",
+                f"“{name.en}”: {len(own)} events, {sum(e.hours for e in own):.1f} hours in all.",
+            )
+        )
+    return out
+
+
+def _balance(ctx: Context) -> list[Text]:
+    out = []
+    for b in ctx.year.balance:
+        if b.unaccounted is not None and b.parent_compared and abs(b.unaccounted) / b.parent_compared > UNACCOUNTED_SHARE:
+            share, carrier = 100 * b.unaccounted / b.parent_compared, word("carriers", b.carrier)
+            out.append(
+                Text(
+                    f"{carrier.zh}总表“{b.name_zh}”（{b.code}）未计量占比 {share:.1f} %，应核查漏装、漏损与倍率。",
+                    f"{carrier.en} below “{b.name_en}” ({b.code}) is unaccounted by {share:.1f} %: look for missing meters, losses, ratios.",
+                )
+            )
+    return out
+
+
+def _points(ctx: Context) -> list[Text]:
+    silent = {p.system: p.points - p.heard for p in ctx.year.points if p.points > p.heard}
+    return [
+        Text(
+            f"{word('systems', s).zh}有 {n} 个在册测点全年没有数据。",
+            f"{n} points of {word('systems', s).en} gave no data all year.",
+        )
+        for s, n in silent.items()
+    ]
+
+
+def _alerts(ctx: Context) -> list[Text]:
+    still = sum(a.raised - a.closed for a in ctx.year.alert_counts if a.severity in ("critical", "high"))
+    return (
+        [Text(f"期末仍有 {still} 条紧急或高级别报警未关闭。", f"{still} critical or high alerts were still open at the end.")]
+        if still
+        else []
+    )
+
+
+def _factors(ctx: Context) -> list[Text]:
+    loose = sum(not f.verified for f in ctx.factors)
+    return (
+        [
+            Text(
+                f"本报告使用的折算因子中有 {loose} 项来源未经核验，报送前应核对原文。",
+                f"{loose} of the factor rows used are not verified: check them against their source before filing.",
+            )
+        ]
+        if loose
+        else []
+    )
+
+
+def _next(ctx: Context) -> Table:
+    following = ctx.year.span.year + 1
+    rows = [
+        (
+            Text(t.name_zh, t.name_en),
+            Text(f"{t.value:g} {t.unit}", f"{t.value:g} {t.unit}"),
+            Text(t.responsible or FILL.zh, t.responsible or FILL.en),
+            FILL,
+        )
+        for t in ctx.targets
+        if t.year == following
+    ]
+    rows = rows or [(FILL, FILL, FILL, FILL)]
+    return Table(
+        "next-year",
+        Text(f"{following}年工作安排", f"Work of {following}"),
+        (
+            Column(Text("目标或任务", "Target or task"), width=2.0),
+            Column(Text("目标值", "Value"), width=1.2),
+            Column(Text("责任单位", "Responsible"), width=1.2),
+            Column(Text("主要措施", "Measures"), width=2.0),
+        ),
+        tuple(rows),
+    )

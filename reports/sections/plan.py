@@ -1,0 +1,248 @@
+"""Section 2, the table of targets with completion and forecast, and section 3, tasks and projects of the base's plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports import figures
+from reports.context import HEADLINES, Context, headline, renamed
+from reports.model import MIN_COVERAGE, Block, Cell, Chart, Column, Heading, Paragraph, Section, Series, Table, Text, tidy
+from reports.rows import Target, Year
+from reports.words import both, indicator_digits, is_extensive, table, word
+
+METHOD = Text(
+    "完成率：有基准值时为（基准值－实际）÷（基准值－目标）（“不低于”类指标符号相反）；无基准值时为 目标÷实际（不高于）或 实际÷目标"
+    "（不低于）。年度未结束的累计型指标按已过天数线性外推为全年预计值，完成率以预计值计算；未作季节修正。覆盖率低于 90 % 时不计算。",
+    "Completion is (baseline - actual) / (baseline - target) where there is a baseline (signs reversed for “at least”), otherwise "
+    "target / actual (at most) or actual / target (at least). Cumulative figures of a year that has not ended are carried forward "
+    "linearly by days, without season, and completion is taken from that forecast. Nothing is computed under 90 % coverage.",
+)
+FILL = Text("（由基地填写）", "(to be filled by the base)")
+
+
+def targets(ctx: Context) -> Section:
+    """Targets against actuals: the year's own targets, or every year's in a midterm or final report."""
+    years = ctx.years if ctx.several else {ctx.year.span.year: ctx.year}
+    blocks: list[Block] = [Paragraph(METHOD)]
+    none = Text("下列年度在平台中没有登记目标：", "No targets are on record for: ")
+    missing = [y for y in years if not any(t.year == y for t in ctx.targets)]
+    for y, facts in years.items():
+        wanted = [t for t in ctx.targets if t.year == y]
+        if wanted:
+            blocks += [Heading(Text(f"{y}年", str(y)))] if ctx.several else []
+            blocks.append(_table(ctx, facts, wanted))
+    if missing:
+        listed = ", ".join(map(str, missing))
+        blocks.append(
+            Paragraph(
+                Text(
+                    f"{none.zh}{listed}。请在目录的 targets 中按建设方案补录，并注明责任单位。",
+                    f"{none.en}{listed}. Enter them in the catalogue under targets, with who answers for them.",
+                )
+            )
+        )
+    if ctx.several:
+        blocks += _progress(ctx)
+    return Section("targets", Text("目标完成情况", "Targets"), tuple(blocks))
+
+
+def completion(target: Target, value: float | None) -> float | None:
+    """Share of the target that `value` reaches; None where it cannot be told."""
+    if value is None:
+        return None
+    if target.baseline is not None and target.baseline != target.value:
+        return (target.baseline - value) / (target.baseline - target.value)
+    top, bottom = (target.value, value) if target.sense == "at_most" else (value, target.value)
+    return top / bottom if bottom else None
+
+
+def forecast(year: Year, indicator: str, actual: Cell) -> float | None:
+    """The value expected for the whole year; the actual one where the year has ended or the indicator is a ratio."""
+    if actual.value is None or year.span.days == 0:
+        return None
+    if year.span.complete or not is_extensive(indicator):
+        return actual.value
+    whole = (year.span.last - year.span.first).days + 1
+    return actual.value * whole / year.span.days
+
+
+def _table(ctx: Context, year: Year, wanted: list[Target]) -> Table:
+    y = year.span.year
+    columns = (
+        Column(Text("指标", "Indicator"), width=2.2),
+        Column(Text("单位", "Unit"), width=1.0),
+        Column(Text("基准值", "Baseline"), width=1.1),
+        Column(Text(f"{y}年目标", f"Target {y}"), width=1.1),
+        Column(Text("实际", "Actual"), width=1.2),
+        Column(Text("全年预计", "Forecast"), width=1.2),
+        Column(Text("完成率", "Done"), "%", 0.9),
+        Column(Text("判断", "Result"), width=0.9),
+        Column(Text("责任单位", "Responsible"), width=1.1),
+    )
+    return Table(
+        f"targets-{y}",
+        Text(f"{y}年目标完成表", f"Targets of {y}"),
+        columns,
+        tuple(_row(ctx, year, t) for t in wanted),
+        tuple(_note(t) for t in wanted if not t.verified),
+    )
+
+
+def _note(t: Target) -> Text:
+    return Text(
+        f"“{t.name_zh}”的目标来源（{t.source or '未注明'}）未经核验。",
+        f"The source of the target “{t.name_en}” ({t.source or 'not given'}) is not verified.",
+    )
+
+
+def _row(ctx: Context, year: Year, t: Target) -> tuple[Text | Cell, ...]:
+    name, digits = f"targets/{t.year}/{t.indicator}", indicator_digits(t.indicator)
+    actual = renamed(headline(ctx, year, t.indicator), f"{name}/actual")
+    base = figures.plain(f"{name}/baseline", t.baseline, t.unit, "plan", digits=digits, reason=figures.NO_BASELINE)
+    goal = figures.plain(f"{name}/target", t.value, t.unit, "plan", digits=digits)
+    short = actual.coverage is not None and actual.coverage < MIN_COVERAGE
+    mixed = bool(actual.unit) and not same_unit(actual.unit, t.unit)
+    reason = (
+        figures.low_coverage(actual.coverage)
+        if short
+        else actual.reason or Text("单位不一致，无法比较", "units differ")
+        if mixed or actual.value is None
+        else None
+    )
+    expected = None if reason else forecast(year, t.indicator, actual)
+    done = completion(t, expected)
+    ahead = _derived(f"{name}/forecast", expected, actual.unit or t.unit, actual, reason, digits)
+    share = _derived(f"{name}/done", None if done is None else 100 * done, "%", actual, reason, 1)
+    return (
+        _sense(t),
+        word("units", t.unit),
+        base,
+        goal,
+        actual,
+        ahead,
+        share,
+        _verdict(t, expected, year),
+        both(t.responsible or "—"),
+    )
+
+
+def same_unit(a: str, b: str) -> bool:
+    """Whether two spellings name one unit: a plan may write t or tCO2 for what is counted in tCO2."""
+    return a == b or {a, b} == {"t", "tCO2"} or {a, b} == {"t", "tce"} or {a, b} == {"CNY", "元"}
+
+
+def _sense(t: Target) -> Text:
+    return Text(
+        f"{t.name_zh}（{'不高于' if t.sense == 'at_most' else '不低于'}）", f"{t.name_en} ({t.sense.replace('_', ' ')})"
+    )
+
+
+def _derived(figure: str, value: float | None, unit: str, actual: Cell, reason: Text | None, digits: int) -> Cell:
+    return Cell(
+        id=figure,
+        value=tidy(value),
+        unit=unit,
+        coverage=actual.coverage,
+        grade=actual.grade if value is not None else "",
+        factors=actual.factors,
+        reason=(reason or figures.NOT_DUE) if value is None else None,
+        digits=digits,
+    )
+
+
+def _verdict(t: Target, expected: float | None, year: Year) -> Text:
+    if expected is None:
+        return Text("无法判断", "cannot tell")
+    met = expected <= t.value if t.sense == "at_most" else expected >= t.value
+    if year.span.complete:
+        return Text("完成", "met") if met else Text("未完成", "not met")
+    return Text("预计完成", "on course") if met else Text("预计不能完成", "behind")
+
+
+def _progress(ctx: Context) -> list[Block]:
+    """Planned and actual values of every indicator over the years, as a table and a chart where both are numbers."""
+    blocks: list[Block] = []
+    for code in sorted({t.indicator for t in ctx.targets}):
+        mine = {t.year: t for t in ctx.targets if t.indicator == code and t.year in ctx.years}
+        if not mine:
+            continue
+        actual = {y: headline(ctx, facts, code) for y, facts in ctx.years.items()}
+        first = next(iter(mine.values()))
+        name = Text(first.name_zh, first.name_en)
+        blocks.append(
+            Chart(
+                f"progress-{code}",
+                Text(f"{name.zh}：计划与实际", f"{name.en}: plan and actual"),
+                "grouped",
+                first.unit,
+                tuple(both(str(y)) for y in ctx.years),
+                (
+                    Series(Text("目标", "Target"), tuple(tidy(mine[y].value) if y in mine else None for y in ctx.years)),
+                    Series(Text("实际", "Actual"), tuple(actual[y].value for y in ctx.years)),
+                ),
+            )
+        )
+    return blocks
+
+
+def tasks(ctx: Context) -> Section:
+    """Tasks and projects: the plan's own rows from the base's attributes, or tables that say that the base must fill them."""
+    attributes = ctx.base.attributes
+    blocks: list[Block] = [
+        _rows(
+            "tasks",
+            Text("五项任务进展", "Progress of the five tasks"),
+            attributes.get("tasks"),
+            (
+                ("task", Text("任务", "Task"), 2.4),
+                ("progress", Text("年度进展", "Progress"), 2.4),
+                ("responsible", Text("责任单位", "Responsible"), 1.2),
+            ),
+            [{"task": t} for t in table()["tasks"]],
+        )
+    ]
+    blocks.append(
+        _rows(
+            "projects",
+            Text("重大项目进展", "Major projects"),
+            attributes.get("projects"),
+            (
+                ("name", Text("项目", "Project"), 2.0),
+                ("task", Text("所属任务", "Task"), 1.4),
+                ("milestone", Text("节点", "Milestone"), 1.4),
+                ("investment", Text("投资（万元）", "Investment (10⁴ CNY)"), 1.0),
+                ("status", Text("状态", "Status"), 1.0),
+                ("responsible", Text("责任单位", "Responsible"), 1.2),
+            ),
+            [{} for _ in range(3)],
+        )
+    )
+    return Section("tasks", Text("重点任务与项目", "Tasks and projects"), tuple(blocks))
+
+
+def _rows(
+    figure: str, title: Text, given: Any, fields: tuple[tuple[str, Text, float], ...], empty: list[dict[str, Any]]
+) -> Table:
+    rows = [r for r in given if isinstance(r, dict)] if isinstance(given, list) else []
+    columns = tuple(Column(name, width=width) for _, name, width in fields)
+    items = tuple(tuple(_text(r.get(f)) for f, _, _ in fields) for r in (rows or empty))
+    notes = (
+        ()
+        if rows
+        else (
+            Text(
+                "平台目录中没有该项内容，请由基地填写后报送。",
+                "The catalogue holds nothing on this: the base must fill it in before filing.",
+            ),
+        )
+    )
+    return Table(figure, title, columns, items, notes)
+
+
+def _text(value: Any) -> Text:
+    if isinstance(value, dict) and {"zh", "en"} <= value.keys():
+        return Text(str(value["zh"]), str(value["en"]))
+    return FILL if value in (None, "") else both(str(value))
+
+
+__all__ = ["HEADLINES", "completion", "forecast", "targets", "tasks"]

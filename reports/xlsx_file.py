@@ -1,0 +1,222 @@
+"""The report as xlsx: a sheet a section with real numbers, native charts, and one flat sheet of every figure's source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from openpyxl import Workbook
+from openpyxl.chart import BarChart, LineChart, Reference
+from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
+from openpyxl.utils import get_column_letter
+from openpyxl.worksheet.properties import PageSetupProperties
+from openpyxl.worksheet.worksheet import Worksheet
+
+from reports.model import Cell, Chart, Language, Text
+from reports.model import places as figures_of
+from reports.present import ChartView, Document, Entry, HeadingView, ParagraphView, Part, TableView, note, number, places
+from reports.store import Edition
+from reports.words import word
+
+HEI, SONG = "黑体", "宋体"
+_THIN = Side(style="thin", color="B0B0B0")
+_BOX = Border(left=_THIN, right=_THIN, top=_THIN, bottom=_THIN)
+_HEAD = PatternFill("solid", fgColor="E3EBF2")
+WIDTH = 15.0
+"""Characters of a column of width 1 in the data object."""
+
+
+def write_xlsx(edition: Edition, document: Document, path: Path) -> None:
+    """Write the workbook at `path`."""
+    book = Workbook()
+    _cover(book.active, document)
+    charts = book.create_sheet("图表数据" if document.language == "zh" else "Chart data")
+    for part in document.parts:
+        _part(book, charts, part, document.language)
+    _sources(
+        book.create_sheet("来源与覆盖率" if document.language == "zh" else "Sources and coverage"), edition, document.language
+    )
+    book.move_sheet(charts, offset=len(book.sheetnames))
+    book.properties.title = f"{document.base} {document.title}"
+    book.properties.creator = "park-telemetry"
+    book.properties.description = f"SHA-256 {document.hash}"
+    book.save(path)
+
+
+def _cover(sheet: Any, document: Document) -> None:
+    sheet.title = "封面" if document.language == "zh" else "Cover"
+    sheet.sheet_view.showGridLines = False
+    for row, (text, size) in enumerate(((document.programme, 12), (document.base, 18), (document.title, 20)), 2):
+        sheet.cell(row, 2, text).font = Font(name=HEI, size=size, bold=True)
+        sheet.row_dimensions[row].height = size * 2
+    for row, (label, value) in enumerate(document.cover, 6):
+        sheet.cell(row, 2, label).font = Font(name=SONG, bold=True)
+        sheet.cell(row, 3, value).font = Font(name=SONG)
+        sheet.cell(row, 3).border = Border(bottom=_THIN)
+    sheet.column_dimensions["A"].width, sheet.column_dimensions["B"].width, sheet.column_dimensions["C"].width = 4, 24, 72
+
+
+def _part(book: Workbook, data: Worksheet, part: Part, language: Language) -> None:
+    sheet: Worksheet = book.create_sheet(_sheet_name(part, language))
+    sheet.cell(1, 1, part.heading(language)).font = Font(name=HEI, size=14, bold=True)
+    sheet.freeze_panes = "B3"
+    sheet.page_setup.orientation, sheet.page_setup.fitToWidth, sheet.page_setup.fitToHeight = "landscape", 1, 0
+    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
+    row = 3
+    widths: dict[int, float] = {}
+    for view in part.views:
+        if isinstance(view, ParagraphView | HeadingView):
+            at = sheet.cell(row, 1, view.text)
+            at.font = Font(name=HEI if isinstance(view, HeadingView) else SONG, bold=isinstance(view, HeadingView))
+            at.alignment = Alignment(wrap_text=True, vertical="top")
+            sheet.merge_cells(start_row=row, start_column=1, end_row=row, end_column=8)
+            sheet.row_dimensions[row].height = 15 * max(1, -(-_length(view.text) // 118))
+            row += 2
+        elif isinstance(view, TableView):
+            for n, width in enumerate(view.widths, 1):
+                widths[n] = max(widths.get(n, 0.0), width)
+            row = _table(sheet, view, row)
+        elif isinstance(view, ChartView):
+            row = _chart(sheet, data, view, row, language)
+    for n, width in widths.items():
+        sheet.column_dimensions[get_column_letter(n)].width = min(46.0, max(11.0, WIDTH * width))
+
+
+def _length(text: str) -> int:
+    return sum(2 if ord(c) > 0x2E80 else 1 for c in text)
+
+
+def _sheet_name(part: Part, language: Language) -> str:
+    name = f"{part.number} {part.title}"
+    for bad in "[]:*?/\\":
+        name = name.replace(bad, " ")
+    return name[:31]
+
+
+def _table(sheet: Worksheet, view: TableView, row: int) -> int:
+    """A table with a small line of coverage under each row of figures; returns the next free row."""
+    sheet.cell(row, 1, view.caption).font = Font(name=HEI, bold=True)
+    row += 1
+    for n, text in enumerate(view.headers, 1):
+        _style(sheet.cell(row, n, text), bold=True, fill=_HEAD, align="center")
+    row += 1
+    for entries in view.rows:
+        under = any(e.note for e in entries)
+        for n, e in enumerate(entries, 1):
+            _value(sheet.cell(row, n), e)
+            if under:
+                at = sheet.cell(row + 1, n, e.note or None)
+                at.font, at.border = Font(name=SONG, size=8, italic=True, color="5A5A5A"), _BOX
+                at.alignment = Alignment(horizontal="right", vertical="top", wrap_text=True)
+        row += 2 if under else 1
+    for text in view.notes:
+        sheet.cell(row, 1, text).font = Font(name=SONG, size=8, color="404040")
+        row += 1
+    return row + 1
+
+
+def _value(at: Any, e: Entry) -> None:
+    if e.cell is None:
+        at.value = e.text
+        _style(at, align="left")
+        return
+    at.value = e.text if e.cell.value is None else e.cell.value
+    at.number_format = number_format(e.cell)
+    _style(at, align="right")
+
+
+def number_format(cell: Cell) -> str:
+    """The format that shows the figure with the decimal places that every other document prints."""
+    digits = places(cell)
+    return "#,##0" + ("." + "0" * digits if digits else "")
+
+
+def _style(at: Any, *, bold: bool = False, fill: PatternFill | None = None, align: str = "left") -> None:
+    at.font, at.border = Font(name=SONG, bold=bold, size=10), _BOX
+    at.alignment = Alignment(horizontal=align, vertical="center", wrap_text=True)
+    if fill:
+        at.fill = fill
+
+
+def _chart(sheet: Worksheet, data: Worksheet, view: ChartView, row: int, language: Language) -> int:
+    """The chart's values on the data sheet, and a native chart over them; returns the next free row."""
+    chart, top = view.chart, data.max_row + 2 if data.max_row > 1 else 1
+    unit = word("units", chart.unit).of(language)
+    data.cell(top, 1, view.caption).font = Font(name=HEI, bold=True)
+    for column, series in enumerate(chart.series, 2):
+        data.cell(top + 1, column, series.name.of(language))
+        for line, value in enumerate(series.values, top + 2):
+            data.cell(line, column, value)
+    for line, label in enumerate(chart.labels, top + 2):
+        data.cell(line, 1, label.of(language))
+    last, right = top + 1 + len(chart.labels), 1 + len(chart.series)
+    if not chart.labels or not chart.series:
+        return row
+    sheet.add_chart(_native(chart, data, top, last, right, view.caption, unit), f"A{row}")
+    return row + 17
+
+
+def _native(chart: Chart, data: Worksheet, top: int, last: int, right: int, title: str, unit: str) -> Any:
+    native: Any = LineChart() if chart.kind == "line" else BarChart()
+    if isinstance(native, BarChart):
+        native.type = "bar" if chart.kind == "bars" else "col"
+        if chart.kind == "stacked":
+            native.grouping, native.overlap = "stacked", 100
+    native.title, native.y_axis.title = title, unit
+    native.x_axis.delete = native.y_axis.delete = False
+    native.add_data(Reference(data, min_col=2, max_col=right, min_row=top + 1, max_row=last), titles_from_data=True)
+    native.set_categories(Reference(data, min_col=1, min_row=top + 2, max_row=last))
+    native.width, native.height = 22, 8
+    if right == 2:
+        native.legend = None
+    return native
+
+
+_COLUMNS = (
+    Text("数据编号", "Figure"),
+    Text("章节", "Section"),
+    Text("表", "Table"),
+    Text("行", "Row"),
+    Text("列", "Column"),
+    Text("数值", "Value"),
+    Text("打印值", "As printed"),
+    Text("单位", "Unit"),
+    Text("覆盖率", "Coverage"),
+    Text("等级", "Grade"),
+    Text("质量", "Quality"),
+    Text("性质", "Basis"),
+    Text("因子行", "Factor rows"),
+    Text("说明", "Note"),
+)
+
+
+def _sources(sheet: Any, edition: Edition, language: Language) -> None:
+    """Every figure in a flat table that a reader can filter."""
+    for n, title in enumerate(_COLUMNS, 1):
+        _style(sheet.cell(1, n, title.of(language)), bold=True, fill=_HEAD, align="center")
+    for place in figures_of(edition.report):
+        c = place.cell
+        sheet.append(
+            [
+                c.id,
+                place.section.of(language),
+                place.table.of(language),
+                place.row.of(language),
+                place.column.of(language),
+                c.value,
+                number(c),
+                word("units", c.unit).of(language),
+                c.coverage,
+                c.grade,
+                c.quality,
+                c.basis,
+                ", ".join(f"F{f}" for f in c.factors),
+                c.reason.of(language) if c.reason else note(c, language),
+            ]
+        )
+        sheet.cell(sheet.max_row, 6).number_format = number_format(c)
+        sheet.cell(sheet.max_row, 9).number_format = "0.0%"
+    sheet.freeze_panes = "B2"
+    sheet.auto_filter.ref = f"A1:{get_column_letter(len(_COLUMNS))}{sheet.max_row}"
+    for n, width in enumerate((40, 20, 28, 28, 16, 16, 16, 12, 10, 7, 12, 11, 14, 40), 1):
+        sheet.column_dimensions[get_column_letter(n)].width = width
