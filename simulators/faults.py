@@ -58,8 +58,8 @@ class Schedule:
 
     def __init__(self, faults: Faults, seed: int, opened: float, live_from: float | None = None) -> None:
         self._faults, self._seed, self._opened, self._live_from = faults, seed, opened, live_from
-        self._scripted = [Fault(s.kind, s.target, s.at.timestamp(), s.at.timestamp() + s.minutes * 60, dict(s.params), "scripted")
-                          for s in faults.scripted]
+        self._scripted = [Fault(s.kind, s.target, at, at + s.minutes * 60, dict(s.params), "scripted")
+                          for s in faults.scripted for at in (s.at.timestamp(),)]
         self.all: list[Fault] = []
         self._written: list[Fault] = []     # those of no live run
         self._week, self._slot = 0, 0
@@ -120,8 +120,9 @@ def _draw(row: Random, rng: np.random.Generator, start: float, origin: str) -> F
     minutes = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     params = {k: float(rng.uniform(*span)) for k, span in row.params.items()}
     target = row.targets[int(rng.integers(len(row.targets)))]
-    if row.kind == "night_load":     # begins in the evening, when the load should have gone: 21:00 local is 13:00 UTC
-        start = np.floor(start / 86_400.0) * 86_400.0 + 13 * 3600.0 + float(rng.uniform(0, 5400)) if origin == "random" else start
+    if row.kind == "night_load" and origin == "random":
+        # begins in the evening, when the load should have gone: 21:00 local is 13:00 UTC
+        start = float(np.floor(start / 86_400.0)) * 86_400.0 + 13 * 3600.0 + float(rng.uniform(0, 5400))
     return Fault(row.kind, target, round(start), round(start + minutes * 60), params, origin)
 
 

@@ -96,9 +96,13 @@ def _electric_or_flow(stem: str, key: str, node: int, point: Point, seed: int) -
     lean = 1.0 + 0.03 * (((key_of(seed, "lean", stem, phase) % 1000) / 1000.0) - 0.5)
     mains = key_of(seed, "mains")
 
+    def load(m: Moment) -> Floats:
+        result: Floats = m.rate[:, node] / max(1.0, m.rates.rated[node])
+        return result
+
     def voltage(m: Moment) -> Floats:
         swing = 0.012 * smooth(mains, m.t, 5400.0) + 0.004 * smooth(mains + 1, m.t, 400.0)
-        sag = -0.01 * np.clip(m.rate[:, node] / max(1.0, m.rates.rated[node]), 0, 1.2)
+        sag = -0.01 * np.clip(load(m), 0, 1.2)
         result: Floats = volts * (1.015 + swing + sag + 0.002 * (phase - 1))
         return result
 
@@ -107,7 +111,7 @@ def _electric_or_flow(stem: str, key: str, node: int, point: Point, seed: int) -
     if key == "kvar":
         return lambda m: m.rate[:, node] * tangent
     if key == "pf":
-        return lambda m: np.clip(1 / np.sqrt(1 + tangent ** 2) - 0.02 * (1 - np.clip(m.rate[:, node] / max(1.0, m.rates.rated[node]), 0, 1)), 0, 1)
+        return lambda m: 1 / np.sqrt(1 + tangent ** 2) - 0.02 * (1 - np.clip(load(m), 0, 1))
     if key == "hz":
         return lambda m: 50.0 + 0.03 * smooth(mains + 2, m.t, 300.0)
     if key in ("ua", "ub", "uc"):
@@ -120,7 +124,8 @@ def _electric_or_flow(stem: str, key: str, node: int, point: Point, seed: int) -
 def _weather_column(key: str) -> Column:
     columns: dict[str, Column] = {
         "temp": lambda m: m.temperature(), "humidity": lambda m: m.sky.humidity(m.t),
-        "irradiance": lambda m: m.sky.irradiance(m.t), "wind": lambda m: m.sky.wind(m.t), "pressure": lambda m: m.sky.pressure(m.t)}
+        "irradiance": lambda m: m.sky.irradiance(m.t), "wind": lambda m: m.sky.wind(m.t),
+        "pressure": lambda m: m.sky.pressure(m.t)}
     return columns[key]
 
 
@@ -149,7 +154,8 @@ def _outlet_column(stem: str, key: str, outlet: Outlet, seed: int) -> Column:
     if outlet.medium == "water":
         if key == "flow":
             return lambda m: np.maximum(0.0, m.rate[:, m.rates.index[str(outlet.flow)]])
-        return lambda m: outlet.ph + 0.28 * smooth(noise, m.t, 7 * 3600.0) + 0.03 * jitter(noise + 1, m.t.astype(np.int64)) + _added(m, stem, key)
+        return lambda m: (outlet.ph + 0.28 * smooth(noise, m.t, 7 * 3600.0) + _added(m, stem, key)
+                          + 0.03 * jitter(noise + 1, m.t.astype(np.int64)))
     return lambda m: _flue_gas(m, key, outlet, noise)
 
 

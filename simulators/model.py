@@ -24,6 +24,8 @@ from simulators.sky import Sky
 NO_READING = -1
 SETTLE_S = 3600.0     # how long the consequences of a fault are felt after its end
 GAUGE_NOISE = 0.003
+NOISY = ("active_power", "reactive_power", "current", "gas_flow", "steam_flow", "water_flow")
+FLAGGED = (*AIR, *WATER, "o2", "flow", "ph")     # what an outlet's instrument flags cover
 Qualities = NDArray[np.int16]
 
 
@@ -43,7 +45,7 @@ class Park:
     """The park of a catalogue and a scenario. `live_from`: epoch seconds from which the live run's faults are added."""
 
     def __init__(self, catalogue: Catalogue, scenario: Scenario, seed: int = 1, live_from: float | None = None) -> None:
-        self.catalogue, self.scenario, self.seed = catalogue, scenario, seed
+        self.catalogue, self.scenario, self.seed, self._live_from = catalogue, scenario, seed, live_from
         self.sky = Sky(seed, scenario.site["latitude"], scenario.site["longitude"])
         self.rates = Rates(scenario, self.sky)
         self.points: list[Point] = [p for p in catalogue.points if p.source is not None]
@@ -63,6 +65,12 @@ class Park:
         self._schedule = Schedule(scenario.faults, seed, self.rates.opened, live_from)
         self.faults: list[Fault] = []
         self._seen: dict[Fault, float] = {}
+        self._rolled: list[Fault] = []
+        self._rolled_to = self.rates.opened
+
+    def copy(self) -> Park:
+        """The same park with caches of its own, for another thread."""
+        return Park(self.catalogue, self.scenario, self.seed, self._live_from)
 
     def values(self, times: NDArray[np.datetime64]) -> tuple[list[str], Floats]:
         """(codes, values of shape (time, point)) at datetime64 instants (UTC); NaN where the device gave no reading."""
@@ -86,7 +94,8 @@ class Park:
     def ground_truth(self, until: float) -> list[dict[str, Any]]:
         """Every fault that started before `until` (epoch seconds), and every roll-over of a counter, by time."""
         self._draw(until)
-        rows = [f.truth() for f in self.faults if f.start < until] + self._rollovers(until)
+        self._find_rollovers(until)
+        rows = [f.truth() for f in (*self.faults, *self._rolled) if f.start < until]
         return sorted(rows, key=lambda r: (r["start"], r["target"]))
 
     def _draw(self, until: float) -> None:
@@ -114,11 +123,8 @@ class Park:
         value[:, noisy] *= 1.0 + self._grain[noisy] * jitter(self._keys[noisy], ms[:, None])
         quality = np.zeros(value.shape, dtype=np.int16)
         for stem, outlet in self.scenario.outlets.items():
-            flags = quality_of(moment, stem, outlet)
-            for key in (*AIR, *WATER, "o2", "flow", "ph"):
-                column = self.column_of.get(f"{stem}.{key}")
-                if column is not None:
-                    quality[:, column] = flags
+            flagged = [self.column_of[f"{stem}.{k}"] for k in FLAGGED if f"{stem}.{k}" in self.column_of]
+            quality[:, flagged] = quality_of(moment, stem, outlet)[:, None]
         return value, quality
 
     def _encode(self, value: Floats) -> None:
@@ -135,26 +141,25 @@ class Park:
         return [self.column_of[fault.target]] if fault.target in self.column_of else []
 
     def _disturb(self, fault: Fault, t: Floats, value: Floats, quality: Qualities) -> None:
-        on = (t >= fault.start) & (t < fault.end)
+        on = np.flatnonzero((t >= fault.start) & (t < fault.end))
         columns = self._columns_of(fault)
         if fault.kind in ("reset", "swap"):
             after = t >= fault.start
             for column in columns:
                 value[after, column] += fault.params.get("initial", 0.0) - self._undisturbed(fault, column)
-        elif not on.any():
             return
-        elif fault.kind in ("offline", "gap"):
-            quality[np.ix_(on, columns)] = NO_READING
-        elif fault.kind == "spike":
-            value[np.ix_(on, columns)] *= fault.params.get("factor", 10.0)
-        elif fault.kind == "scale":
-            value[np.ix_(on, columns)] *= fault.params.get("factor", 0.1)
+        if not len(on) or not columns:
+            return
+        cells = on[:, None], np.array(columns)
+        if fault.kind in ("offline", "gap"):
+            quality[cells] = NO_READING
+        elif fault.kind in ("spike", "scale"):
+            value[cells] *= fault.params.get("factor", 10.0)
         elif fault.kind == "stuck":
-            for column in columns:
-                value[on, column] = self._undisturbed(fault, column)
+            value[cells] = [self._undisturbed(fault, column) for column in columns]
         elif fault.kind == "wrong_clock":
-            shifted = self._true(t[on] - fault.params.get("offset_s", 0.0), self._faults_near(float(t[on].min()) - 86_400, float(t[on].max())))
-            value[np.ix_(on, columns)] = shifted[0][:, columns]
+            then = t[on] - fault.params.get("offset_s", 0.0)
+            value[cells] = self._true(then, self._faults_near(float(then.min()), float(then.max())))[0][:, columns]
 
     def _undisturbed(self, fault: Fault, column: int) -> float:
         """What the point showed at the fault's start, earlier resets taken into account."""
@@ -167,24 +172,25 @@ class Park:
             self._seen[fault] = value
         return self._seen[fault]
 
-    def _rollovers(self, until: float) -> list[dict[str, Any]]:
-        """Ground truth of roll-overs, to the minute, found on registers at whole days and then bisected."""
-        days = np.arange(self.rates.opened, until, 86_400.0)
+    def _find_rollovers(self, until: float) -> None:
+        """Take the roll-overs of whole days before `until` into the ground truth, to the minute."""
+        days = np.arange(self._rolled_to, until, 86_400.0)
         if len(days) < 2:
-            return []
-        total = np.concatenate([self.rates.at(chunk)[1] for chunk in np.array_split(days, max(1, len(days) // 40))])
-        rows = []
+            return
+        chunks = np.array_split(days, max(1, len(days) // 40))
+        total = np.concatenate([self.rates.at(chunk)[1] for chunk in chunks])
         for c in self.counters:
             lasting = [f for f in self.faults if f.kind in ("reset", "swap") and f.target == self.codes[c.column]]
             register = c.initial + c.gain * total[:, c.node]
             for f in lasting:
-                register = np.where(days >= f.start, register + f.params.get("initial", 0.0) - self._undisturbed(f, c.column), register)
+                change = f.params.get("initial", 0.0) - self._undisturbed(f, c.column)
+                register = np.where(days >= f.start, register + change, register)
             turns = np.floor(register / c.rollover)
             for i in np.flatnonzero(np.diff(turns) > 0):
                 if not any(days[i] <= f.start <= days[i + 1] for f in lasting):
                     at = float(np.interp(turns[i + 1] * c.rollover, register[i: i + 2], days[i: i + 2]))
-                    rows.append(Fault("rollover", self.codes[c.column], at, at, {"rollover": c.rollover}, "meter").truth())
-        return rows
+                    self._rolled.append(Fault("rollover", self.codes[c.column], at, at, {"rollover": c.rollover}, "meter"))
+        self._rolled_to = float(days[-1])
 
 
 def _counter(column: int, point: Point, device: Device, scenario: Scenario, rates: Rates, seed: int) -> _Counter:
@@ -215,4 +221,4 @@ def _step(device: Device, encodings: dict[str, Encoding]) -> float:
 
 def _is_noisy(point: Point) -> bool:
     """Gauges of electricity and flow carry measurement noise here; outlets and described gauges carry their own."""
-    return point.kind == "gauge" and point.quantity in ("active_power", "reactive_power", "current", "gas_flow", "steam_flow", "water_flow")
+    return point.kind == "gauge" and point.quantity in NOISY

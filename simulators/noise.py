@@ -36,7 +36,8 @@ def uniform(key: int | NDArray[np.uint64], index: NDArray[np.int64]) -> Floats:
 
 def jitter(key: int | NDArray[np.uint64], index: NDArray[np.int64]) -> Floats:
     """Bell-shaped noise of standard deviation 1, bounded by ±2.45: the sum of two uniforms, scaled."""
-    return (uniform(key, index) + uniform(key, index + (1 << 40)) - 1.0) * np.sqrt(6.0)
+    result: Floats = (uniform(key, index) + uniform(key, index + (1 << 40)) - 1.0) * np.sqrt(6.0)
+    return result
 
 
 def smooth(key: int, t: Floats, period_s: float) -> Floats:

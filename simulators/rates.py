@@ -46,6 +46,11 @@ class _Effect:
     total_at_start: float
     total_at_end: float
 
+    @property
+    def whole(self) -> float:
+        """What the fault has added to the total when it is over."""
+        return (self.factor - 1.0) * (self.total_at_end - self.total_at_start) + self.add * (self.end - self.start) / 3600.0
+
 
 class Rates:
     """Rates and totals of leaves and sums. `names` are the columns of what `at` returns."""
@@ -75,19 +80,21 @@ class Rates:
             leaf = self.index[fault.target]
             self._effects.append(_Effect(leaf, fault.start, fault.end, *_strength(fault, self.scenario.rates[fault.target]),
                                          float(totals[i, 0, leaf]), float(totals[i, 1, leaf])))
+        self._starts = np.array([e.start for e in self._effects])
+        self._ends = np.array([e.end for e in self._effects])
+        self._leaf_of = np.array([e.leaf for e in self._effects])
+        self._whole = np.array([e.whole for e in self._effects])
 
     def at(self, t: Floats) -> tuple[Floats, Floats]:
         """(rates in unit per hour, totals in unit since the opening), each of shape (T, names), at UTC seconds `t`."""
         plain_rate, plain_total = self._plain(t)
         rate, total = plain_rate.copy(), plain_total.copy()
-        last = float(t.max()) if t.size else -np.inf
-        for e in self._effects:
-            if e.start < last:
-                on = (t >= e.start) & (t < e.end)
-                rate[on, e.leaf] += (e.factor - 1.0) * plain_rate[on, e.leaf] + e.add
-                reached = np.where(t < e.end, plain_total[:, e.leaf], e.total_at_end)
-                grown = np.where(t >= e.start, reached - e.total_at_start, 0.0)
-                total[:, e.leaf] += (e.factor - 1.0) * grown + e.add * (np.clip(t, e.start, e.end) - e.start) / 3600.0
+        if t.size and self._effects:
+            first, last = float(t.min()), float(t.max())
+            over = self._ends <= first
+            total += np.bincount(self._leaf_of[over], self._whole[over], minlength=len(self.leaves))
+            for i in np.flatnonzero(~over & (self._starts < last)):
+                _apply(self._effects[i], t, plain_rate, plain_total, rate, total)
         hours = (t - self.opened) / 3600.0
         return rate @ self._matrix.T + self._base, total @ self._matrix.T + np.outer(hours, self._base)
 
@@ -97,7 +104,8 @@ class Rates:
         day = np.floor(local / DAY_S).astype(np.int64)
         unique, place = np.unique(day, return_inverse=True)
         self._count_days(int(unique[-1]) + 1)
-        tables = [self._day(int(d)) for d in unique]
+        self._load_days(unique)
+        tables = [self._days[int(d)] for d in unique]
         level, total = np.stack([a for a, _ in tables]), np.stack([b for _, b in tables])
         second = local - day * float(DAY_S)
         slot = np.minimum(second // SLOT_S, SLOTS - 1).astype(np.int64)
@@ -122,15 +130,16 @@ class Rates:
             self._before = np.vstack([self._before, self._before[-1] + np.cumsum(daily, axis=0)])
             have = upto
 
-    def _day(self, day: int) -> tuple[Floats, Floats]:
-        """(levels, totals since midnight) at the 97 knots of a day, shape (97, leaves)."""
-        if day not in self._days:
-            while len(self._days) >= _KEPT_DAYS:
-                self._days.pop(next(iter(self._days)))
-            level = self._levels(day, day + 1)[0]
-            grown = np.cumsum((level[:-1] + level[1:]) * (0.5 * SLOT_S / 3600.0), axis=0)
-            self._days[day] = level, np.vstack([np.zeros(level.shape[1]), grown])
-        return self._days[day]
+    def _load_days(self, days: NDArray[np.int64]) -> None:
+        """Keep (levels, totals since midnight) at the 97 knots, shape (97, leaves), of each of these days."""
+        wanted = {int(d) for d in days}
+        if len(self._days) > _KEPT_DAYS:
+            self._days = {d: v for d, v in self._days.items() if d in wanted}
+        missing = sorted(wanted - self._days.keys())
+        for run in _runs(missing):
+            for day, level in zip(run, self._levels(run[0], run[-1] + 1), strict=True):
+                grown = np.cumsum((level[:-1] + level[1:]) * (0.5 * SLOT_S / 3600.0), axis=0)
+                self._days[day] = level, np.vstack([np.zeros(level.shape[1]), grown])
 
     def _levels(self, first: int, last: int) -> NDArray[np.float64]:
         """Levels at the knots of days [first, last), shape (days, 97, leaves)."""
@@ -143,6 +152,26 @@ class Rates:
         index = np.arange(last - first)[:, None] * SLOTS + np.arange(SLOTS + 1)
         result: Floats = flat[index]
         return result
+
+
+def _runs(days: list[int]) -> list[list[int]]:
+    """Sorted days in runs without a hole."""
+    runs: list[list[int]] = []
+    for day in days:
+        if runs and runs[-1][-1] == day - 1:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return runs
+
+
+def _apply(e: _Effect, t: Floats, plain_rate: Floats, plain_total: Floats, rate: Floats, total: Floats) -> None:
+    """Add a fault that is not over at the first of the instants `t`."""
+    on = (t >= e.start) & (t < e.end)
+    rate[on, e.leaf] += (e.factor - 1.0) * plain_rate[on, e.leaf] + e.add
+    reached = np.where(t < e.end, plain_total[:, e.leaf], e.total_at_end)
+    grown = np.where(t >= e.start, reached - e.total_at_start, 0.0)
+    total[:, e.leaf] += (e.factor - 1.0) * grown + e.add * (np.clip(t, e.start, e.end) - e.start) / 3600.0
 
 
 def _level(rate: Rate, name: str, seed: int, activities: dict[str, Floats], t: Floats, warm: Floats, years: Floats) -> Floats:

@@ -66,7 +66,8 @@ class Sky:
         declination = np.radians(-23.44) * np.cos(2 * np.pi * (day % 365.25 + 10) / 365.25)
         hour = np.radians((t % DAY_S) / 240.0 + self.longitude - 180.0)
         latitude = np.radians(self.latitude)
-        return np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(hour)
+        result: Floats = np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(hour)
+        return result
 
     def clearness(self, t: Floats) -> Floats:
         """Share of the clear-sky irradiance that arrives, 0.1 to 1."""
@@ -83,21 +84,24 @@ class Sky:
         """Air temperature in degC."""
         season = -np.cos(2 * np.pi * (t / DAY_S % 365.25 - 22) / 365.25)
         daily = np.cos(2 * np.pi * (hour_of_day(t) - 14.5) / 24.0)
-        weather = 4.5 * smooth(key_of(self.seed, "front"), t, 3.2 * DAY_S) + 1.2 * smooth(key_of(self.seed, "air"), t, 0.4 * DAY_S)
+        weather = 4.5 * self._slow("front", t, 3.2) + 1.2 * self._slow("air", t, 0.4)
         return 16.8 + 12.2 * season + (2.2 + 3.2 * self.clearness(t - 3 * 3600.0)) * daily + weather
 
     def humidity(self, t: Floats) -> Floats:
         """Relative humidity in %."""
         daily = np.cos(2 * np.pi * (hour_of_day(t) - 5.0) / 24.0)
-        return np.clip(71.0 + 11.0 * daily - 16.0 * (self.clearness(t) - 0.6)
-                       + 8.0 * smooth(key_of(self.seed, "damp"), t, 1.1 * DAY_S), 18.0, 99.0)
+        return np.clip(71.0 + 11.0 * daily - 16.0 * (self.clearness(t) - 0.6) + 8.0 * self._slow("damp", t, 1.1), 18.0, 99.0)
 
     def wind(self, t: Floats) -> Floats:
         """Wind speed in m/s."""
-        return np.abs(2.6 + 1.9 * smooth(key_of(self.seed, "wind"), t, 0.3 * DAY_S) + 0.8 * smooth(key_of(self.seed, "gust"), t, 600.0))
+        return np.abs(2.6 + 1.9 * self._slow("wind", t, 0.3) + 0.8 * smooth(key_of(self.seed, "gust"), t, 600.0))
 
     def pressure(self, t: Floats) -> Floats:
         """Air pressure in kPa."""
-        return 101.4 + 0.9 * np.cos(2 * np.pi * (t / DAY_S % 365.25 - 15) / 365.25) + 0.7 * smooth(key_of(self.seed, "high"), t, 4 * DAY_S)
+        season = np.cos(2 * np.pi * (t / DAY_S % 365.25 - 15) / 365.25)
+        return 101.4 + 0.9 * season + 0.7 * self._slow("high", t, 4.0)
+
+    def _slow(self, word: str, t: Floats, days: float) -> Floats:
+        return smooth(key_of(self.seed, word), t, days * DAY_S)
 
 
