@@ -1,0 +1,185 @@
+// One alert or one point in full, with its readings around the time in question.
+
+import { byId, h } from "./dom.js";
+import { t, w, nameOf } from "./i18n.js";
+import { get } from "./api.js";
+import { amount, dateTime, dateTimeSeconds, hourMinute, number, since, unitText } from "./format.js";
+import { severityShape } from "./shapes.js";
+import { lineChart } from "./charts/line.js";
+import { onResize } from "./charts/scale.js";
+import * as book from "./alertbook.js";
+import { acknowledge, assign, closeAlert, comment, shelve, unshelve } from "./steps.js";
+
+const RANGES = [2, 24, 168, 720]; // hours
+const RESOLUTION = { 2: "raw", 24: "1m", 168: "15m", 720: "1h" };
+const STEP_S = { raw: 60, "1m": 60, "15m": 900, "1h": 3600 };
+const PAGE = 20000;
+
+let open = null; // {kind: "alert", id} or {kind: "point", code, base, limit}
+let before = null; // what had the focus
+let maySteps = () => false;
+let range = 24;
+
+export function makeDrawer(given) {
+  maySteps = given;
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && open && !byId("dialog").open) closeDrawer();
+  });
+}
+
+export const openAlert = (id) => present({ kind: "alert", id });
+/** A point: {code, base, limits: [{value, text}], about} */
+export const openPoint = (point) => present({ kind: "point", ...point });
+/** Show again what is open, if it is this alert (or anything, without one). */
+export function refreshDrawer(alert) {
+  if (open && (!alert || (open.kind === "alert" && open.id === alert.id))) fill();
+}
+
+function present(what) {
+  before ??= document.activeElement;
+  open = what;
+  if (what.kind === "alert") range = 24;
+  byId("drawer").hidden = false;
+  fill(true);
+}
+
+export function closeDrawer() {
+  open = null;
+  byId("drawer").hidden = true;
+  byId("drawer").replaceChildren();
+  const key = before?.dataset?.key;
+  const back = before?.isConnected ? before : key && document.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  back?.focus?.({ preventScroll: true });
+  before = null;
+}
+
+async function fill(focus = false) {
+  const what = open;
+  const drawer = byId("drawer");
+  try {
+    const content = what.kind === "alert" ? await alertContent(what.id) : await pointContent(what);
+    if (open !== what) return;
+    const scrolled = drawer.querySelector(".body")?.scrollTop ?? 0;
+    drawer.replaceChildren(...content);
+    drawer.querySelector(".body").scrollTop = scrolled;
+    if (focus) drawer.querySelector(".close").focus();
+  } catch (refusal) {
+    if (open !== what) return;
+    drawer.replaceChildren(head(t("failed", { detail: refusal.status ? refusal.message : t("no_answer") })), h("div.body"));
+  }
+}
+
+function head(title, shape, sub) {
+  return h("header", {}, shape, h("div", {}, h("h2", {}, title), sub && h("p.muted", {}, sub)),
+    h("button.close", { onclick: closeDrawer }, t("close")));
+}
+
+const pair = (name, value) => (value ? [h("dt", {}, name), h("dd", {}, value)] : []);
+
+async function alertContent(id) {
+  const alert = await get(`/alerts/${id}`);
+  const state = book.stateOf(alert);
+  const e = alert.explanation ?? {};
+  const limits = [["high", "limit_short"], ["low", "low_short"], ["expected", "expected_short"]]
+    .filter(([field]) => alert[field] !== null && alert[field] !== undefined)
+    .map(([field, word]) => ({ value: alert[field], text: `${t(word)} ${amount(alert[field], alert.unit)}` }));
+  const span = { from: Date.parse(alert.opened_at), to: alert.returned_at ? Date.parse(alert.returned_at) : Date.now() };
+  return [
+    head(book.titleOf(alert), severityShape(alert.severity, !alert.active),
+      `${w("severity", alert.severity)} · ${state === "shelved" ? t("shelved_until", { at: dateTime(alert.shelved_until) }) : book.stateText(alert)} · ${book.placeOf(alert)}`),
+    h("div.body", {},
+      book.textOf(alert) && h("p.explanation", {}, book.textOf(alert)),
+      h("dl", {},
+        pair(t("since"), `${dateTimeSeconds(alert.opened_at)} (${since(alert.opened_at)})`),
+        pair(t("returned_at"), alert.returned_at && dateTimeSeconds(alert.returned_at)),
+        pair(t("value"), amount(alert.value, alert.unit)),
+        pair(t("expected"), alert.expected !== null && alert.expected !== undefined && amount(alert.expected, alert.unit)),
+        pair(t("limits"), limitsText(alert)),
+        pair(t("point"), alert.point), pair(t("rule"), alert.rule.code), pair(t("channel"), alert.channel),
+        pair(t("contributor"), contributorText(e.contributor)),
+        pair(t("excess"), typeof e.excess === "number" && amount(e.excess, e.excess_unit ?? "")),
+        pair(t("cost"), typeof e.cost === "number" && `¥ ${number(e.cost)}`),
+        pair("CO₂", typeof e.co2_kg === "number" && amount(e.co2_kg, "kg"))),
+      maySteps() && state !== "closed" && h("div.actions", {},
+        !alert.acknowledged && h("button.primary", { onclick: () => acknowledge(alert) }, t("ack")),
+        state === "shelved" ? h("button", { onclick: () => unshelve(alert) }, t("unshelve")) : h("button", { onclick: () => shelve(alert) }, t("shelve")),
+        h("button", { onclick: () => comment(alert) }, t("comment")), h("button", { onclick: () => assign(alert) }, t("assign")),
+        !alert.active && h("button", { onclick: () => closeAlert(alert) }, t("close_alert"))),
+      alert.point && await chartOf(alert.point, alert.base, limits, [span]),
+      h("section", {}, h("h3", {}, t("history")), h("ol.history", {}, alert.transitions.map((step) => h("li", {},
+        h("time", { datetime: step.at }, dateTimeSeconds(step.at)), h("strong", {}, w("change", step.change)),
+        h("span", {}, [step.actor === "evaluator" ? t("evaluator") : step.actor, stepDetail(step), step.note].filter(Boolean).join(" · "))))))),
+  ];
+}
+
+function contributorText(contributor) {
+  if (!contributor) return null;
+  if (typeof contributor === "string") return contributor;
+  return nameOf(contributor, "zh", "en") || contributor.code || contributor.point || null;
+}
+
+function limitsText(alert) {
+  const known = (v) => v !== null && v !== undefined;
+  if (known(alert.low) && known(alert.high)) return `${amount(alert.low, "")}–${amount(alert.high, alert.unit)}`;
+  if (known(alert.high)) return `≤ ${amount(alert.high, alert.unit)}`;
+  return known(alert.low) ? `≥ ${amount(alert.low, alert.unit)}` : null;
+}
+
+function stepDetail(step) {
+  if (step.change === "shelve" && step.detail?.until) return t("shelved_until", { at: dateTime(step.detail.until) });
+  return step.change === "assign" ? t("assigned", { name: step.detail?.to ?? "" }) : null;
+}
+
+async function pointContent({ code, base, limits = [], about }) {
+  const found = (await get("/points", { base, code })).points[0];
+  const title = found ? nameOf(found) : code;
+  const latest = found?.latest;
+  return [
+    head(title, null, about),
+    h("div.body", {},
+      h("dl", {}, pair(t("point"), code), pair(t("place"), found?.belongs_to),
+        pair(t("newest"), latest && `${amount(latest.value, found.unit)} · ${dateTimeSeconds(latest.at)}`),
+        pair(t("quality"), latest && w("point", latest.quality === "good" ? "valid" : latest.quality)), pair(t("device"), found?.device)),
+      await chartOf(code, base, limits, [])),
+  ];
+}
+
+async function chartOf(code, base, limits, spans) {
+  const to = Date.now();
+  const from = to - range * 3600e3;
+  const resolution = RESOLUTION[range];
+  const answer = await get("/readings", {
+    point: code, base, resolution, start: new Date(from).toISOString(), end: new Date(to).toISOString(), limit: PAGE });
+  const series = answer.series[0];
+  const at = Object.fromEntries(answer.columns.map((name, i) => [name, i]));
+  const counter = series.kind === "counter" && resolution !== "raw";
+  const points = series.rows.map((row) => ({
+    t: Date.parse(row[at.at]),
+    v: resolution === "raw" ? row[at.value] : counter ? row[at.increment] : row[at.mean] ?? null,
+    low: counter || resolution === "raw" ? null : row[at.min], high: counter || resolution === "raw" ? null : row[at.max],
+    note: resolution === "raw" ? row[at.quality] : null,
+  }));
+  const holder = h("div.chart-holder");
+  const draw = () => holder.replaceChildren(points.some((p) => p.v !== null)
+    ? lineChart({
+      points, from, to, limits: counter ? [] : limits, spans, height: 240, width: holder.clientWidth || 640, gapMs: gapOf(points, resolution),
+      title: code, number: (v) => number(v), label: (ms) => (range > 24 ? dateTime(new Date(ms)) : hourMinute(new Date(ms))),
+      describe: (p) => p && [dateTimeSeconds(new Date(p.t)), `${amount(p.v, series.unit)}${p.note && p.note !== "good" ? ` · ${w("point", p.note)}` : ""}`,
+        p.low != null && p.high > p.low && `${number(p.low)}–${number(p.high)} ${unitText(series.unit)}`].filter(Boolean).join("\n"),
+    })
+    : h("p.empty", {}, t("no_readings")));
+  onResize(holder, draw);
+  return h("section", {},
+    h("div.chart-head", {}, h("span.muted", {}, `${code} · ${unitText(series.unit)}`),
+      h("span.segmented", {}, RANGES.map((hours) => h("button", {
+        "aria-pressed": String(hours === range), onclick: () => { range = hours; fill(); },
+      }, w("range", hours))))), holder);
+}
+
+/** A hole is longer than three usual steps: the usual one is the median of what came. */
+function gapOf(points, resolution) {
+  const steps = points.slice(1).map((p, i) => p.t - points[i].t).sort((a, b) => a - b);
+  const usual = steps[steps.length >> 1] ?? STEP_S[resolution] * 1000;
+  return Math.max(3.1 * usual, resolution === "raw" ? 0 : 1.5 * STEP_S[resolution] * 1000);
+}
+

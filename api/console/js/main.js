@@ -1,0 +1,225 @@
+// The page: sign in, choose a base, start the panels and the live stream, and keep them telling the truth.
+
+import { byId, h, show, toast } from "./dom.js";
+import { language, nameOf, setLanguage, t, w } from "./i18n.js";
+import { forgetToken, keepToken, recall, remember, takeTokenFromAddress, token } from "./session.js";
+import { get, whenRefused } from "./api.js";
+import { clockText, dayText, hourMinute, setZone, zoneText } from "./format.js";
+import { listen } from "./stream.js";
+import { changed, whenChanged } from "./bus.js";
+import * as book from "./alertbook.js";
+import * as alertPanel from "./panels/alerts.js";
+import { makeEnergy } from "./panels/energy.js";
+import { makePollutants } from "./panels/pollutants.js";
+import { makeFlow } from "./panels/flow.js";
+import { makeHealth } from "./panels/health.js";
+import { makeLinkage } from "./panels/linkage.js";
+import { drawStrip } from "./panels/strip.js";
+import { makeDrawer, closeDrawer, refreshDrawer } from "./drawer.js";
+import { chime } from "./sound.js";
+
+const CARRIERS = ["electricity", "natural_gas", "steam", "water"];
+
+let bases = [];
+let base = null;
+let panels = {};
+let stream = null;
+let link = "connecting";
+let lastSeen = Date.now();
+const seen = { energy: null, pollutants: null, health: null };
+
+takeTokenFromAddress();
+setLanguage(language());
+setTheme(recall("theme") ?? "auto");
+prepare();
+start();
+
+/** Parts that live as long as the page, with or without a token. */
+function prepare() {
+  const here = () => base;
+  const keep = (name) => (data) => { seen[name] = data; lastSeen = Date.now(); drawTop(); };
+  alertPanel.makeAlerts(byId("alerts"), { base: here, bases: () => bases, maySteps: () => true });
+  makeDrawer(() => true);
+  panels = {
+    energy: makeEnergy(byId("energy"), { base: here, onData: (data) => { keep("energy")(data); panels.flow.redraw(); } }),
+    pollutants: makePollutants(byId("pollutants"), { base: here, onData: keep("pollutants") }),
+    health: makeHealth(byId("health"), { base: here, onData: keep("health") }),
+    linkage: makeLinkage(byId("linkage"), { base: here }),
+    flow: makeFlow(byId("flow"), { base: here, carriers }),
+  };
+  byId("base-choice").addEventListener("change", (event) => choose(event.target.value));
+  byId("language").addEventListener("click", () => { setLanguage(language() === "zh" ? "en" : "zh"); redrawAll(); restartStream(); });
+  byId("theme").addEventListener("click", () => setTheme({ auto: "light", light: "dark", dark: "auto" }[recall("theme") ?? "auto"]));
+  byId("sound").addEventListener("click", () => { remember("sound", recall("sound") === "on" ? "off" : "on"); drawBar(); if (recall("sound") === "on") chime("low"); });
+  byId("sign-out").addEventListener("click", () => { forgetToken(); location.reload(); });
+  whenRefused(() => login(t("token_bad")));
+  whenChanged("alerts", (alert) => { drawAlerts(); refreshDrawer(alert); });
+  setInterval(tick, 1000);
+  redrawWords();
+}
+
+function carriers() {
+  const known = seen.energy?.carriers.map((c) => c.carrier) ?? [];
+  return known.length ? known.slice(0, 6) : CARRIERS.slice(0, 1);
+}
+
+async function start() {
+  if (!token()) {
+    login();
+    return;
+  }
+  try {
+    bases = (await get("/bases")).bases;
+  } catch (refusal) {
+    if (refusal.status === 401) return; // the dialog is open already
+    notice(refusal.status === 403 ? t("token_forbidden", { detail: refusal.message }) : t("failed", { detail: refusal.status ? refusal.message : t("no_answer") }), true);
+    setTimeout(start, 5000);
+    return;
+  }
+  notice(null);
+  if (!bases.length) {
+    notice(t("no_bases"), true);
+    return;
+  }
+  const asked = new URLSearchParams(location.search).get("base") ?? recall("base");
+  choose((bases.find((b) => b.code === asked) ?? bases[0]).code);
+  await readAlerts();
+  restartStream();
+}
+
+function choose(code) {
+  base = bases.find((b) => b.code === code);
+  remember("base", code);
+  setZone(base.timezone);
+  Object.keys(seen).forEach((name) => { seen[name] = null; });
+  closeDrawer();
+  Object.values(panels).forEach((panel) => { panel.clear(); panel.again(); });
+  drawBar();
+  drawAlerts();
+}
+
+async function readAlerts() {
+  try {
+    await book.readOpen();
+    await alertPanel.refreshClosed();
+    lastSeen = Date.now();
+  } catch (refusal) {
+    if (refusal.status !== 401) toast(t("failed", { detail: refusal.status ? refusal.message : t("no_answer") }), true);
+  }
+  drawAlerts();
+}
+
+function restartStream() {
+  stream?.stop();
+  if (!base) return;
+  stream = listen("/api/v1/alerts/stream", {
+    state(now) { link = now; if (now === "live") lastSeen = Date.now(); drawBar(); },
+    again: () => { readAlerts(); refreshDrawer(); },
+    alive() { lastSeen = Date.now(); },
+    event(event) {
+      lastSeen = Date.now();
+      if (event.type === "reset") readAlerts();
+      if (event.type === "transition") told(JSON.parse(event.data));
+    },
+  });
+}
+
+/** A transition from the stream: the list, the title, the sound, and the panels that it may concern. */
+function told(transition) {
+  const { alert } = transition;
+  book.take(alert);
+  if (["raise", "reraise"].includes(transition.change)) {
+    alertPanel.markFresh(alert.id);
+    if (recall("sound") === "on" && !alert.suppressed) chime(alert.severity);
+    if (alert.base === base?.code) setTimeout(() => { panels.linkage.again(); panels.pollutants.again(); }, 300);
+  }
+  alertPanel.refreshClosed();
+  changed("alerts", alert);
+}
+
+function drawAlerts() {
+  alertPanel.draw();
+  drawTop();
+  const waiting = book.openAlerts().filter(book.isUnacknowledged).length;
+  document.title = `${waiting ? `(${waiting}) ` : ""}${base ? `${nameOf(base)} · ` : ""}${t("brand")}`;
+}
+
+function drawTop() {
+  if (base) drawStrip(byId("strip"), seen, base);
+}
+
+function drawBar() {
+  byId("base-choice").replaceChildren(...bases.map((b) => h("option", { value: b.code, selected: b === base }, nameOf(b))));
+  byId("base-choice").hidden = !bases.length;
+  const state = byId("link-state");
+  state.dataset.state = link;
+  state.textContent = w("link", link);
+  state.hidden = !token();
+  byId("sound").textContent = t(recall("sound") === "on" ? "sound_on" : "sound_off");
+  byId("sound").setAttribute("aria-pressed", String(recall("sound") === "on"));
+  byId("theme").textContent = t(`theme_${recall("theme") ?? "auto"}`);
+  byId("theme").setAttribute("aria-label", t("theme"));
+  byId("language").textContent = t("other_language");
+  byId("sign-out").textContent = t("sign_out");
+}
+
+function redrawWords() {
+  document.querySelectorAll("[data-word]").forEach((e) => { e.textContent = t(e.dataset.word); });
+  document.querySelectorAll("[data-label]").forEach((e) => e.setAttribute("aria-label", t(e.dataset.label)));
+  drawBar();
+}
+
+function redrawAll() {
+  redrawWords();
+  Object.values(panels).forEach((panel) => panel.redraw());
+  drawAlerts();
+  refreshDrawer();
+}
+
+function tick() {
+  if (!base) return;
+  const now = new Date();
+  show(byId("clock"), h("span", {}, clockText(now)), h("small", {}, `${dayText(now)} ${zoneText()}`));
+  const age = now - lastSeen;
+  if (link === "lost" && age > 10000) notice(t("lost_notice", { at: hourMinute(new Date(lastSeen)) }));
+  else if (link === "live") notice(null);
+}
+
+function notice(text, bad = false) {
+  const box = byId("notice");
+  if (box.textContent !== (text ?? "")) box.textContent = text ?? "";
+  box.classList.toggle("bad", bad);
+  box.hidden = !text;
+}
+
+function setTheme(name) {
+  remember("theme", name);
+  if (name === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  byId("theme").textContent = t(`theme_${name}`);
+}
+
+/** Ask for a token; `why` says what was wrong with the one before. */
+function login(why = null) {
+  const dialog = byId("dialog");
+  if (dialog.open && dialog.querySelector("#token")) return;
+  stream?.stop();
+  forgetToken();
+  const field = h("input", { id: "token", type: "password", autocomplete: "off", spellcheck: "false", required: true });
+  const form = h("form", {
+    method: "dialog",
+    onsubmit: (event) => {
+      event.preventDefault();
+      keepToken(field.value);
+      dialog.close();
+      start();
+    },
+  },
+  h("h2", {}, t("login")), h("p.about", {}, t("login_about")), why && h("p.error", { role: "alert" }, why),
+  h("label", {}, t("token"), field), h("div.actions", {}, h("button.primary", { type: "submit" }, t("login"))));
+  if (dialog.open) dialog.close();
+  dialog.replaceChildren(form);
+  dialog.oncancel = (event) => { if (!token()) event.preventDefault(); };
+  dialog.showModal();
+  field.focus();
+}

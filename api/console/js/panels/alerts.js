@@ -1,0 +1,158 @@
+// Live alerts: what needs someone first, each with what happened, since when, how far off, and the steps to take.
+
+import { h, show } from "../dom.js";
+import { t, w, nameOf } from "../i18n.js";
+import { dateTime, hourMinute, since } from "../format.js";
+import { SEVERITIES, severityShape } from "../shapes.js";
+import * as book from "../alertbook.js";
+import { acknowledge, shelve, unshelve, comment, assign } from "../steps.js";
+import { openAlert } from "../drawer.js";
+
+const SHOWN = 200;
+const filter = { state: "open", severities: new Set(SEVERITIES), everyBase: false };
+let closed = [];
+let context = null; // {base(), bases()}
+let element = null;
+let selected = null;
+const fresh = new Map(); // id -> time when it came, for a short mark
+
+export function makeAlerts(target, given) {
+  element = target;
+  context = given;
+  element.addEventListener("keydown", onKey);
+  setInterval(draw, 15000);
+}
+
+/** Mark an alert as just come. */
+export function markFresh(id) {
+  fresh.set(id, Date.now());
+  setTimeout(() => { fresh.delete(id); draw(); }, 8000);
+}
+
+function inBase(alert) {
+  return filter.everyBase || alert.base === context.base()?.code;
+}
+
+function shownAlerts() {
+  if (filter.state === "closed") return closed.filter(inBase).filter((a) => filter.severities.has(a.severity));
+  const wanted = book.openAlerts().filter(inBase).filter((a) => filter.severities.has(a.severity));
+  if (filter.state === "unacknowledged") return wanted.filter(book.isUnacknowledged).sort(book.byUrgency);
+  if (filter.state === "shelved") return wanted.filter((a) => book.stateOf(a) === "shelved").sort(book.byUrgency);
+  return wanted.filter((a) => book.stateOf(a) !== "shelved").sort(book.byUrgency);
+}
+
+async function choose(state) {
+  filter.state = state;
+  if (state === "closed") closed = await book.readClosed(filter.everyBase ? null : context.base()?.code).catch(() => []);
+  draw();
+}
+
+export async function refreshClosed() {
+  if (filter.state === "closed") await choose("closed");
+}
+
+export function draw() {
+  if (!element || !context.base()) return;
+  const list = shownAlerts();
+  if (selected && !list.some((a) => a.id === selected)) selected = null;
+  element.setAttribute("aria-label", t("alerts"));
+  show(element,
+    h("header", {}, h("h2", {}, t("alerts")), h("span.meta", {}, stateFilter())),
+    h("div.filters", {}, severityFilter(), context.bases().length > 1 && baseFilter()),
+    h("div.list", { role: "list", "data-scroll": "alerts" },
+      list.length ? list.slice(0, SHOWN).map(row) : h("p.empty", {}, t("alerts_none")),
+      list.length > SHOWN && h("p.empty", {}, t("alerts_more", { n: SHOWN }))),
+    h("p.keys", { "aria-hidden": "true" }, t("keys")));
+}
+
+function stateFilter() {
+  const open = book.openAlerts().filter(inBase);
+  const count = {
+    open: open.filter((a) => book.stateOf(a) !== "shelved").length,
+    unacknowledged: open.filter(book.isUnacknowledged).length,
+    shelved: open.filter((a) => book.stateOf(a) === "shelved").length,
+  };
+  return h("span.segmented", { role: "group", "aria-label": t("filter_state") },
+    ["open", "unacknowledged", "shelved", "closed"].map((state) => h("button", {
+      "aria-pressed": String(filter.state === state), "data-key": `state-${state}`, onclick: () => choose(state),
+    }, `${w("filter", state)}${count[state] === undefined ? "" : ` ${count[state]}`}`)));
+}
+
+function severityFilter() {
+  const open = book.openAlerts().filter(inBase);
+  return h("span.chips", { role: "group", "aria-label": t("filter_severity") }, SEVERITIES.map((severity) => {
+    const on = filter.severities.has(severity);
+    const n = open.filter((a) => a.severity === severity && book.stateOf(a) !== "shelved").length;
+    return h("button.chip", {
+      "aria-pressed": String(on), "data-key": `severity-${severity}`,
+      onclick: () => { filter.severities[on ? "delete" : "add"](severity); draw(); },
+      "aria-label": `${w("severity", severity)} ${n}`, title: w("severity", severity),
+    }, severityShape(severity), String(n));
+  }));
+}
+
+function baseFilter() {
+  return h("span.segmented", { role: "group", "aria-label": t("filter_base") }, [false, true].map((every) => h("button", {
+    "aria-pressed": String(filter.everyBase === every), "data-key": `every-${every}`,
+    onclick: () => { filter.everyBase = every; choose(filter.state); },
+  }, t(every ? "all_bases" : "this_base"))));
+}
+
+function row(alert) {
+  const state = book.stateOf(alert);
+  const waiting = book.isUnacknowledged(alert) && state !== "closed";
+  const classes = ["alert", alert.severity, waiting && "waiting", !alert.active && "over", fresh.has(alert.id) && "fresh", state].filter(Boolean);
+  return h(`div.${classes.join(".")}`, {
+    role: "listitem", tabindex: 0, "data-key": `alert-${alert.id}`, "data-id": alert.id,
+    "aria-current": selected === alert.id ? "true" : null,
+    onclick: (event) => { if (!event.target.closest("button")) openAlert(alert.id); },
+    onfocus: () => { selected = alert.id; },
+  },
+  severityShape(alert.severity, !alert.active),
+  h("div.main", {},
+    h("div.head", {},
+      h("strong.title", {}, book.titleOf(alert)),
+      h("time.since", { datetime: alert.opened_at, title: dateTime(alert.opened_at) }, `${hourMinute(alert.opened_at)} · ${since(alert.opened_at)}`)),
+    h("div.place", {}, filter.everyBase && h("span.base", {}, baseName(alert.base)), book.placeOf(alert)),
+    book.textOf(alert) && h("div.text", {}, book.textOf(alert)),
+    h("div.foot", {},
+      h("span.against", {}, book.againstText(alert)),
+      h("span.state", {}, state === "shelved" ? t("shelved_until", { at: dateTime(alert.shelved_until) }) : book.stateText(alert)),
+      alert.assigned_to && h("span.who", {}, t("assigned", { name: alert.assigned_to })),
+      alert.n_raised > 1 && h("span.times", {}, t("raised_times", { n: alert.n_raised })),
+      alert.late && h("span.times", {}, t("late")),
+      h("span.steps", {}, buttons(alert, state, waiting)))));
+}
+
+function baseName(code) {
+  const base = context.bases().find((b) => b.code === code);
+  return base ? nameOf(base) : code;
+}
+
+function buttons(alert, state, waiting) {
+  if (state === "closed" || !context.maySteps()) return [];
+  const key = (name) => ({ "data-key": `${name}-${alert.id}`, "data-step": name });
+  return [
+    h("button.quiet", { ...key("comment"), onclick: () => comment(alert) }, t("comment")),
+    h("button.quiet", { ...key("assign"), onclick: () => assign(alert) }, t("assign")),
+    state === "shelved"
+      ? h("button.quiet", { ...key("unshelve"), onclick: () => unshelve(alert) }, t("unshelve"))
+      : h("button.quiet", { ...key("shelve"), onclick: () => shelve(alert) }, t("shelve")),
+    waiting && h("button.ack", { ...key("ack"), onclick: () => acknowledge(alert) }, t("ack")),
+  ];
+}
+
+function onKey(event) {
+  const current = event.target.closest(".alert");
+  if (!current || event.target !== current || event.ctrlKey || event.metaKey || event.altKey) return;
+  const alert = book.alertOf(Number(current.dataset.id));
+  const move = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
+  const may = alert && context.maySteps();
+  if (move) (move > 0 ? current.nextElementSibling : current.previousElementSibling)?.focus();
+  else if (event.key === "Enter") openAlert(Number(current.dataset.id));
+  else if (event.key === "a" && may && book.isUnacknowledged(alert)) acknowledge(alert);
+  else if (event.key === "s" && may) shelve(alert);
+  else if (event.key === "c" && may) comment(alert);
+  else return;
+  event.preventDefault();
+}

@@ -1,0 +1,84 @@
+// Energy flow of a carrier: parent meters to their children, and what no child accounts for.
+
+import { h, show } from "../dom.js";
+import { t, w, nameOf } from "../i18n.js";
+import { amount, isoDay, lacking, number } from "../format.js";
+import { sankeyChart } from "../charts/sankey.js";
+import { onResize } from "../charts/scale.js";
+import { makePanel } from "../panel.js";
+
+const PERIODS = ["today", "yesterday", "month"];
+const LOSS_WORTH_A_LOOK = 0.1; // of the parent: more than metering classes and line losses explain
+let period = "today";
+let carrier = "electricity";
+
+const periodText = () => {
+  const today = isoDay(new Date());
+  if (period === "month") return today.slice(0, 7);
+  return period === "today" ? today : isoDay(new Date(Date.now() - 86400e3));
+};
+
+export function makeFlow(element, { base, carriers }) {
+  const choice = (list, now, group, choose) => h("span.segmented", {}, list.map((x) => h("button", {
+    "aria-pressed": String(x === now), "data-key": `${group}-${x}`, onclick: () => choose(x) }, w(group, x))));
+  const panel = makePanel(element, {
+    title: "flow", path: "/balance", every_s: 120,
+    parameters: () => base() && { base: base().code, period: periodText(), carrier },
+    tools: () => [choice(PERIODS, period, "period", (x) => { period = x; panel.again(); panel.redraw(); }),
+      choice(carriers(), carrier, "carrier", (x) => { carrier = x; panel.again(); panel.redraw(); })],
+    draw: ({ data, body, meta }) => {
+      const { nodes, links, silent } = known(data);
+      const known_ = data.balances.filter((b) => b.coverage !== null && b.coverage < 1).map((b) => b.coverage);
+      const least = known_.length ? lacking(Math.min(...known_), 1) : null;
+      meta.replaceChildren(...[least && h("span.coverage", { title: t("coverage") }, t("coverage_mark", { percent: least }))].filter(Boolean));
+      if (!links.length) return show(body, h("p.empty", {}, t("no_flow")));
+      const holder = h("div.chart-holder");
+      const notes = data.balances.filter((b) => b.unaccounted < 0).map((b) => exceeded(b, nodes));
+      const lost = silent.length ? h("p.note.muted", {}, `${t("not_known")}: ${silent.map((n) => nameOf(n)).join(", ")}`) : null;
+      show(body, holder, notes, lost);
+      const draw = () => {
+        const width = Math.max(420, holder.clientWidth);
+        holder.replaceChildren(sankeyChart({
+          nodes, links, width, height: heightFor(nodes, links), title: `${t("flow")} ${w("carrier", data.carrier)}`,
+          name: nodeName,
+          amount: (n) => [amount(n.value, n.unit), n.share !== undefined && `${number(n.share * 100, 1)} %`, n.lacks && t("coverage_mark", { percent: n.lacks })].filter(Boolean).join(" · "),
+          describe: (e) => `${nameOf(e.source)} → ${e.kind === "lost" ? t("unaccounted") : nameOf(e.target)}\n${amount(e.value, e.unit)}`,
+        }));
+      };
+      onResize(holder, draw);
+      draw();
+      return null;
+    },
+  });
+  return panel;
+}
+
+const nodeName = (n) => (n.kind === "lost" ? t("unaccounted") : n.kind === "generation" ? `${nameOf(n)} · ${t("generation")}` : nameOf(n));
+
+/** More below a meter than through it: worth a look, unless data are missing, which alone can explain it. */
+function exceeded(b, nodes) {
+  const lacks = b.coverage === null ? null : lacking(b.coverage, 1);
+  const parent = nodes.find((n) => n.id === b.parent);
+  return h(lacks ? "p.note.muted" : "p.note.text-high", {}, lacks ? "" : "▲ ", `${parent ? nodeName(parent) : nameOf(b)}: `,
+    t("children_exceed", { amount: amount(-b.unaccounted, b.unit) }), " ", lacks && h("span.coverage", {}, t("coverage_mark", { percent: lacks })));
+}
+
+/** Nodes and links with known amounts; `silent` are meters whose amount nobody knows. */
+function known(data) {
+  const share = new Map(data.balances.map((b) => [`unaccounted:${b.parent}`, b.share]));
+  const links = data.links.filter((l) => l.value !== null && l.value > 0)
+    .map((l) => ({ from: l.source, to: l.target, value: l.value, unit: l.unit, kind: l.kind === "rest" ? "lost" : "meter" }));
+  const used = new Set(links.flatMap((l) => [l.from, l.to]));
+  const nodes = data.nodes.filter((n) => used.has(n.id)).map((n) => {
+    const lost = n.id.startsWith("unaccounted:");
+    return { ...n, kind: lost ? "lost" : n.direction === "generation" ? "generation" : "meter", value: n.value ?? 0,
+      share: lost ? share.get(n.id) ?? undefined : undefined, attention: lost && share.get(n.id) > LOSS_WORTH_A_LOOK,
+      lacks: !lost && n.coverage !== null && n.coverage !== undefined ? lacking(n.coverage, 1) : null };
+  });
+  return { nodes, links, silent: data.nodes.filter((n) => n.value === null) };
+}
+
+function heightFor(nodes, links) {
+  const leaves = nodes.filter((n) => !links.some((l) => l.from === n.id)).length;
+  return Math.max(240, Math.min(560, leaves * 30));
+}

@@ -1,0 +1,89 @@
+// Data health: are points and devices alive, how late do readings come, and what could not be stored.
+
+import { h, show } from "../dom.js";
+import { t, w } from "../i18n.js";
+import { duration, number, percentOf, since } from "../format.js";
+import { asOf, makePanel } from "../panel.js";
+
+const FEW = 9;
+let all = false;
+
+export function makeHealth(element, { base, onData }) {
+  const panel = makePanel(element, {
+    title: "health", path: "/overview/health", every_s: 15, parameters: () => base() && { base: base().code }, onData,
+    draw: ({ data, body, meta }) => {
+      meta.replaceChildren(asOf(data.now));
+      show(body, h("div.systems", {}, data.systems.map(system)), h("dl.facts", {}, facts(data)),
+        devices(data, () => { all = !all; panel.redraw(); }));
+    },
+  });
+  return panel;
+}
+
+function system(s) {
+  const part = (state) => {
+    const i = h(`i.${state}`);
+    i.style.flexGrow = s[state];
+    return s[state] > 0 && i;
+  };
+  const quiet = [s.stale && h("span.text-medium", {}, `${t("stale")} ${s.stale}`), s.offline && h("span.text-high", {}, `${t("offline")} ${s.offline}`)].filter(Boolean);
+  return h("div.system", {},
+    h("span.name", {}, w("system", s.system)),
+    h("span.percent", {}, s.total ? percentOf(s.online / s.total, s.online === s.total ? 0 : 1) : "–"),
+    h("span.states", { role: "img", "aria-label": `${t("online")} ${s.online}, ${t("stale")} ${s.stale}, ${t("offline")} ${s.offline}` }, part("online"), part("stale"), part("offline")),
+    h("span.counts", {}, h("span", {}, `${t("online")} ${s.online}/${s.total}`), quiet));
+}
+
+function facts(data) {
+  const dead = data.dead_letters.reduce((n, d) => n + d.n, 0);
+  const day = data.dead_letters.reduce((n, d) => n + d.n_day, 0);
+  const { lag } = data;
+  const spool = spoolOf(data.devices);
+  const rollup = data.passes.filter((p) => p.done_to);
+  return [
+    fact(t("newest"), lag.newest ? t("last_arrival", { age: since(lag.newest) }) : "–", lag.newest && Date.now() - Date.parse(lag.newest) > 300e3),
+    fact(t("lag"), lag.p50_s === null ? "–" : t("lag_about", { p50: duration(lag.p50_s), p95: duration(lag.p95_s) }), lag.p95_s > 120),
+    fact(t("accounts"), rollup.length ? h("span", {}, rollup.map((p) => `${w("pass", p.pass)} ${t("last_arrival", { age: since(p.done_to) })}`).join(" · ")) : "–"),
+    fact(t("dead_letters"), dead ? h("span", {}, `${number(dead, 0)} · ${t("dead_day", { n: number(day, 0) })}`,
+      h("span.reasons", {}, data.dead_letters.map((d) => h("span.reason", {}, `${w("dead", d.reason)} ${number(d.n, 0)}`)))) : t("dead_none"), day > 0),
+    fact(t("spool"), spool === null ? t("spool_none") : spool === 0 ? t("spool_empty") : t("spool_waiting", { n: number(spool, 0) }), spool > 0),
+    fact(t("today_outcomes"), outcomes(data.outcomes)),
+  ];
+}
+
+const fact = (name, value, attention) => [h("dt", {}, name), h(attention ? "dd.text-medium" : "dd", {}, value)];
+
+/** What collectors say is still in their spools; null when none says anything. */
+function spoolOf(devices) {
+  const told = devices.map((d) => d.errors?.spool).filter((n) => typeof n === "number");
+  return told.length ? told.reduce((a, b) => a + b, 0) : null;
+}
+
+function outcomes(counts) {
+  const entries = Object.entries(counts);
+  if (!entries.length) return "–";
+  const word = (code) => (code.startsWith("dead:") ? `${t("outcome.dead")}·${w("dead", code.slice(5))}` : w("outcome", code));
+  return entries.map(([code, n]) => `${word(code)} ${number(n, 0)}`).join(" · ");
+}
+
+const isWell = (d) => ["online", "unknown"].includes(d.state) && d.n_fresh === d.n_points;
+
+function devices(data, toggle) {
+  const ill = data.devices.filter((d) => !isWell(d)).length;
+  const listed = all ? data.devices : data.devices.slice(0, Math.max(FEW, Math.min(ill, 2 * FEW)));
+  return h("div.devices", {},
+    h("p.summary", {}, h("span", {}, ill ? t("devices_ill", { n: data.devices.length, ill }) : t("devices_all_well", { n: data.devices.length })),
+      data.devices.length > FEW && h("button.quiet", { "data-key": "devices-all", onclick: toggle }, t(all ? "show_fewer" : "show_all"))),
+    h("table.figures", {},
+      h("thead", {}, h("tr", {}, ["device", "fresh_points", "last_answer", "state"].map((c) => h("th", { scope: "col" }, t(c))))),
+      h("tbody", {}, listed.map((d) => h("tr", {},
+        h("th", { scope: "row", title: [d.protocol, d.template].filter(Boolean).join(" · ") }, d.code),
+        h("td.number", {}, h(d.n_fresh < d.n_points ? "span.text-medium" : "span", {}, `${d.n_fresh}/${d.n_points}`)),
+        h("td.number", { title: d.latency_ms === null ? "" : `${number(d.latency_ms)} ms` }, answered(d)),
+        h("td", {}, h(`span.chip-state.${d.state}`, {}, w("device", d.state))))))));
+}
+
+function answered(d) {
+  const at = d.last_answer ?? d.newest;
+  return at ? t("last_arrival", { age: since(at) }) : "–";
+}
