@@ -89,27 +89,22 @@ def condense(s: Series, increment: NDArray[np.float64], width_us: int) -> Bucket
     real = slice(None) if s.context is None or not s.context.any() else np.flatnonzero(~s.context)
     series, ts_us, value, quality = s.series[real], s.ts_us[real], s.value[real], s.quality[real]
     bucket = ts_us // width_us
-    starts = np.flatnonzero(np.r_[True, (series[1:] != series[:-1]) | (bucket[1:] != bucket[:-1])]) if len(ts_us) else np.empty(0, np.int64)
-    if len(starts) == 0:
-        empty = np.empty(0)
-        return Buckets(starts, starts, *[empty] * 6, np.empty(0, np.int32), np.empty(0, np.int32))
+    starts = np.flatnonzero(np.r_[len(ts_us) > 0, (series[1:] != series[:-1]) | (bucket[1:] != bucket[:-1])])
     good = (quality == Quality.GOOD) | (quality == Quality.MANUAL)
     ends = np.r_[starts[1:], len(ts_us)]
     used = np.where(quality <= LAST_USABLE, value, np.nan)
     n = (ends - starts).astype(np.int32)
-    shared = {"series": series[starts], "bucket_us": bucket[starts] * width_us, "n": n}
+    where, begin = series[starts], bucket[starts] * width_us
     if len(starts) == len(ts_us):  # a reading a bucket: nothing to condense
-        return Buckets(**shared, min=used, max=used, sum=used, first=used, last=used, increment=increment[real],
-                       n_good=good.astype(np.int32))
+        return Buckets(where, begin, used, used, used, used, used, increment[real], n, good.astype(np.int32))
     some = ~np.isnan(used)
     place = np.arange(len(ts_us))
     first = np.minimum.reduceat(np.where(some, place, len(ts_us)), starts)
     last = np.maximum.reduceat(np.where(some, place, -1), starts)
     padded = np.r_[used, np.nan]
-    return Buckets(**shared, min=np.fmin.reduceat(used, starts), max=np.fmax.reduceat(used, starts),
-                   sum=_sum(used, some, starts), first=padded[first], last=padded[last],
-                   increment=_sum(increment[real], ~np.isnan(increment[real]), starts),
-                   n_good=np.add.reduceat(good.astype(np.int32), starts))
+    return Buckets(where, begin, np.fmin.reduceat(used, starts), np.fmax.reduceat(used, starts), _sum(used, some, starts),
+                   padded[first], padded[last], _sum(increment[real], ~np.isnan(increment[real]), starts), n,
+                   np.add.reduceat(good.astype(np.int32), starts))
 
 
 def _sum(values: NDArray[np.float64], some: NDArray[np.bool_], starts: NDArray[np.intp]) -> NDArray[np.float64]:

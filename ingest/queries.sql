@@ -349,3 +349,32 @@ SELECT base_id, point_id, date_bin('15 minutes', ts, TIMESTAMPTZ '2000-01-01 00:
 WHERE base_id = %(base_id)s AND ts >= %(low)s AND ts < %(high)s
 UNION
 SELECT base_id, point_id, bucket FROM reading_15m WHERE base_id = %(base_id)s AND bucket >= %(low)s AND bucket < %(high)s
+
+-- name: ensure_ahead
+-- Partitions of this week and the next, made before they are needed.
+SELECT ensure_reading_partitions(now(), now() + interval '7 days')
+
+-- name: forget_ledger
+-- A batch that comes again after 30 days would be merged reading by reading, to the same effect.
+DELETE FROM ingest_batch WHERE received_at < now() - interval '30 days' AND source NOT LIKE 'import:%'
+
+-- name: open_letters
+-- Letters that may be replayed, in order of arrival, a page at a time.
+SELECT dead_letter_id, base_id, topic, source, received_at, payload FROM dead_letter
+WHERE replayed_at IS NULL AND reason = ANY (%(reasons)s) AND dead_letter_id > %(after)s
+ORDER BY dead_letter_id LIMIT 500
+
+-- name: close_letter
+-- Mark a letter as replayed.
+UPDATE dead_letter SET replayed_at = now() WHERE dead_letter_id = %(letter)s
+
+-- name: list_letters
+-- Open letters, newest first.
+SELECT d.received_at, b.code, d.source, d.seq, d.reason, d.detail, octet_length(d.payload)
+FROM dead_letter d LEFT JOIN base b USING (base_id)
+WHERE d.replayed_at IS NULL AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
+ORDER BY d.received_at DESC, d.dead_letter_id DESC LIMIT %(limit)s
+
+-- name: letter_reasons
+-- How many letters are open for each reason.
+SELECT reason, count(*) FROM dead_letter WHERE replayed_at IS NULL GROUP BY reason ORDER BY 2 DESC, 1

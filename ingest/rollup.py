@@ -133,7 +133,7 @@ def _fetch(conn: Connection[Any]) -> tuple[list[tuple[int, int]], Series, int]:
                 parts.append((np.full(len(ts), ids.setdefault(key, len(ids))), ts, array_of(cells[3], "float8"), quality,
                               np.full(len(ts), context)))
     empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int16), np.empty(0, np.bool_))
-    columns = [np.concatenate(c) for c in zip(*parts, strict=True)] if parts else list(empty)
+    columns: list[NDArray[Any]] = [np.concatenate(c) for c in zip(*parts, strict=True)] if parts else list(empty)
     order = np.lexsort((columns[4], columns[1], columns[0]))
     return list(ids), Series(*(c[order] for c in columns)), n
 

@@ -7,7 +7,6 @@ a batch that is written again finds its (source, seq) in the ledger and adds not
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -150,7 +149,8 @@ class Store:
     def _ensure_weeks(self, readings: Readings) -> None:
         for week in np.unique((readings.ts_us - _MONDAY_US) // WEEK_US).tolist():
             if week not in self._weeks:
-                self.conn.execute(QUERIES["ensure_week"], {"at": datetime.fromtimestamp((week * WEEK_US + _MONDAY_US) / 1e6, UTC)})
+                monday = datetime.fromtimestamp((week * WEEK_US + _MONDAY_US) / 1e6, UTC)
+                self.conn.execute(QUERIES["ensure_week"], {"at": monday})
                 self._weeks.add(week)
 
     def _states(self, cur: psycopg.Cursor[Any], states: list[dict[str, Any]]) -> list[DeadLetter]:

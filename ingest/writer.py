@@ -1,0 +1,158 @@
+"""A writer: takes messages from its inbox, commits them, and only then lets them be acknowledged.
+
+It survives the loss of the database by holding its batch and trying again; a batch that the database refuses is
+halved until the one message is found that it refuses, which becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from threading import Event
+from typing import Any
+
+import psycopg
+
+from ingest.decoding import Decoded
+from ingest.directory import Directory, load_directory
+from ingest.inbox import Inbox, Received
+from ingest.metrics import Metrics
+from ingest.store import Batch, Store
+from ingest.validation import DeadLetter
+from park.database import connect
+from park.errors import StorageError
+from park.settings import Settings
+from park.wire import encode_batch
+
+log = logging.getLogger("ingest.writer")
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.ProgrammingError, StorageError)
+REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError)
+
+
+class Writer:
+    """`run` writes until `stop` is set; `acknowledge` is told what was committed."""
+
+    def __init__(self, settings: Settings, inbox: Inbox, acknowledge: Callable[[list[Received]], None], stop: Event,
+                 metrics: Metrics) -> None:
+        self.settings = settings
+        self.inbox = inbox
+        self.acknowledge = acknowledge
+        self.stop = stop
+        self.metrics = metrics
+        self._held: list[Received] = []
+        self._directory: Directory | None = None
+
+    def run(self) -> None:
+        """Write until told to stop; reconnect with growing patience when the database is away."""
+        wait_s = 0.5
+        while not self.stop.is_set():
+            try:
+                with connect(self.settings.database_url, autocommit=True, name="park ingest") as conn:
+                    store = self._ready(conn)
+                    wait_s = 0.5
+                    while not self.stop.is_set():
+                        self._step(store)
+            except AWAY as exc:
+                log.warning("the database does not take readings: %s; next try in %.1f s", _line(exc), wait_s)
+                self.metrics.database_up.set(0)
+                self.stop.wait(wait_s)
+                wait_s = min(wait_s * 2, 15)
+            except Exception:
+                log.exception("unexpected; the batch is held and tried again")
+                self.stop.wait(wait_s)
+                wait_s = min(wait_s * 2, 15)
+
+    def _ready(self, conn: psycopg.Connection[Any]) -> Store:
+        conn.add_notify_handler(self._forget_directory)
+        conn.execute("LISTEN park_catalogue")
+        store = Store(conn, future_after_s=self.settings.future_after_s, late_after_s=self.settings.late_after_s)
+        self._directory = load_directory(conn)
+        self.metrics.database_up.set(1)
+        return store
+
+    def _fresh_directory(self, conn: psycopg.Connection[Any]) -> Directory:
+        """The catalogue as it is now: loaded again if a notification waits on the socket or came with a query."""
+        conn.pgconn.consume_input()
+        while conn.pgconn.notifies() is not None:
+            self._directory = None
+        if self._directory is None:
+            self._directory = load_directory(conn)
+        return self._directory
+
+    def _forget_directory(self, _: psycopg.Notify) -> None:
+        self._directory = None
+
+    def _step(self, store: Store) -> None:
+        """Gather one batch and commit it; what was held over a lost connection comes first."""
+        directory = self._fresh_directory(store.conn)
+        received = self._held
+        decoded = Decoded()
+        for m in received:
+            decoded.add(m, directory.bases)
+        if not received:
+            self._gather(received, decoded, directory)
+        if not received:
+            return
+        began = time.perf_counter()
+        self._write(store, decoded.batch, directory)
+        self.metrics.write_seconds.observe(time.perf_counter() - began)
+        self.acknowledge(received)
+        self.inbox.release(received)
+        self._held = []
+
+    def _gather(self, received: list[Received], decoded: Decoded, directory: Directory) -> None:
+        """Messages until the batch is full or its time is over. They are `held` from the moment they are taken."""
+        timeout_s, deadline = 0.5, None
+        while decoded.n < self.settings.batch_rows and len(received) < self.inbox.most_messages:
+            for m in self.inbox.take(64, timeout_s):
+                received.append(m)
+                decoded.add(m, directory.bases)
+            now = time.monotonic()
+            deadline = deadline or now + self.settings.batch_s
+            timeout_s = deadline - now
+            if not received or timeout_s <= 0:
+                return
+
+    def _write(self, store: Store, batch: Batch, directory: Directory) -> None:
+        try:
+            self.metrics.count(store.write(batch, directory))
+        except REFUSED as exc:
+            halves = _halves(batch)
+            if halves is None:
+                log.error("the database refuses a message: %s", _line(exc))
+                self.metrics.count(store.write(_as_letter(batch, exc), directory))
+                return
+            for half in halves:
+                self._write(store, half, directory)
+
+
+def _halves(batch: Batch) -> tuple[Batch, Batch] | None:
+    """The batch in two, or None when it is a single thing."""
+    parts: list[Batch] = [Batch(messages=[m]) for m in batch.messages] + [Batch(letters=[x]) for x in batch.letters] + \
+                         [Batch(states=[s]) for s in batch.states]
+    if len(parts) < 2:
+        return None
+    middle = len(parts) // 2
+    return _joined(parts[:middle]), _joined(parts[middle:])
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    return Batch([m for p in parts for m in p.messages], [x for p in parts for x in p.letters], [s for p in parts for s in p.states])
+
+
+def _as_letter(batch: Batch, exc: Exception) -> Batch:
+    """The single thing of a batch as a dead letter `refused`."""
+    detail = _line(exc)[:500]
+    for m in batch.messages:
+        return Batch(letters=[DeadLetter(m.base_id, m.topic, m.source, m.batch.seq, "refused", detail, encode_batch(m.batch),
+                                         len(m.batch.point))])
+    for x in batch.letters:
+        return Batch(letters=[replace(x, base_id=None, topic="", source="", seq=None, reason="refused", detail=detail)])
+    state = batch.states[0]
+    return Batch(letters=[DeadLetter(state["base_id"], "", "health", None, "refused", detail, repr(state).encode())])
+
+
+def _line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())

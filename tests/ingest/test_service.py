@@ -1,0 +1,201 @@
+"""The running service between a real broker and a real database."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import paho.mqtt.client as mqtt
+import psycopg
+import pytest
+
+from ingest.service import Service
+from park.broker import Broker
+from park.mqtt import connect, new_client
+from park.settings import Settings
+from park.wire import Batch, encode_batch
+
+Db = psycopg.Connection[Any]
+NOW_MS = int(time.time() * 1000) // 60_000 * 60_000 - 3_600_000
+
+
+def wait_for(reached: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < deadline, "not reached in time"
+        time.sleep(0.02)
+
+
+def count(db: Db, table: str) -> int:
+    row = db.execute(f"SELECT count(*) FROM {table}").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.fixture
+def publisher(broker: Broker) -> Iterator[mqtt.Client]:
+    client = new_client(broker.url, f"publisher-{uuid4().hex[:8]}")
+    connect(client, broker.url)
+    client.loop_start()
+    yield client
+    client.disconnect()
+    client.loop_stop()
+
+
+@pytest.fixture
+def settings(database_url: str, broker: Broker) -> Settings:
+    return Settings(database_url=database_url, mqtt_url=broker.url)
+
+
+@pytest.fixture
+def service(mini: Db, settings: Settings) -> Iterator[Service]:
+    running = Service(settings, client_id=f"ingest-{uuid4().hex[:8]}", workers=2).start()
+    wait_for(lambda: running.subscriber.connected)
+    yield running
+    running.stop()
+
+
+def send(client: mqtt.Client, kind: str, payload: bytes, source: str = "s1", base: str = "mini") -> None:
+    client.publish(f"park/v1/{base}/{source}/{kind}", payload, qos=1).wait_for_publish(10)
+
+
+def batch(seq: int, n: int = 1, point: str = "e1.main.kw", first: int = 0) -> bytes:
+    return encode_batch(Batch(seq, [point] * n, [NOW_MS + 100 * (first + i) for i in range(n)], [float(first + i) for i in range(n)], None))
+
+
+def test_messages_of_every_form_become_rows_and_rollups(mini: Db, service: Service, publisher: mqtt.Client) -> None:
+    send(publisher, "readings", batch(1, 3))
+    send(publisher, "readings", json.dumps({"seq": 2, "readings": [
+        {"point": "e1.gas", "at": "2026-11-01T03:00:00Z", "value": 12.5, "quality": "good"}]}).encode())
+    send(publisher, "readings", msgspec.msgpack.encode(
+        {"seq": 3, "point": ["e1.water"], "at": [NOW_MS], "value": [float("nan")], "quality": ["good"]}))
+    wait_for(lambda: count(mini, "reading") == 5)
+    assert mini.execute("SELECT value, quality FROM reading JOIN point p USING (base_id, point_id) WHERE code = 'e1.water'").fetchall() == [(None, 17)]
+    wait_for(lambda: count(mini, "reading_1h") == 3)
+    assert count(mini, "latest") == 3
+
+
+def test_a_point_that_the_catalogue_learns_is_known_soon(mini: Db, service: Service, publisher: mqtt.Client) -> None:
+    send(publisher, "readings", batch(1, point="new.point"))
+    wait_for(lambda: count(mini, "dead_letter") == 1)
+    mini.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind)
+        VALUES (1, 'new.point', 'n', 'n', 'active_power', 'kW', 'gauge')""")
+    mini.execute("SELECT pg_notify('park_catalogue', 'mini')")
+    seqs = iter(range(2, 1000))  # the notification and a message race each other
+
+    def stored() -> bool:
+        send(publisher, "readings", batch(next(seqs), point="new.point"))
+        return count(mini, "reading") == 1
+    wait_for(stored, 5)
+
+
+@pytest.mark.parametrize(("payload", "reason"), [
+    (b"{\"seq\": 1, \"readings\": [", "bad_message"), (b"", "bad_message"), (b"\x00\xff\x00", "bad_message"),
+    (b'{"seq": 1, "point": ["a"], "at": [], "value": []}', "bad_message"),
+    (b"{" + b" " * (9 * 1024 * 1024) + b"}", "too_large"),
+    (b'{"seq": 99999999999999999999, "point": ["e1.gas"], "at": [1], "value": [1]}', "bad_message"),
+])
+def test_what_is_not_a_batch_becomes_a_dead_letter_and_the_next_is_stored(
+        mini: Db, service: Service, publisher: mqtt.Client, payload: bytes, reason: str) -> None:
+    send(publisher, "readings", payload)
+    send(publisher, "readings", batch(2))
+    wait_for(lambda: count(mini, "reading") == 1 and count(mini, "dead_letter") == 1)
+    assert mini.execute("SELECT reason, payload FROM dead_letter").fetchall() == [(reason, payload)]
+
+
+def test_a_malformed_reading_does_not_sink_its_message(mini: Db, service: Service, publisher: mqtt.Client) -> None:
+    rows = [{"point": "e1.gas", "at": NOW_MS, "value": 1.0}, {"point": "e1.gas", "at": NOW_MS + 1, "value": "twelve"}, 7]
+    send(publisher, "readings", json.dumps({"seq": 1, "readings": rows}).encode())
+    wait_for(lambda: count(mini, "reading") == 1 and count(mini, "dead_letter") == 1)
+    ((reason, payload),) = mini.execute("SELECT reason, payload FROM dead_letter").fetchall()
+    assert reason == "bad_reading" and json.loads(payload)["readings"] == rows[1:]
+
+
+def test_health_and_dead_letters_of_collectors_are_kept(mini: Db, service: Service, publisher: mqtt.Client) -> None:
+    health = {"at": "2026-11-23T08:00:00Z", "devices": [
+        {"device": "d.e1.main", "state": "online", "last_answer": "2026-11-23T07:59:59Z", "latency_ms": 3.5, "errors": {"timeout": 2}},
+        {"device": "nobody", "state": "offline", "last_answer": None, "latency_ms": None, "errors": {}}], "spool": {"waiting": 0}}
+    send(publisher, "health", json.dumps(health).encode())
+    send(publisher, "health", json.dumps(health | {"at": "2026-11-23T07:00:00Z"}).encode())
+    send(publisher, "deadletter", json.dumps({"reason": "bad_crc", "detail": "x", "payload": base64.b64encode(b"##01").decode()}).encode())
+    wait_for(lambda: count(mini, "dead_letter") == 3)
+    assert mini.execute("SELECT state, latency_ms, errors, at::text FROM device_state").fetchall() == [
+        ("online", 3.5, {"timeout": 2}, "2026-11-23 08:00:00+00")]
+    assert mini.execute("SELECT DISTINCT reason, payload FROM dead_letter WHERE reason = 'bad_crc'").fetchall() == [("bad_crc", b"##01")]
+
+
+def start_process(settings: Settings, client_id: str) -> subprocess.Popen[bytes]:
+    env = os.environ | {"PARK_DATABASE_URL": settings.database_url, "PARK_MQTT_URL": settings.mqtt_url}
+    return subprocess.Popen([sys.executable, "-m", "park.cli", "ingest", "--client-id", client_id], env=env,
+                            cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
+
+
+def test_kill_9_in_mid_stream_loses_and_doubles_nothing(mini: Db, settings: Settings, publisher: mqtt.Client) -> None:
+    client_id = f"ingest-{uuid4().hex[:8]}"
+    process = start_process(settings, client_id)
+    try:
+        sent = 0
+
+        def subscribed() -> bool:  # the session begins with the first subscription; this message may come before it
+            send(publisher, "readings", batch(0, 20))
+            return count(mini, "reading") == 20
+        wait_for(subscribed)
+        for kill in range(3):
+            for seq in range(1 + kill * 300, 1 + (kill + 1) * 300):
+                publisher.publish("park/v1/mini/s1/readings", batch(seq, 20, first=20 * seq), qos=1)
+                sent = seq
+            wait_for(lambda at=20 * (sent - 250): count(mini, "reading") > at)  # type: ignore[misc]
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            process = start_process(settings, client_id)
+        wait_for(lambda: count(mini, "reading") == 20 * (sent + 1), 30)
+        assert mini.execute("SELECT count(*), sum(value) FROM reading").fetchone() == (
+            20 * (sent + 1), sum(range(20 * (sent + 1))))
+        assert mini.execute("SELECT sum(n) FROM ingest_counter WHERE outcome = 'stored'").fetchone() == (20 * (sent + 1),)
+        assert count(mini, "reading_revision") == count(mini, "dead_letter") == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_process_ends_at_once_when_told(mini: Db, settings: Settings, publisher: mqtt.Client) -> None:
+    process = start_process(settings, f"ingest-{uuid4().hex[:8]}")
+
+    def stored() -> bool:
+        send(publisher, "readings", batch(0))
+        return count(mini, "reading") == 1
+    wait_for(stored)
+    process.terminate()
+    assert process.wait(3) == 0
+
+
+def test_the_broker_goes_away_and_comes_back(mini: Db, database_url: str, tmp_path: Path) -> None:
+    with Broker(tmp_path).start() as own:
+        service = Service(Settings(database_url=database_url, mqtt_url=own.url), client_id="away").start()
+        try:
+            wait_for(lambda: service.subscriber.connected)
+            client = new_client(own.url, "p", )
+            connect(client, own.url)
+            client.loop_start()
+            send(client, "readings", batch(1))
+            wait_for(lambda: count(mini, "reading") == 1)
+            own.kill()
+            wait_for(lambda: not service.subscriber.connected)
+            own.start()
+            wait_for(lambda: service.subscriber.connected and client.is_connected())
+            send(client, "readings", batch(2, first=5))
+            wait_for(lambda: count(mini, "reading") == 2)
+            client.disconnect()
+            client.loop_stop()
+        finally:
+            service.stop()
