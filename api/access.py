@@ -71,7 +71,7 @@ class Gate:
         """The principal of a token; Unauthorized or TooMany otherwise. An address that guesses is slowed down."""
         now = self._now()
         digest = hash_of(token or "")
-        principal, until = self._known.get(digest, (None, 0.0))
+        principal, until = self._known.get(digest, (None, float("-inf")))
         if until < now and token:
             principal = await self._look_up(digest)
             self._remember(digest, principal, now)

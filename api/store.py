@@ -50,6 +50,13 @@ class Store:
         """Give up every connection within two seconds."""
         await self.pool.close(timeout=2.0)
 
+    async def __aenter__(self) -> Store:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     @asynccontextmanager
     async def session(self, who: Principal, *, timeout_ms: int = TIMEOUT_MS,
                       rows: AsyncRowFactory[Any] = dict_row) -> AsyncIterator[AsyncCursor[Any]]:

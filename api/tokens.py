@@ -19,6 +19,7 @@ Connection = psycopg.Connection[Any]
 SQL = queries(Path(__file__).with_name("queries.sql"))
 ROLES = ("operator", "contractor", "enterprise", "auditor", "admin")
 PREFIX = "park_"
+RESERVED = ("evaluator", "catalogue", "stream", "notifier")  # actors that are not people
 
 
 def hash_of(token: str) -> bytes:
@@ -36,6 +37,8 @@ def create_token(conn: Connection, *, role: str, name: str, bases: Sequence[str]
         raise InputError(f"expected a role of {', '.join(ROLES)}, got {role!r}")
     if not name.strip():
         raise InputError("expected a name: who uses the token is written beside every step that he takes")
+    if name.strip().lower() in RESERVED:
+        raise InputError(f"the name {name!r} is a part of the platform's own: its steps would look like yours")
     if not bases and role not in ("admin", "auditor"):
         raise InputError(f"a token of role {role} needs at least one base (--base CODE)")
     ids = [base_id_of(conn, code) for code in bases]

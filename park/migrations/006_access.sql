@@ -135,6 +135,6 @@ GRANT INSERT ON ledger TO park_operator, park_enterprise, park_admin;
 GRANT INSERT ON report TO park_operator, park_admin;
 
 -- The API's own login is a member of park_api: it reads tokens and names of bases, and takes the role of each request.
-GRANT SELECT ON token, base TO park_api;
+GRANT SELECT ON token, base, migration TO park_api;
 CREATE POLICY api ON base FOR SELECT TO park_api USING (true);
 GRANT park_operator, park_contractor, park_enterprise, park_auditor, park_admin TO park_api;
