@@ -17,6 +17,8 @@ from simulators.model import NO_READING, Park, Qualities
 from simulators.noise import Floats
 from simulators.registers import Bank, bank_of
 
+KEPT = 8      # answers kept, because devices of one protocol ask for the same instants
+
 
 @dataclass
 class Field:
@@ -31,6 +33,9 @@ class Field:
     quality: Qualities = field(default_factory=lambda: np.zeros(0, dtype=np.int16))
     now: float = 0.0
 
+    active: list[Fault] = field(default_factory=list)                 # faults that are on at `now`
+    known: dict[tuple[float, ...], tuple[Floats, Qualities]] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         self.devices: dict[str, Device] = {d.code: d for d in self.park.catalogue.devices}
         self.points: dict[str, dict[str, tuple[int, Point]]] = {}
@@ -43,6 +48,7 @@ class Field:
         """Take the state at `now` (epoch seconds) and write every register."""
         value, quality = self.park.readings(np.array([now]))
         self.now, self.value, self.quality = now, value[0], quality[0]
+        self.active = [f for f in self.park.faults if f.start <= now < f.end]
         for column, held in self.held.items():
             self.value[column], self.quality[column] = held, 0
         for bank in self.banks.values():
@@ -60,7 +66,12 @@ class Field:
     def readings_of(self, device: str, at: Sequence[float]) -> tuple[list[str], Floats, Qualities]:
         """(keys, value (T, K), quality (T, K)) of a device at instants, held values included."""
         columns = [c for c, _ in self.points[device].values()]
-        value, quality = self.park.readings(np.asarray(at, dtype=np.float64))
+        asked = tuple(float(a) for a in at)
+        if asked not in self.known:
+            if len(self.known) >= KEPT:
+                self.known.pop(next(iter(self.known)))
+            self.known[asked] = self.park.readings(np.array(asked))
+        value, quality = self.known[asked]
         value, quality = value[:, columns], quality[:, columns]
         for i, column in enumerate(columns):
             if column in self.held:
@@ -111,8 +122,7 @@ class Field:
             self.refresh(self.now)
 
     def _fault(self, device: str, kind: str) -> Fault | None:
-        return next((f for f in reversed(self.park.faults)
-                     if f.target == device and f.kind == kind and f.start <= self.now < f.end), None)
+        return next((f for f in self.active if f.target == device and f.kind == kind), None)
 
     def _write(self, bank: Bank) -> None:
         known = {c.key: float(self.value[c.column]) for c in bank.cells if c.column is not None}

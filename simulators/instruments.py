@@ -36,7 +36,7 @@ class Moment:
     rates: Rates
     sky: Sky
     faults: Sequence[Fault]
-    weather: dict[str, Floats] = field(default_factory=dict)
+    known: dict[str, Floats] = field(default_factory=dict)
 
     def share(self, name: str) -> Floats:
         """Rate as a share of its rated value."""
@@ -46,9 +46,16 @@ class Moment:
 
     def temperature(self) -> Floats:
         """Air temperature, computed once."""
-        if "temp" not in self.weather:
-            self.weather["temp"] = self.sky.temperature(self.t)
-        return self.weather["temp"]
+        if "temp" not in self.known:
+            self.known["temp"] = self.sky.temperature(self.t)
+        return self.known["temp"]
+
+    def mains(self) -> Floats:
+        """Swing of the grid's voltage as a share, the same at every meter; computed once."""
+        if "mains" not in self.known:
+            key = key_of(self.sky.seed, "mains")
+            self.known["mains"] = 0.012 * smooth(key, self.t, 5400.0) + 0.004 * smooth(key + 1, self.t, 400.0)
+        return self.known["mains"]
 
 
 Column = Callable[[Moment], Floats]
@@ -101,9 +108,8 @@ def _electric_or_flow(stem: str, key: str, node: int, point: Point, seed: int) -
         return result
 
     def voltage(m: Moment) -> Floats:
-        swing = 0.012 * smooth(mains, m.t, 5400.0) + 0.004 * smooth(mains + 1, m.t, 400.0)
         sag = -0.01 * np.clip(load(m), 0, 1.2)
-        result: Floats = volts * (1.015 + swing + sag + 0.002 * (phase - 1))
+        result: Floats = volts * (1.015 + m.mains() + sag + 0.002 * (phase - 1))
         return result
 
     if key in ("kw", "flow"):

@@ -95,7 +95,8 @@ async def run(options: Options, clock: Clock = utc_now, stop: asyncio.Event | No
         for port, banks in gateways(field_, options.modbus_port).items():
             servers.append((await _listening(start_gateway(options.host, port, banks), port))[0])
         if options.control_port:
-            servers.append(await _listening(start_control(options.host, options.control_port, field_, clock), options.control_port))
+            control = start_control(options.host, options.control_port, field_, clock)
+            servers.append(await _listening(control, options.control_port))
         tasks.append(asyncio.create_task(_refresh(field_, clock)))
         tasks.append(asyncio.create_task(_tell_truth(field_, options.data_dir, clock)))
         if options.hj212:
