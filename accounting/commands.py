@@ -3,6 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
+
+import typer
 
 GROUPS: dict[str, str] = {}
-COMMANDS: dict[str, Callable[..., None]] = {}
+
+
+def account(
+    once: Annotated[bool, typer.Option("--once", help="One pass over everything that is due, then end.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compute everything again and name each cell that differs.")] = False,
+    recompute: Annotated[bool, typer.Option("--recompute", help="Compute the figures between --from and --to again.")] = False,
+    base: Annotated[str | None, typer.Option("--base", help="Only this base.")] = None,
+    since: Annotated[str | None, typer.Option("--from", help="An instant such as 2026-11-01T00:00:00+08:00.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="An instant; with --recompute.")] = None,
+) -> None:
+    """Turn readings into figures: intervals, energy, carbon, cost, emission hours, treatment events, indicators.
+
+    Without an option it runs until it is stopped and follows every rollup. `--verify` is the proof that late readings have
+    been accounted for: it ends with status 1 and the differing cells when a stored figure is not what a full computation gives.
+    """
+    from accounting import service
+    from park.settings import load_settings
+
+    settings = load_settings()
+    if verify:
+        service.verify_and_print(settings.database_url, base)
+    elif recompute:
+        service.recompute_between(settings.database_url, base, since, until)
+    elif once:
+        service.run_once(settings.database_url)
+    else:
+        service.run(settings.database_url, settings.log_level)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"account": account}

@@ -171,9 +171,9 @@ def _amounts(at: Ints, value: Floats, meter: Ints, rollover: float | None) -> tu
         return step, method, uncertain
     usual = _usual_rate(at, step, same)
     for i in drops:
-        step[i], method[i], uncertain[i] = _drop(value[i], value[i + 1], usual(i) * (at[i + 1] - at[i]), rollover)
+        step[i], method[i], uncertain[i] = _drop(value[i], value[i + 1], usual(int(i)) * (at[i + 1] - at[i]), rollover)
     for i in jumps:
-        allowed = usual(i, second=True) * (at[i + 1] - at[i])
+        allowed = usual(int(i), second=True) * (at[i + 1] - at[i])
         if 0 < 50 * allowed < step[i]:
             step[i] = np.nan
     return step, method, uncertain
@@ -185,7 +185,7 @@ def _drop(before: float, after: float, usual: float, rollover: float | None) -> 
     A roll-over is exact. A reset to zero has lost what was counted before it: the rest is a lower bound and uncertain.
     Anything else (a meter swapped without a record) is unknown.
     """
-    turn = rollover if rollover is not None else TURNS[min(np.searchsorted(TURNS, before, side="right"), len(TURNS) - 1)]
+    turn = rollover if rollover is not None else float(TURNS[min(int(np.searchsorted(TURNS, before, side="right")), len(TURNS) - 1)])
     wrapped = after - before + turn
     bound = 10 * usual if usual > 0 else (0.02 * turn if rollover is not None else 0.0)
     if 0 <= wrapped <= bound and before <= turn:
@@ -204,7 +204,7 @@ def _without_dither(value: Floats, same: Bools) -> Floats:
     return value
 
 
-class _usual_rate:  # noqa: N801  (reads as the function it is)
+class _usual_rate:
     """Largest ordinary rate (unit per microsecond) within WINDOW steps of a step, that step itself left out."""
 
     def __init__(self, at: Ints, step: Floats, same: Bools) -> None:
@@ -234,7 +234,7 @@ def _spikes(at: Ints, value: Floats, meter: Ints, rollover: float | None) -> Boo
         return out
     usual = _usual_rate(at, step, same)
     for i in drops:
-        if rollover is not None and 0 <= step[i] + rollover <= 10 * usual(i) * (at[i + 1] - at[i]):
+        if rollover is not None and 0 <= step[i] + rollover <= 10 * usual(int(i)) * (at[i + 1] - at[i]):
             continue
         low, high = _spike_at(at, value, meter, int(i), usual)
         out[low:high] = True

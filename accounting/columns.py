@@ -1,0 +1,85 @@
+"""Bulk rows as numpy columns over PostgreSQL's binary COPY, in both directions.
+
+Every column read must be NOT NULL and of fixed width (coalesce a value to NaN), so that a whole answer is one array view.
+Written rows may be NULL in one float column: NaN becomes NULL, in a COPY of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from park.errors import StorageError
+
+Connection = psycopg.Connection[Any]
+Columns = dict[str, NDArray[Any]]
+
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)          # PostgreSQL's
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TYPES = {"i2": ">i2", "i4": ">i4", "i8": ">i8", "f8": ">f8", "ts": ">i8", "date": ">i4"}
+
+
+def to_us(instant: datetime) -> int:
+    """Microseconds since 2000-01-01 UTC."""
+    return (instant - EPOCH) // timedelta(microseconds=1)
+
+
+def from_us(us: int) -> datetime:
+    """The aware instant of `to_us`."""
+    return EPOCH + timedelta(microseconds=int(us))
+
+
+def _dtype(columns: Mapping[str, str], null: str | None = None) -> np.dtype[Any]:
+    fields: list[tuple[str, str]] = [("#", ">i2")]
+    for name, kind in columns.items():
+        fields.append((f"{name}#", ">i4"))
+        if name != null:
+            fields.append((name, _TYPES[kind]))
+    return np.dtype(fields)
+
+
+def read_columns(conn: Connection, copy: str, params: Sequence[Any] | Mapping[str, Any], columns: Mapping[str, str]) -> Columns:
+    """The rows of `COPY (SELECT ...) TO STDOUT (FORMAT binary)` as native arrays, one per column.
+
+    `columns` names the kinds i2, i4, i8, f8, ts (microseconds since 2000) and date (days since 2000) in the statement's order.
+    """
+    dtype = _dtype(columns)
+    with conn.cursor().copy(copy, params) as stream:
+        data = b"".join(bytes(block) for block in stream)
+    body = data[len(_SIGNATURE):-2]
+    if len(body) % dtype.itemsize:
+        raise StorageError(f"a row of {', '.join(columns)} has a NULL or another width than expected")
+    rows = np.frombuffer(body, dtype)
+    return {name: rows[name].astype(rows[name].dtype.newbyteorder("=")) for name in columns}
+
+
+def write_columns(conn: Connection, copy: str, columns: Mapping[str, str], values: Mapping[str, NDArray[Any]],
+                  null: str | None = None) -> int:
+    """COPY the columns by `COPY t (...) FROM STDIN (FORMAT binary)`; NaN in the column `null` is written as NULL."""
+    n = len(next(iter(values.values())))
+    if n == 0:
+        return 0
+    missing = np.isnan(values[null]) if null is not None else np.zeros(n, bool)
+    with conn.cursor().copy(copy) as stream:
+        stream.write(_SIGNATURE)
+        for some, hole in ((~missing, None), (missing, null)):
+            if some.any():
+                stream.write(_pack(columns, {k: v[some] for k, v in values.items()}, hole))
+        stream.write(b"\xff\xff")
+    return n
+
+
+def _pack(columns: Mapping[str, str], values: Mapping[str, NDArray[Any]], hole: str | None) -> bytes:
+    dtype = _dtype(columns, hole)
+    rows = np.empty(len(next(iter(values.values()))), dtype)
+    rows["#"] = len(columns)
+    for name, kind in columns.items():
+        rows[f"{name}#"] = -1 if name == hole else np.dtype(_TYPES[kind]).itemsize
+        if name != hole:
+            rows[name] = values[name]
+    return rows.tobytes()

@@ -1,0 +1,236 @@
+"""Recounting: the slots of counters in a window, from raw readings to `interval_15m`. Only what changed is written.
+
+A window is widened to what its readings can decide: `REACH` usable readings to either side, the whole of a gap, and the gaps
+of the week after whose split leans on it. So the outcome does not depend on how the work was cut into passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accounting.columns import Columns, Connection, from_us, read_columns, to_us, write_columns
+from accounting.gaps import LINEAR_US, PROFILE_DAYS
+from accounting.intervals import FAR, ONE_METER, REACH, SLOT_US, Intervals, Meters, intervals
+from park.database import queries
+from park.quality import LAST_USABLE
+
+SQL = queries(Path(__file__).parent / "queries.sql")
+READING = {"point_id": "i4", "ts": "ts", "value": "f8", "quality": "i2"}
+INTERVAL = {"point_id": "i4", "ts": "ts", "amount": "f8", "quality": "i2", "method": "i2"}
+WRITTEN = {"ts": "ts", "amount": "f8", "point_id": "i4", "base_id": "i2", "quality": "i2", "method": "i2"}
+BATCH_READINGS = 1_500_000
+_PROFILE_US = (PROFILE_DAYS * 86_400 + 900) * 1_000_000
+
+
+@dataclass(frozen=True)
+class Counter:
+    """What the intervals of a point need from the catalogue."""
+
+    point_id: int
+    ratio: float
+    rollover: float | None
+    expected_s: int
+    meters: Meters
+
+
+@dataclass(frozen=True)
+class Window:
+    """Readings of a counter in [low, high) changed."""
+
+    counter: Counter
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Slots whose figures changed: the counter and the slot's start, one entry a slot."""
+
+    point_id: NDArray[np.int32]
+    ts: NDArray[np.int64]
+
+    def __add__(self, other: Changed) -> Changed:
+        return Changed(np.concatenate([self.point_id, other.point_id]), np.concatenate([self.ts, other.ts]))
+
+
+NOTHING = Changed(np.empty(0, np.int32), np.empty(0, np.int64))
+
+
+def counters_of(conn: Connection, base_id: int, points: list[int]) -> dict[int, Counter]:
+    """The counters among some points, with their meters."""
+    key = {"base": base_id, "points": points}
+    rows: dict[int, list[tuple[Any, ...]]] = {}
+    for point_id, *row in conn.execute(SQL["meters"], key):
+        rows.setdefault(point_id, []).append(tuple(row))
+    return {p: Counter(p, ratio, rollover, expected_s, _meters(rows.get(p, [])))
+            for p, ratio, rollover, expected_s in conn.execute(SQL["counters"], key)}
+
+
+def _meters(rows: list[tuple[Any, ...]]) -> Meters:
+    if not rows:
+        return ONE_METER
+    installed = np.array([to_us(r[0]) for r in rows], np.int64)
+    following = np.append(installed[1:], FAR)
+    removed = np.array([to_us(r[1]) if r[1] is not None else after for r, after in zip(rows, following, strict=True)], np.int64)
+    number = [np.array([np.nan if r[i] is None else r[i] for r in rows], float) for i in (2, 3, 4)]
+    return Meters(installed, removed, number[0], number[1], number[2])
+
+
+def recount(conn: Connection, base_id: int, spans: list[tuple[int, datetime, datetime]], *, write: bool = True) -> Changed:
+    """Compute the slots that readings in [first, last) of each point decide, and write those that differ.
+
+    spans: (point, first, last), only counters count. With `write` off nothing is written; the answer is the same.
+    """
+    known = counters_of(conn, base_id, [p for p, _, _ in spans])
+    windows = [Window(known[p], to_us(low), to_us(high)) for p, low, high in spans if p in known]
+    windows = _over_gaps(conn, base_id, windows)
+    changed = NOTHING
+    for batch in _batches(windows):
+        changed += _recount_batch(conn, base_id, batch, write)
+    return changed
+
+
+def _batches(windows: list[Window]) -> Iterator[list[Window]]:
+    """Windows in groups whose readings fit into memory."""
+    batch: list[Window] = []
+    size = 0.0
+    for w in windows:
+        expected = (w.high - w.low) / 1e6 / min(w.counter.expected_s, 900) + 100
+        if batch and size + expected > BATCH_READINGS:
+            yield batch
+            batch, size = [], 0.0
+        batch.append(w)
+        size += expected
+    if batch:
+        yield batch
+
+
+def _over_gaps(conn: Connection, base_id: int, windows: list[Window]) -> list[Window]:
+    """Windows widened over the gaps after them whose split leans on readings inside."""
+    if not windows:
+        return windows
+    ends = {p: to_us(high) for p, high in conn.execute(SQL["gaps_after"], {
+        "base": base_id, "points": [w.counter.point_id for w in windows], "high": [from_us(w.high) for w in windows]})}
+    return [Window(w.counter, w.low, max(w.high, ends.get(w.counter.point_id, w.high))) for w in windows]
+
+
+def _recount_batch(conn: Connection, base_id: int, windows: list[Window], write: bool) -> Changed:
+    readings = _read(conn, base_id, windows)
+    again = [w for w in windows if _needs_profile(w, readings[w.counter.point_id])]
+    if again:
+        wider = [Window(w.counter, _profile_start(w, readings[w.counter.point_id]), w.high) for w in again]
+        readings |= _read(conn, base_id, wider)
+    fresh: list[Columns] = []
+    ranges: list[tuple[int, int]] = []
+    for w in windows:
+        columns, low, high = _count(w, readings[w.counter.point_id])
+        fresh.append(columns)
+        ranges.append((low, high))
+    new = {name: np.concatenate([c[name] for c in fresh]) for name in INTERVAL}
+    old = read_columns(conn, SQL["read_intervals"], {
+        "base": base_id, "points": [w.counter.point_id for w in windows],
+        "low": [from_us(low) for low, _ in ranges], "high": [from_us(high) for _, high in ranges]}, INTERVAL)
+    return _replace(conn, base_id, old, new, write)
+
+
+def _read(conn: Connection, base_id: int, windows: list[Window]) -> dict[int, Columns]:
+    """Readings of each window with 2 x REACH usable ones around it, in order of time."""
+    got = read_columns(conn, SQL["read_window"], {
+        "base": base_id, "points": [w.counter.point_id for w in windows], "low": [from_us(w.low) for w in windows],
+        "high": [from_us(w.high) for w in windows], "reach": 2 * REACH}, READING)
+    order = np.lexsort((got["ts"], got["point_id"]))
+    got = {k: v[order] for k, v in got.items()}
+    ids = np.array([w.counter.point_id for w in windows])
+    starts, ends = (np.searchsorted(got["point_id"], ids, side=side) for side in ("left", "right"))  # type: ignore[call-overload]
+    return {int(p): {k: v[a:b] for k, v in got.items()} for p, a, b in zip(ids, starts, ends, strict=True)}
+
+
+def _usable(readings: Columns) -> NDArray[np.int64]:
+    return readings["ts"][(readings["quality"] <= LAST_USABLE) & np.isfinite(readings["value"])]
+
+
+def _reach(w: Window, at: NDArray[np.int64]) -> tuple[int, int]:
+    """First and last instant whose figures the window decides: REACH usable readings beyond it."""
+    if not len(at):
+        return w.low, w.high
+    first = max(int(np.searchsorted(at, w.low)) - REACH, 0)
+    last = min(int(np.searchsorted(at, w.high)) + REACH, len(at) - 1)
+    return min(w.low, int(at[first])), max(w.high, int(at[last]))
+
+
+def _long_gaps(w: Window, at: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Beginnings of the long gaps in the window's reach."""
+    low, high = _reach(w, at)
+    gap = (np.diff(at) > LINEAR_US) & (at[1:] > low) & (at[:-1] < high)
+    return at[:-1][gap]
+
+
+def _needs_profile(w: Window, readings: Columns) -> bool:
+    begin = _long_gaps(w, _usable(readings))
+    return len(begin) > 0 and int(begin[0]) - _PROFILE_US < w.low
+
+
+def _profile_start(w: Window, readings: Columns) -> int:
+    return int(_long_gaps(w, _usable(readings))[0]) - _PROFILE_US
+
+
+def _count(w: Window, readings: Columns) -> tuple[Columns, int, int]:
+    """The slots of the window's reach as columns, and that reach [low, high) in whole slots."""
+    at = _usable(readings)
+    low, high = _reach(w, at)
+    low, high = low // SLOT_US * SLOT_US, -(-high // SLOT_US) * SLOT_US
+    if not len(at):
+        return {name: np.empty(0, np.int64) for name in INTERVAL}, low, high
+    # from the first reading at hand, because a gap is split by the week before it
+    slots = np.arange(at[0] // SLOT_US * SLOT_US, at[-1] // SLOT_US * SLOT_US, SLOT_US, dtype=np.int64)
+    c = w.counter
+    got = intervals(readings["ts"], readings["value"], readings["quality"], slots, rollover=c.rollover, meters=c.meters,
+                    ratio=c.ratio, expected_s=c.expected_s)
+    return _part(c.point_id, slots, got, (slots >= low) & (slots < high)), low, high
+
+
+def _part(point_id: int, slots: NDArray[np.int64], got: Intervals, some: NDArray[np.bool_]) -> Columns:
+    return {"point_id": np.full(int(some.sum()), point_id, np.int32), "ts": slots[some], "amount": got.amount[some],
+            "quality": got.quality[some], "method": got.method[some]}
+
+
+def _replace(conn: Connection, base_id: int, old: Columns, new: Columns, write: bool) -> Changed:
+    """Bring the stored slots to the new ones; the answer names those that differ, vanish or are new."""
+    order_old = np.lexsort((old["ts"], old["point_id"]))
+    order_new = np.lexsort((new["ts"], new["point_id"]))
+    old, new = {k: v[order_old] for k, v in old.items()}, {k: v[order_new] for k, v in new.items()}
+    a, b = _key(old), _key(new)
+    at = np.minimum(np.searchsorted(b, a), max(len(b) - 1, 0))
+    kept = b[at] == a if len(b) and len(a) else np.zeros(len(a), bool)
+    same = kept.copy()
+    if kept.any():
+        i = at[kept]
+        # the last bits of a sum depend on where the sum began: a millionth of the unit is no change
+        equal = np.isclose(old["amount"][kept], new["amount"][i], rtol=1e-9, atol=1e-6, equal_nan=True)
+        same[kept] = equal & (old["quality"][kept] == new["quality"][i]) & (old["method"][kept] == new["method"][i])
+    stays = np.zeros(len(b), bool)
+    stays[at[same]] = True
+    gone = ~same
+    changed = Changed(np.concatenate([old["point_id"][gone], new["point_id"][~stays]]).astype(np.int32),
+                      np.concatenate([old["ts"][gone], new["ts"][~stays]]).astype(np.int64))
+    if not write:
+        return changed
+    if gone.any():
+        conn.execute(SQL["delete_intervals"], {"base": base_id, "points": old["point_id"][gone].tolist(),
+                                               "ts": [from_us(t) for t in old["ts"][gone]]})
+    rows = {k: v[~stays] for k, v in new.items()}
+    rows["base_id"] = np.full(len(rows["ts"]), base_id, np.int16)
+    write_columns(conn, SQL["write_intervals"], WRITTEN, {k: rows[k] for k in WRITTEN}, null="amount")
+    return changed
+
+
+def _key(columns: Columns) -> NDArray[np.int64]:
+    """Point and slot in one number that sorts like the pair (slots since 2000 stay below 2^31 for sixty thousand years)."""
+    return (columns["point_id"].astype(np.int64) << 32) + columns["ts"].astype(np.int64) // SLOT_US

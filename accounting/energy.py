@@ -1,0 +1,86 @@
+"""From changed slots to everything that hangs on them: hours, days, months, cost, totals. Set-wise in SQL.
+
+One transaction a chunk of work: the slots, all that depends on them, and the list of work move together.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from accounting.columns import Connection, from_us, to_us
+from accounting.counters import SQL, Changed
+from accounting.localday import local_days
+from accounting.tariffs import price_slots, tariffs_of
+
+
+def prepare(conn: Connection) -> None:
+    """The temporary tables of this connection, empty."""
+    for name in ("touched_tables", "clear_touched", "price_table", "clear_prices"):
+        conn.execute(SQL[name])
+
+
+def touch(conn: Connection, base_id: int, zone: str, changed: Changed) -> None:
+    """Note the base-local days of the changed slots."""
+    if not len(changed.ts):
+        return
+    days = local_days(int(changed.ts.min()), int(changed.ts.max()) + 1, zone)
+    pairs = np.unique(np.stack([changed.point_id.astype(np.int64), days.index(changed.ts)]), axis=1)
+    borders = [from_us(b) for b in days.borders]
+    conn.execute(SQL["touch_days"], {
+        "points": pairs[0].tolist(), "days": [days.dates[i] for i in pairs[1]],
+        "low": [borders[i] for i in pairs[1]], "high": [borders[i + 1] for i in pairs[1]]})
+
+
+def roll(conn: Connection, base_id: int, zone: str, now: datetime, *, slots_vanished: bool = True) -> list[str]:
+    """Hours, days, months, cost and totals of the touched days; the years and months they lie in are the answer."""
+    key: dict[str, Any] = {"base": base_id, "now": now}
+    conn.execute(SQL["analyze_touched"])
+    for name in (["forget_hours"] if slots_vanished else []) + ["roll_hours", "roll_days", "roll_months"]:
+        conn.execute(SQL[name], key)
+    roll_costs(conn, base_id, zone)
+    roll_totals(conn, base_id)
+    return [row[0] for row in conn.execute(SQL["touched_periods"])]
+
+
+def roll_costs(conn: Connection, base_id: int, zone: str) -> None:
+    """Cost of the touched days."""
+    span = conn.execute("SELECT min(low), max(high) FROM touched_day").fetchone()
+    if span is None or span[0] is None:
+        return
+    days = local_days(to_us(span[0]), to_us(span[1]), zone)
+    classes = calendar_of(conn, base_id, days.dates[0], days.dates[-1])
+    conn.execute(SQL["clear_prices"])
+    for tariff in tariffs_of(conn, base_id):
+        table = price_slots(tariff, days, classes)
+        if table is not None:
+            conn.execute(SQL["write_prices"], {
+                "tariffs": [tariff.tariff_id] * len(table.ts), "ts": [from_us(t) for t in table.ts],
+                "periods": table.period, "prices": table.price})
+    conn.execute(SQL["analyze_prices"])
+    conn.execute(SQL["forget_costs"], {"base": base_id})
+    conn.execute(SQL["roll_costs"], {"base": base_id})
+
+
+def roll_totals(conn: Connection, base_id: int) -> None:
+    """Totals of the base and its enterprises on the touched days."""
+    conn.execute(SQL["forget_totals"], {"base": base_id})
+    conn.execute(SQL["roll_totals"], {"base": base_id})
+
+
+def touch_due_days(conn: Connection, base_id: int, now: datetime) -> int:
+    """Note the days on which a counter says nothing, and today as it grows; the number of days noted."""
+    rows = conn.execute(SQL["due_days"], {"base": base_id, "now": now}).fetchall()
+    if rows:
+        points, days, low, high = (list(column) for column in zip(*rows, strict=True))
+        conn.execute(SQL["touch_days"], {"points": points, "days": days, "low": low, "high": high})
+    return len(rows)
+
+
+def calendar_of(conn: Connection, base_id: int, first: date, last: date) -> dict[date, str]:
+    """Class of each day (working, weekend, holiday, shutdown): the base's calendar, else the day of the week."""
+    listed = dict(conn.execute(SQL["calendar"], {"base": base_id, "first": first, "last": last}).fetchall())
+    days = (first + timedelta(days=i) for i in range((last - first).days + 1))
+    return {d: listed.get(d, "weekend" if d.weekday() >= 5 else "working") for d in days}

@@ -1,0 +1,179 @@
+"""The accounting pass: from what ingest marked to figures, newest days first, restartable at any instant.
+
+`dirty_account` goes into the list of work `account_todo`; each chunk of it is one transaction that takes days off the list
+and writes everything that depends on them. After the list is empty the pass closes the day: counters that say nothing get
+their unknown days, indicators of the touched periods are computed, and `park_account` is notified.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from accounting import energy, indicators, outlets, treatment
+from accounting.columns import Connection
+from accounting.counters import SQL, recount
+
+log = logging.getLogger(__name__)
+
+FIRST_DAYS = 3       # what people look at first
+CHUNK_DAYS = 31
+
+
+@dataclass
+class PassResult:
+    """What a pass did."""
+
+    slots: int = 0
+    hours: int = 0
+    events: int = 0
+    chunks: int = 0
+    periods: set[str] = field(default_factory=set)
+
+    @property
+    def anything(self) -> bool:
+        """Whether any figure changed."""
+        return bool(self.slots or self.hours or self.events or self.periods)
+
+
+def run_pass(conn: Connection, now: datetime, *, stop: threading.Event | None = None) -> PassResult:
+    """Everything that is due at `now`; does nothing while another accountant holds the lock. `conn` is in autocommit.
+
+    With `stop` set the pass ends after the chunk at hand; the rest stays on the list.
+    """
+    result = PassResult()
+    if not _one(conn, "lock"):
+        log.info("another accountant is at work on this database")
+        return result
+    try:
+        conn.execute(SQL["take_dirty"])
+        for base_id, _, zone in conn.execute(SQL["bases"]).fetchall():
+            _account_base(conn, base_id, zone, now, result, stop or threading.Event())
+        if result.anything:
+            conn.execute(SQL["notify"])
+    finally:
+        conn.execute(SQL["unlock"])
+    return result
+
+
+def _account_base(conn: Connection, base_id: int, zone: str, now: datetime, result: PassResult, stop: threading.Event) -> None:
+    _follow_catalogue(conn, base_id, zone, now, result)
+    days = FIRST_DAYS
+    while not stop.is_set() and (newest := _one(conn, "newest_todo", base=base_id)) is not None:
+        with conn.transaction():
+            _account_chunk(conn, base_id, zone, newest - timedelta(days=days), now, result)
+        if days == FIRST_DAYS:      # the newest figures are there: tell, before the long way back
+            conn.execute(SQL["notify"])
+        days = CHUNK_DAYS
+    with conn.transaction():
+        _close(conn, base_id, zone, now, result)
+
+
+def _account_chunk(conn: Connection, base_id: int, zone: str, after: Any, now: datetime, result: PassResult) -> None:
+    """The days after `after`, and all that hangs on them; one transaction."""
+    energy.prepare(conn)
+    spans = conn.execute(SQL["take_todo"], {"base": base_id, "day": after}).fetchall()
+    changed = recount(conn, base_id, spans)
+    energy.touch(conn, base_id, zone, changed)
+    periods = energy.roll(conn, base_id, zone, now) if len(changed.ts) else []
+    bands = treatment.learn(conn, base_id, zone, [p for p, _, _ in spans], now)
+    hours, months = outlets.account(conn, base_id, zone, spans, now)
+    result.events += treatment.account(conn, base_id, zone, spans + bands, now)
+    result.slots += len(changed.ts)
+    result.hours += hours
+    result.chunks += 1
+    _owe(conn, base_id, now, {*periods, *months})
+
+
+def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: PassResult) -> None:
+    """What time alone brings: unknown days, hours without data; then the indicators that are owed."""
+    energy.prepare(conn)
+    periods: list[str] = []
+    if energy.touch_due_days(conn, base_id, now):
+        periods = energy.roll(conn, base_id, zone, now, slots_vanished=False)
+    hours, months = outlets.pass_time(conn, base_id, zone, now)
+    result.hours += hours
+    owed = _owed(conn, base_id) | {*periods, *months} | indicators.ledger_periods(conn, base_id, zone)
+    if owed:
+        result.periods |= indicators.compute(conn, base_id, zone, sorted(owed), now)
+    _note(conn, base_id, "indicators", now, {"owed": []})
+
+
+def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, result: PassResult) -> None:
+    """After a change of meters, factors, tariffs or boundaries: the figures that hang on them, computed again."""
+    registers = {str(p): digest for p, digest in conn.execute(SQL["register_fingerprint"], {"base": base_id})}
+    rows = _one(conn, "fingerprint", base=base_id)
+    known = _detail(conn, base_id, "catalogue")
+    if known.get("rows") == rows and known.get("registers") == registers:
+        return
+    with conn.transaction():
+        energy.prepare(conn)
+        if known:
+            changed = [int(p) for p, digest in registers.items() if known["registers"].get(p, digest) != digest]
+            span = conn.execute(SQL["span_of_readings"], {"base": base_id}).fetchone()
+            if changed and span is not None and span[0] is not None:
+                slots = recount(conn, base_id, [(p, span[0], span[1] + timedelta(microseconds=1)) for p in changed])
+                energy.touch(conn, base_id, zone, slots)
+                result.slots += len(slots.ts)
+                _owe(conn, base_id, now, set(energy.roll(conn, base_id, zone, now)))
+                energy.prepare(conn)
+            if known["rows"] != rows:
+                _owe(conn, base_id, now, _recost(conn, base_id, zone))
+        _note(conn, base_id, "catalogue", now, {"rows": rows, "registers": registers})
+
+
+def _recost(conn: Connection, base_id: int, zone: str) -> set[str]:
+    """Cost and totals of every day that the base has."""
+    rows = conn.execute(SQL["all_days"], {"base": base_id, "low": datetime.min.replace(tzinfo=UTC, year=1970),
+                                          "high": datetime.max.replace(tzinfo=UTC, year=2999)}).fetchall()
+    if not rows:
+        return set()
+    points, days, low, high = (list(column) for column in zip(*rows, strict=True))
+    conn.execute(SQL["touch_days"], {"points": points, "days": days, "low": low, "high": high})
+    conn.execute(SQL["analyze_touched"])
+    energy.roll_costs(conn, base_id, zone)
+    energy.roll_totals(conn, base_id)
+    return {row[0] for row in conn.execute(SQL["touched_periods"])}
+
+
+def recompute(conn: Connection, base_id: int, low: datetime, high: datetime) -> None:
+    """Put every reading in [low, high) on the list of work; the next pass computes it again."""
+    last = max(low, high - timedelta(hours=1))
+    conn.execute(SQL["mark_range"], {"base": base_id, "low": low.replace(minute=0, second=0, microsecond=0), "high": last})
+
+
+def whole_span(conn: Connection, base_id: int) -> tuple[datetime, datetime] | None:
+    """From midnight UTC of the first reading's day to the end of the last one's."""
+    row = conn.execute(SQL["span_of_readings"], {"base": base_id}).fetchone()
+    if row is None or row[0] is None:
+        return None
+    return (datetime.combine(row[0].date(), time(), UTC), datetime.combine(row[1].date() + timedelta(days=1), time(), UTC))
+
+
+def _owed(conn: Connection, base_id: int) -> set[str]:
+    return set(_detail(conn, base_id, "indicators").get("owed", []))
+
+
+def _owe(conn: Connection, base_id: int, now: datetime, periods: set[str]) -> None:
+    """Remember, in the transaction that changed figures, which periods' indicators must follow."""
+    if periods:
+        _note(conn, base_id, "indicators", now, {"owed": sorted(_owed(conn, base_id) | periods)})
+
+
+def _detail(conn: Connection, base_id: int, name: str) -> dict[str, Any]:
+    row = conn.execute(SQL["pass_of"], {"base": base_id, "pass": name}).fetchone()
+    return dict(row[1]) if row is not None else {}
+
+
+def _note(conn: Connection, base_id: int, name: str, now: datetime, detail: dict[str, Any]) -> None:
+    conn.execute(SQL["note_pass"], {"base": base_id, "pass": name, "done_to": now, "now": now, "detail": Jsonb(detail)})
+
+
+def _one(conn: Connection, name: str, **params: Any) -> Any:
+    row = conn.execute(SQL[name], params).fetchone()
+    return row[0] if row is not None else None

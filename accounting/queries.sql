@@ -1,0 +1,515 @@
+-- name: lock
+-- One accountant a database: a second one waits for the next round.
+SELECT pg_try_advisory_lock(hashtext('park account'))
+
+-- name: unlock
+-- Let the next accountant in.
+SELECT pg_advisory_unlock(hashtext('park account'))
+
+-- name: bases
+-- Every base with its time zone.
+SELECT base_id, code, timezone FROM base ORDER BY base_id
+
+-- name: take_dirty
+-- Move what ingest marked into the list of work, one row a point and UTC day; both in one statement, so nothing is lost.
+WITH taken AS (DELETE FROM dirty_account RETURNING base_id, point_id, bucket)
+INSERT INTO account_todo AS t (base_id, point_id, day, first, last)
+SELECT base_id, point_id, (bucket AT TIME ZONE 'UTC')::date, min(bucket), max(bucket) FROM taken GROUP BY 1, 2, 3
+ON CONFLICT (base_id, point_id, day) DO UPDATE
+SET first = least(t.first, excluded.first), last = greatest(t.last, excluded.last)
+
+-- name: mark_range
+-- Put every reading between two instants on the list of work again.
+INSERT INTO account_todo AS t (base_id, point_id, day, first, last)
+SELECT p.base_id, p.point_id, d::date, greatest(d AT TIME ZONE 'UTC', %(low)s), least(d AT TIME ZONE 'UTC' + interval '23 hours', %(high)s)
+FROM point p CROSS JOIN generate_series(date_trunc('day', %(low)s AT TIME ZONE 'UTC'), %(high)s AT TIME ZONE 'UTC', interval '1 day') d
+WHERE p.base_id = %(base)s
+ON CONFLICT (base_id, point_id, day) DO UPDATE
+SET first = least(t.first, excluded.first), last = greatest(t.last, excluded.last)
+
+-- name: span_of_readings
+-- First and last reading of a base.
+SELECT min(s.low), max(s.high) FROM point p CROSS JOIN LATERAL (
+    SELECT (SELECT ts FROM reading r WHERE r.base_id = p.base_id AND r.point_id = p.point_id ORDER BY ts LIMIT 1) AS low,
+           (SELECT ts FROM reading r WHERE r.base_id = p.base_id AND r.point_id = p.point_id ORDER BY ts DESC LIMIT 1) AS high) s
+WHERE p.base_id = %(base)s
+
+-- name: newest_todo
+-- The newest day on the list of a base.
+SELECT max(day) FROM account_todo WHERE base_id = %(base)s
+
+-- name: take_todo
+-- Take the days after `day` off the list, as one span a point; a crash rolls it back with the figures.
+WITH taken AS (DELETE FROM account_todo WHERE base_id = %(base)s AND day > %(day)s RETURNING point_id, first, last)
+SELECT point_id, min(first), max(last) + interval '1 hour' FROM taken GROUP BY 1 ORDER BY 1
+
+-- name: counters
+-- Counters among some points, with what their intervals need.
+SELECT point_id, ratio, rollover, expected_s FROM point
+WHERE base_id = %(base)s AND kind = 'counter' AND point_id = ANY (%(points)s) ORDER BY point_id
+
+-- name: meters
+-- Meters of some points in order of installation.
+SELECT point_id, installed_at, removed_at, initial_register, final_register, ratio FROM meter
+WHERE base_id = %(base)s AND point_id = ANY (%(points)s) ORDER BY point_id, installed_at
+
+-- name: gaps_after
+-- How far the split of a gap reaches that may lean on a point's changed week: end of the last gap that began in it.
+SELECT w.point_id, max(i.ts) + interval '15 minutes'
+FROM unnest(%(points)s::integer[], %(high)s::timestamptz[]) AS w (point_id, high)
+JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = w.point_id
+    AND i.ts >= w.high AND i.ts < w.high + interval '8 days' AND i.method = 4
+GROUP BY 1
+
+-- name: read_window
+-- Readings of each point in its window, with some usable ones before and after it.
+COPY (
+    SELECT w.point_id, r.ts, coalesce(r.value, 'NaN'), r.quality
+    FROM unnest(%(points)s::integer[], %(low)s::timestamptz[], %(high)s::timestamptz[]) AS w (point_id, low, high)
+    CROSS JOIN LATERAL (
+        (SELECT ts, value, quality FROM reading
+         WHERE base_id = %(base)s AND point_id = w.point_id AND ts < w.low AND quality < 10 AND value IS NOT NULL
+         ORDER BY ts DESC LIMIT %(reach)s)
+        UNION ALL
+        (SELECT ts, value, quality FROM reading WHERE base_id = %(base)s AND point_id = w.point_id AND ts >= w.low AND ts < w.high)
+        UNION ALL
+        (SELECT ts, value, quality FROM reading
+         WHERE base_id = %(base)s AND point_id = w.point_id AND ts >= w.high AND quality < 10 AND value IS NOT NULL
+         ORDER BY ts LIMIT %(reach)s)
+    ) r
+) TO STDOUT (FORMAT binary)
+
+-- name: read_range
+-- Readings of some points between two instants.
+COPY (
+    SELECT w.point_id, r.ts, coalesce(r.value, 'NaN'), r.quality FROM unnest(%(points)s::integer[]) AS w (point_id)
+    JOIN reading r ON r.base_id = %(base)s AND r.point_id = w.point_id AND r.ts >= %(low)s AND r.ts < %(high)s
+) TO STDOUT (FORMAT binary)
+
+-- name: read_intervals
+-- What interval_15m holds for each point in its range.
+COPY (
+    SELECT w.point_id, i.ts, coalesce(i.amount, 'NaN'), i.quality, i.method
+    FROM unnest(%(points)s::integer[], %(low)s::timestamptz[], %(high)s::timestamptz[]) AS w (point_id, low, high)
+    JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = w.point_id AND i.ts >= w.low AND i.ts < w.high
+) TO STDOUT (FORMAT binary)
+
+-- name: delete_intervals
+-- Slots that change or vanish.
+DELETE FROM interval_15m i USING unnest(%(points)s::integer[], %(ts)s::timestamptz[]) AS gone (point_id, ts)
+WHERE i.base_id = %(base)s AND i.point_id = gone.point_id AND i.ts = gone.ts
+
+-- name: write_intervals
+-- Slots, new or changed.
+COPY interval_15m (ts, amount, point_id, base_id, quality, method) FROM STDIN (FORMAT binary)
+
+-- name: touched_tables
+-- Base-local days of a counter whose slots changed; they live as long as the transaction.
+CREATE TEMP TABLE IF NOT EXISTS touched_day (
+    point_id integer NOT NULL, day date NOT NULL, low timestamptz NOT NULL, high timestamptz NOT NULL,
+    PRIMARY KEY (point_id, day)) ON COMMIT DELETE ROWS
+
+-- name: clear_touched
+-- Begin with none.
+TRUNCATE touched_day
+
+-- name: touch_days
+-- Note the changed days of each counter.
+INSERT INTO touched_day SELECT * FROM unnest(%(points)s::integer[], %(days)s::date[], %(low)s::timestamptz[], %(high)s::timestamptz[])
+ON CONFLICT DO NOTHING
+
+-- name: analyze_touched
+-- The planner must know how many days there are.
+ANALYZE touched_day
+
+-- name: forget_hours
+-- Hours of touched days that have no slot any more.
+DELETE FROM interval_1h h USING touched_day d
+WHERE h.base_id = %(base)s AND h.point_id = d.point_id AND h.ts >= d.low AND h.ts < d.high
+  AND NOT EXISTS (SELECT FROM interval_15m i WHERE i.base_id = h.base_id AND i.point_id = h.point_id
+                  AND i.ts >= h.ts AND i.ts < h.ts + interval '1 hour')
+
+-- name: roll_hours
+-- Hours of touched days from their slots, where they changed.
+INSERT INTO interval_1h AS h (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
+SELECT date_bin('1 hour', i.ts, '2000-01-01 00:00+00'), sum(i.amount), coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0),
+       i.point_id, 4, count(i.amount), count(i.amount) FILTER (WHERE i.quality <= 1), %(base)s
+FROM touched_day d JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high
+GROUP BY i.point_id, 1
+ON CONFLICT (base_id, point_id, ts) DO UPDATE
+SET amount = excluded.amount, estimated = excluded.estimated, n_known = excluded.n_known, n_good = excluded.n_good
+WHERE (h.amount, h.estimated, h.n_known, h.n_good)
+      IS DISTINCT FROM (excluded.amount, excluded.estimated, excluded.n_known, excluded.n_good)
+
+-- name: roll_days
+-- Touched days from their slots; a day without a slot stays as a day that is not known. What is expected of a day that is
+-- not over are the slots that have ended.
+INSERT INTO interval_1d AS t (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
+SELECT d.low, sum(i.amount), coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0), d.point_id,
+       greatest(extract(epoch FROM least(d.high, greatest(%(now)s, d.low)) - d.low)::integer / 900, count(i.amount)),
+       count(i.amount), count(i.amount) FILTER (WHERE i.quality <= 1), %(base)s
+FROM touched_day d LEFT JOIN interval_15m i
+    ON i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high
+GROUP BY d.point_id, d.low, d.high
+ON CONFLICT (base_id, point_id, ts) DO UPDATE
+SET amount = excluded.amount, estimated = excluded.estimated, n_expected = excluded.n_expected, n_known = excluded.n_known,
+    n_good = excluded.n_good
+WHERE (t.amount, t.estimated, t.n_expected, t.n_known, t.n_good)
+      IS DISTINCT FROM (excluded.amount, excluded.estimated, excluded.n_expected, excluded.n_known, excluded.n_good)
+
+-- name: due_days
+-- Days of counters that are missing in interval_1d although the counter (or, before its first reading, the base) was
+-- there, and recent days whose count of ended slots has grown.
+WITH counter AS (
+    SELECT point_id, b.timezone FROM point p JOIN base b USING (base_id) WHERE p.base_id = %(base)s AND p.kind = 'counter'
+), first AS (
+    SELECT c.point_id, c.timezone,
+           (SELECT ts FROM interval_1d i WHERE i.base_id = %(base)s AND i.point_id = c.point_id AND n_known > 0 ORDER BY ts LIMIT 1) AS ts
+    FROM counter c
+), span AS (
+    SELECT point_id, timezone, (coalesce(ts, min(ts) OVER ()) AT TIME ZONE timezone)::date AS day FROM first
+), day AS (
+    SELECT s.point_id, d::date AS day, d AT TIME ZONE s.timezone AS low, (d + interval '1 day') AT TIME ZONE s.timezone AS high
+    FROM span s CROSS JOIN LATERAL generate_series(s.day::timestamp, (%(now)s AT TIME ZONE s.timezone)::date::timestamp, interval '1 day') d
+    WHERE s.day IS NOT NULL
+)
+SELECT d.point_id, d.day, d.low, d.high
+FROM day d LEFT JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts = d.low
+WHERE i.ts IS NULL
+   OR i.ts > %(now)s - interval '3 days' AND i.n_expected < extract(epoch FROM least(d.high, %(now)s) - d.low)::integer / 900
+
+-- name: roll_months
+-- Months of touched days from their days.
+INSERT INTO interval_1mo AS t (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
+SELECT m.low, sum(i.amount), sum(i.estimated), m.point_id, sum(i.n_expected), sum(i.n_known), sum(i.n_good), %(base)s
+FROM (SELECT DISTINCT t.point_id, date_trunc('month', t.day)::timestamp AT TIME ZONE b.timezone AS low,
+             (date_trunc('month', t.day) + interval '1 month')::timestamp AT TIME ZONE b.timezone AS high
+      FROM touched_day t JOIN base b ON b.base_id = %(base)s) m
+JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = m.point_id AND i.ts >= m.low AND i.ts < m.high
+GROUP BY m.point_id, m.low
+ON CONFLICT (base_id, point_id, ts) DO UPDATE
+SET amount = excluded.amount, estimated = excluded.estimated, n_expected = excluded.n_expected, n_known = excluded.n_known,
+    n_good = excluded.n_good
+WHERE (t.amount, t.estimated, t.n_expected, t.n_known, t.n_good)
+      IS DISTINCT FROM (excluded.amount, excluded.estimated, excluded.n_expected, excluded.n_known, excluded.n_good)
+
+-- name: tariffs
+-- Tariffs in force for counters of a base that buy: an enterprise's own before the base's, the newer before the older.
+SELECT t.tariff_id, t.carrier, t.enterprise_id, t.unit, t.terms, t.valid_from, t.valid_to FROM tariff t
+WHERE t.base_id = %(base)s AND t.superseded_at IS NULL
+ORDER BY t.enterprise_id IS NULL DESC, t.valid_from, t.tariff_id
+
+-- name: calendar
+-- Class of each day in the base's calendars.
+SELECT day, min(class) FROM calendar WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s GROUP BY day
+
+-- name: price_table
+-- Price of each slot of the days at hand, per tariff; it lives as long as the transaction.
+CREATE TEMP TABLE IF NOT EXISTS price_slot (
+    tariff_id integer NOT NULL, ts timestamptz NOT NULL, period text NOT NULL, price double precision NOT NULL) ON COMMIT DELETE ROWS
+
+-- name: clear_prices
+-- Begin with none.
+TRUNCATE price_slot
+
+-- name: write_prices
+-- One row a tariff and slot.
+INSERT INTO price_slot SELECT * FROM unnest(%(tariffs)s::integer[], %(ts)s::timestamptz[], %(periods)s::text[], %(prices)s::float8[])
+
+-- name: analyze_prices
+-- The planner must know how many prices there are.
+ANALYZE price_slot
+
+-- name: forget_costs
+-- Cost of touched days, before it is written anew.
+DELETE FROM cost_1d c USING touched_day d WHERE c.base_id = %(base)s AND c.point_id = d.point_id AND c.day = d.day
+
+-- name: roll_costs
+-- Cost of touched days: the tariff of the counter's enterprise on that day, else the base's; flat from the day, else by slot.
+WITH priced AS (
+    SELECT d.point_id, d.day, d.low, d.high, t.tariff_id, t.terms,
+           c.multiplier * coalesce(own.multiplier, any_carrier.multiplier) AS multiplier
+    FROM touched_day d
+    JOIN energy_counter c ON c.base_id = %(base)s AND c.point_id = d.point_id AND c.direction IN ('import', 'sum')
+    CROSS JOIN LATERAL (
+        SELECT t.tariff_id, t.terms, split_part(t.unit, '/', 2) AS unit FROM tariff t
+        WHERE t.base_id = %(base)s AND t.superseded_at IS NULL AND t.carrier = c.carrier
+          AND (t.enterprise_id IS NULL OR t.enterprise_id = c.enterprise_id)
+          AND t.valid_from <= d.day AND (t.valid_to IS NULL OR d.day < t.valid_to)
+        ORDER BY t.enterprise_id IS NULL, t.valid_from DESC, t.tariff_id DESC LIMIT 1) t
+    LEFT JOIN unit_conversion own ON (own.carrier, own.source, own.target) = (c.carrier, c.unit, t.unit)
+    LEFT JOIN unit_conversion any_carrier ON (any_carrier.carrier, any_carrier.source, any_carrier.target) = ('', c.unit, t.unit)
+)
+INSERT INTO cost_1d (base_id, point_id, day, period, amount, cost, tariff_id)
+SELECT %(base)s, p.point_id, p.day, 'all', i.amount * p.multiplier, i.amount * p.multiplier * (p.terms ->> 'flat')::float8, p.tariff_id
+FROM priced p JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts = p.low
+WHERE p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
+UNION ALL
+SELECT %(base)s, p.point_id, p.day, s.period, sum(i.amount) * p.multiplier, sum(i.amount * s.price) * p.multiplier, p.tariff_id
+FROM priced p JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts >= p.low AND i.ts < p.high
+JOIN price_slot s ON s.tariff_id = p.tariff_id AND s.ts = i.ts
+WHERE NOT p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
+GROUP BY p.point_id, p.day, s.period, p.multiplier, p.tariff_id
+
+-- name: forget_totals
+-- Totals of touched days, before they are written anew.
+DELETE FROM energy_total t USING (SELECT DISTINCT day FROM touched_day) d WHERE t.base_id = %(base)s AND t.day = d.day
+
+-- name: roll_totals
+-- What counts for the base and for each enterprise on touched days. Base: counters at the gate; where a carrier has none,
+-- the enterprises' counters, without what enterprises sell each other and without media made inside. Generation at the
+-- gate always counts. Enterprise: its counters at its gate.
+WITH day AS (
+    SELECT DISTINCT day, low FROM touched_day
+), counter AS (
+    SELECT c.*, bool_or(c.boundary = 'base' AND c.direction IN ('import', 'sum')) OVER (PARTITION BY c.carrier) AS has_gate
+    FROM energy_counter c WHERE c.base_id = %(base)s
+), member AS (
+    SELECT point_id, carrier, direction, unit, multiplier, NULL::integer AS enterprise_id FROM counter
+    WHERE boundary = 'base' OR boundary = 'enterprise' AND NOT has_gate AND NOT exchanged AND NOT at_gate_only
+    UNION ALL
+    SELECT point_id, carrier, direction, unit, multiplier, enterprise_id FROM counter
+    WHERE boundary = 'enterprise' AND enterprise_id IS NOT NULL
+), summed AS (
+    SELECT d.day, m.enterprise_id, m.carrier, m.unit,
+           sum(i.amount * m.multiplier) FILTER (WHERE m.direction IN ('import', 'sum')) AS bought,
+           sum(i.amount * m.multiplier) FILTER (WHERE m.direction = 'generation') AS generation,
+           sum(i.amount * m.multiplier) FILTER (WHERE m.direction = 'export') AS export,
+           count(*) FILTER (WHERE m.direction IN ('import', 'sum')) AS n_bought,
+           sum(i.estimated * m.multiplier) AS estimated,
+           sum(i.n_expected) AS n_expected, sum(i.n_known) AS n_known, sum(i.n_good) AS n_good, sum(c.cost) AS cost
+    FROM day d CROSS JOIN member m
+    JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = m.point_id AND i.ts = d.low
+    LEFT JOIN LATERAL (SELECT sum(cost) AS cost FROM cost_1d c WHERE c.base_id = %(base)s AND c.point_id = m.point_id AND c.day = d.day) c ON true
+    GROUP BY 1, 2, 3, 4
+), net AS (
+    SELECT *, CASE WHEN n_bought > 0 AND bought IS NULL OR coalesce(bought, generation, export) IS NULL THEN NULL
+                   ELSE coalesce(bought, 0) - coalesce(export, 0) END AS net FROM summed
+)
+INSERT INTO energy_total (base_id, day, enterprise_id, carrier, unit, amount, generation, export, estimated, n_expected, n_known,
+                          n_good, tce_calorific, tce_equivalent, co2_kg, cost, factor_ids)
+SELECT %(base)s, n.day, n.enterprise_id, n.carrier, n.unit, a.amount, n.generation, n.export, coalesce(n.estimated, 0),
+       n.n_expected, n.n_known, n.n_good, a.amount * f.tce_calorific, a.amount * f.tce_equivalent, n.net * f.co2_kg,
+       n.cost, coalesce(f.factor_ids, '{}')
+FROM net n
+CROSS JOIN LATERAL (SELECT n.net + CASE WHEN n.carrier = 'electricity' THEN coalesce(n.generation, 0) ELSE 0 END AS amount) a
+LEFT JOIN carrier_factor f ON f.base_id = %(base)s AND f.carrier = n.carrier AND f.valid_from <= n.day AND n.day < f.valid_to
+
+-- name: fingerprint
+-- A digest of the catalogue rows that totals and costs depend on.
+SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
+    SELECT 'factor', factor_id, value::text, unit, region, valid_from::text, valid_to::text FROM factor
+        WHERE superseded_at IS NULL AND (base_id IS NULL OR base_id = %(base)s)
+    UNION ALL SELECT 'tariff', tariff_id, terms::text, unit, carrier || coalesce(enterprise_id::text, ''), valid_from::text, valid_to::text
+        FROM tariff WHERE superseded_at IS NULL AND base_id = %(base)s
+    UNION ALL SELECT 'point', point_id, carrier, unit, direction || boundary, unit_id::text, kind FROM point
+        WHERE base_id = %(base)s AND carrier IS NOT NULL
+    UNION ALL SELECT 'unit', unit_id, parent_id::text, enterprise_id::text, '', '', '' FROM unit WHERE base_id = %(base)s
+    UNION ALL SELECT 'flow', parent_id, child_id::text, carrier, kind, valid_from::text, valid_to::text FROM flow WHERE base_id = %(base)s
+    UNION ALL SELECT 'base', base_id, region, timezone, '', '', '' FROM base WHERE base_id = %(base)s
+    UNION ALL SELECT 'calendar', 0, code, day::text, class, '', '' FROM calendar WHERE base_id = %(base)s) x), ''))
+
+-- name: register_fingerprint
+-- A digest a counter of what its intervals depend on beside readings: ratio, roll-over, pace, meters.
+SELECT p.point_id, md5(concat_ws('|', p.ratio, p.rollover, p.expected_s, (
+    SELECT string_agg(concat_ws(',', m.installed_at, m.removed_at, m.initial_register, m.final_register, m.ratio), ';' ORDER BY m.installed_at)
+    FROM meter m WHERE m.base_id = p.base_id AND m.point_id = p.point_id)))
+FROM point p WHERE p.base_id = %(base)s AND p.kind = 'counter'
+
+-- name: all_days
+-- Every counter's days, to compute costs and totals again after a change of the catalogue.
+SELECT i.point_id, (i.ts AT TIME ZONE b.timezone)::date, i.ts, ((i.ts AT TIME ZONE b.timezone) + interval '1 day') AT TIME ZONE b.timezone
+FROM interval_1d i JOIN base b USING (base_id) WHERE i.base_id = %(base)s AND i.ts >= %(low)s AND i.ts < %(high)s
+
+-- name: pass_of
+-- How far a pass has come and what it remembers.
+SELECT done_to, detail FROM pass WHERE base_id = %(base)s AND pass = %(pass)s
+
+-- name: note_pass
+-- Note how far a pass has come.
+INSERT INTO pass (base_id, pass, done_to, at, detail) VALUES (%(base)s, %(pass)s, %(done_to)s, %(now)s, %(detail)s)
+ON CONFLICT (base_id, pass) DO UPDATE SET done_to = excluded.done_to, at = excluded.at, detail = excluded.detail
+
+-- name: touched_periods
+-- Years and months of touched days.
+SELECT DISTINCT to_char(day, 'YYYY') FROM touched_day UNION SELECT DISTINCT to_char(day, 'YYYY-MM') FROM touched_day ORDER BY 1
+
+-- name: notify
+-- Tell who waits for figures.
+SELECT pg_notify('park_account', '')
+
+-- name: units
+-- Facilities of the treatment trace and outlets, with what their attributes link them to.
+SELECT unit_id, code, role, attributes FROM unit WHERE base_id = %(base)s AND role IN ('production', 'treatment', 'outlet')
+
+-- name: unit_points
+-- Points of facilities and outlets that emission hours and the treatment trace read.
+SELECT p.point_id, p.unit_id, p.quantity, p.unit, p.expected_s, p.ratio, p.attributes FROM point p JOIN unit u USING (base_id, unit_id)
+WHERE p.base_id = %(base)s AND u.role IN ('production', 'treatment', 'outlet') AND p.kind <> 'counter' AND p.removed_at IS NULL
+ORDER BY p.point_id
+
+-- name: limits
+-- Limits on hourly means and on instants; the permit stands over the standard.
+SELECT unit_id, quantity, limit_id, low, high, valid_from, valid_to FROM limit_value
+WHERE base_id = %(base)s AND superseded_at IS NULL AND statistic IN ('hour', 'instant') AND rank <> 'internal'
+ORDER BY rank = 'permit', valid_from, limit_id
+
+-- name: hour_stage
+-- Hours on their way into emission_1h; NaN and -1 stand for NULL.
+CREATE TEMP TABLE IF NOT EXISTS hour_stage (
+    unit_id integer NOT NULL, quantity smallint NOT NULL, ts timestamptz NOT NULL, n_valid smallint NOT NULL, state smallint NOT NULL,
+    measured float8 NOT NULL, converted float8 NOT NULL, oxygen float8 NOT NULL, flow float8 NOT NULL, mass_kg float8 NOT NULL,
+    limit_id integer NOT NULL, limit_value float8 NOT NULL, exceeded smallint NOT NULL) ON COMMIT DELETE ROWS
+
+-- name: clear_hours
+-- Begin with none.
+TRUNCATE hour_stage
+
+-- name: write_hours
+-- Hours as computed.
+COPY hour_stage (unit_id, quantity, ts, n_valid, state, measured, converted, oxygen, flow, mass_kg, limit_id, limit_value, exceeded)
+FROM STDIN (FORMAT binary)
+
+-- name: merge_hours
+-- Hours into emission_1h where they differ; a mass that was substituted is settled by the step that follows.
+WITH merged AS (
+    INSERT INTO emission_1h AS e (base_id, unit_id, quantity, ts, n_valid, state, measured, converted, oxygen, flow, mass_kg,
+                                  limit_id, limit_value, exceeded)
+    SELECT %(base)s, unit_id, (%(quantities)s::text[])[quantity], ts, n_valid, (%(states)s::text[])[state + 1], nullif(measured, 'NaN'),
+           nullif(converted, 'NaN'), nullif(oxygen, 'NaN'), nullif(flow, 'NaN'), nullif(mass_kg, 'NaN'), nullif(limit_id, -1),
+           nullif(limit_value, 'NaN'), CASE exceeded WHEN -1 THEN NULL ELSE exceeded = 1 END
+    FROM hour_stage
+    ON CONFLICT (base_id, unit_id, quantity, ts) DO UPDATE
+    SET n_valid = excluded.n_valid, state = excluded.state, measured = excluded.measured, converted = excluded.converted,
+        oxygen = excluded.oxygen, flow = excluded.flow, mass_kg = excluded.mass_kg, substituted = false, substitution = '',
+        limit_id = excluded.limit_id, limit_value = excluded.limit_value, exceeded = excluded.exceeded
+    WHERE (e.n_valid, e.state, e.measured, e.converted, e.oxygen, e.flow, e.limit_id, e.limit_value, e.exceeded) IS DISTINCT FROM
+          (excluded.n_valid, excluded.state, excluded.measured, excluded.converted, excluded.oxygen, excluded.flow,
+           excluded.limit_id, excluded.limit_value, excluded.exceeded)
+    RETURNING unit_id, quantity, ts
+)
+SELECT unit_id, quantity, min(ts), max(ts), count(*) FROM merged GROUP BY 1, 2
+
+-- name: read_hours
+-- Hours of an outlet and pollutant that substitution looks at.
+COPY (
+    SELECT ts, n_valid, CASE state WHEN 'valid' THEN 0 WHEN 'insufficient' THEN 1 WHEN 'stopped' THEN 2 WHEN 'exempt' THEN 3 ELSE 4 END::smallint,
+           coalesce(measured, 'NaN'), coalesce(flow, 'NaN'), coalesce(mass_kg, 'NaN'), substituted::integer::smallint
+    FROM emission_1h WHERE base_id = %(base)s AND unit_id = %(unit)s AND quantity = %(quantity)s AND ts >= %(low)s
+) TO STDOUT (FORMAT binary)
+
+-- name: settle_mass
+-- Masses that substitution decided otherwise than they stand.
+UPDATE emission_1h e SET mass_kg = nullif(s.mass_kg, 'NaN'), substituted = s.rule <> '' AND s.mass_kg <> 'NaN', substitution = s.rule
+FROM unnest(%(ts)s::timestamptz[], %(mass)s::float8[], %(rule)s::text[]) AS s (ts, mass_kg, rule)
+WHERE e.base_id = %(base)s AND e.unit_id = %(unit)s AND e.quantity = %(quantity)s AND e.ts = s.ts
+  AND (e.mass_kg, e.substitution) IS DISTINCT FROM (nullif(s.mass_kg, 'NaN'), s.rule)
+
+-- name: newest_hours
+-- The newest hour of each outlet and pollutant.
+SELECT unit_id, quantity, max(ts) FROM emission_1h WHERE base_id = %(base)s GROUP BY 1, 2
+
+-- name: oldest_of_points
+-- The first reading of each point, NULL without any.
+SELECT p, (SELECT ts FROM reading r WHERE r.base_id = %(base)s AND r.point_id = p ORDER BY ts LIMIT 1) FROM unnest(%(points)s::integer[]) p
+
+-- name: fill_hours
+-- Hours between the first and the last of an outlet and pollutant that nothing was ever read in.
+INSERT INTO emission_1h (base_id, unit_id, quantity, ts, n_valid, state)
+SELECT %(base)s, s.unit_id, s.quantity, h, 0, 'missing'
+FROM (SELECT unit_id, quantity, min(ts) AS low, max(ts) AS high, count(*) AS n FROM emission_1h WHERE base_id = %(base)s GROUP BY 1, 2) s
+CROSS JOIN LATERAL generate_series(s.low, s.high, interval '1 hour') h
+WHERE s.n < extract(epoch FROM s.high - s.low) / 3600 + 1
+ON CONFLICT DO NOTHING
+RETURNING unit_id, quantity, ts
+
+-- name: bands
+-- Learned powers above which facilities run.
+SELECT point_id, valid_from, on_above FROM power_band WHERE base_id = %(base)s ORDER BY point_id, valid_from
+
+-- name: peaks
+-- Daily peaks of some power points, newest sixty days.
+SELECT point_id, count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY max) FROM (
+    SELECT point_id, max, row_number() OVER (PARTITION BY point_id ORDER BY bucket DESC) AS nth FROM reading_1d
+    WHERE base_id = %(base)s AND point_id = ANY (%(points)s) AND max > 0) d
+WHERE nth <= 60 GROUP BY 1
+
+-- name: learn_band
+-- Keep a learned power as a dated row.
+INSERT INTO power_band (base_id, point_id, valid_from, on_above, learned_days, learned_at)
+VALUES (%(base)s, %(point)s, %(from)s, %(above)s, %(days)s, %(now)s) ON CONFLICT DO NOTHING
+
+-- name: events_over
+-- Events of a kind that share time with a window.
+SELECT kind, production_id, treatment_id, started_at, ended_at FROM treatment_event
+WHERE base_id = %(base)s AND started_at <= %(high)s AND coalesce(ended_at, 'infinity') >= %(low)s
+
+-- name: forget_events
+-- Events of a pair in a window that are no longer found.
+DELETE FROM treatment_event WHERE base_id = %(base)s AND production_id = %(production)s AND treatment_id = %(treatment)s
+  AND started_at >= %(low)s AND started_at < %(high)s AND NOT started_at = ANY (%(kept)s::timestamptz[])
+
+-- name: write_event
+-- An event, once for its pair and beginning.
+INSERT INTO treatment_event AS e (base_id, kind, production_id, treatment_id, outlet_id, started_at, ended_at, detail)
+VALUES (%(base)s, %(kind)s, %(production)s, %(treatment)s, %(outlet)s, %(started)s, %(ended)s, %(detail)s)
+ON CONFLICT (base_id, kind, production_id, treatment_id, started_at) DO UPDATE
+SET ended_at = excluded.ended_at, detail = excluded.detail, outlet_id = excluded.outlet_id
+WHERE (e.ended_at, e.detail) IS DISTINCT FROM (excluded.ended_at, excluded.detail)
+
+-- name: indicator_energy
+-- A base's energy of a period by carrier.
+SELECT carrier, unit, sum(amount), sum(generation), sum(export), sum(estimated), sum(n_expected), sum(n_known), sum(n_good),
+       sum(tce_calorific), sum(tce_equivalent), sum(co2_kg), count(*) FILTER (WHERE amount IS NOT NULL AND tce_calorific IS NULL),
+       count(*) FILTER (WHERE amount IS NOT NULL AND co2_kg IS NULL),
+       (SELECT array_agg(DISTINCT f ORDER BY f) FROM energy_total x CROSS JOIN unnest(x.factor_ids) f
+        WHERE x.base_id = %(base)s AND x.enterprise_id IS NULL AND x.carrier = t.carrier AND x.day BETWEEN %(first)s AND %(last)s)
+FROM energy_total t
+WHERE base_id = %(base)s AND enterprise_id IS NULL AND day BETWEEN %(first)s AND %(last)s
+GROUP BY carrier, unit
+
+-- name: indicator_enterprises
+-- Sum over enterprises of a carrier, for what the base's own total does not show.
+SELECT carrier, sum(amount) FROM energy_total
+WHERE base_id = %(base)s AND enterprise_id IS NOT NULL AND day BETWEEN %(first)s AND %(last)s GROUP BY carrier
+
+-- name: indicator_emission
+-- Mass and hours of each pollutant over all outlets of a base; an outlet that discharges into another of the base (attribute
+-- `discharges_to`) is left out of the mass, because its load passes the other one's instruments.
+SELECT e.quantity, sum(e.mass_kg) FILTER (WHERE counts), count(*) FILTER (WHERE state = 'valid'),
+       count(*) FILTER (WHERE state = 'stopped'), count(*) FILTER (WHERE state = 'exempt'), count(*) FILTER (WHERE state = 'missing'),
+       count(*) FILTER (WHERE state = 'insufficient'), count(*) FILTER (WHERE substituted),
+       count(*) FILTER (WHERE counts AND mass_kg IS NULL AND state <> 'stopped'), count(*) FILTER (WHERE exceeded)
+FROM emission_1h e JOIN unit u USING (base_id, unit_id)
+CROSS JOIN LATERAL (SELECT NOT u.attributes ? 'discharges_to' AS counts) c
+WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s
+GROUP BY e.quantity
+
+-- name: indicator_transmission
+-- Hours due, received and valid over outlets and pollutants; stopped hours are not due.
+SELECT count(*) FILTER (WHERE state <> 'stopped'), count(*) FILTER (WHERE state NOT IN ('stopped', 'missing')),
+       count(*) FILTER (WHERE state IN ('valid', 'exempt'))
+FROM emission_1h WHERE base_id = %(base)s AND ts >= %(start)s AND ts < %(end)s
+
+-- name: ledger_now
+-- Ledger entries that are not superseded and lie in a period, with the share of each entry's days that does.
+SELECT l.entry_id, l.kind, l.action, l.item, l.unit, l.value, l.status, l.first_day, l.last_day,
+       (least(l.last_day, %(last)s) - greatest(l.first_day, %(first)s) + 1)::float8 / (l.last_day - l.first_day + 1)
+FROM ledger l
+WHERE l.base_id = %(base)s AND l.last_day >= %(first)s AND l.first_day <= %(last)s
+  AND NOT EXISTS (SELECT FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id)
+
+-- name: ledger_since
+-- Days of ledger entries booked after an entry.
+SELECT entry_id, first_day, last_day FROM ledger WHERE base_id = %(base)s AND entry_id > %(entry)s
+
+-- name: write_indicator
+-- A figure of a period, where it changed.
+INSERT INTO indicator_value AS v (base_id, indicator, period, value, unit, coverage, grade, inputs, computed_at)
+VALUES (%(base)s, %(indicator)s, %(period)s, %(value)s, %(unit)s, %(coverage)s, %(grade)s, %(inputs)s, %(now)s)
+ON CONFLICT (base_id, indicator, period) DO UPDATE
+SET value = excluded.value, unit = excluded.unit, coverage = excluded.coverage, grade = excluded.grade, inputs = excluded.inputs,
+    computed_at = excluded.computed_at
+WHERE (v.value, v.unit, v.coverage, v.grade, v.inputs) IS DISTINCT FROM
+      (excluded.value, excluded.unit, excluded.coverage, excluded.grade, excluded.inputs)
+RETURNING period

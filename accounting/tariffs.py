@@ -1,0 +1,104 @@
+"""Tariff terms into a price per slot: flat, or by hours of the day, months and class of day (尖峰平谷深谷).
+
+Terms: `{"flat": p}`, or `{"prices": {"critical": ..., "peak": ..., "flat": ..., "valley": ..., "deep_valley": ...},
+"hours": [{"months": [...], "days": [...], "period": "peak", "from": "08:00", "to": "11:00"}, ...]}`. Hours that no line
+lists are `flat`; a later line wins over an earlier one; `to` before `from` runs over midnight; `days` names classes of
+the calendar (working, weekend, holiday, shutdown), every class where it is absent. Hours are base-local.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accounting.columns import Connection
+from accounting.counters import SQL
+from accounting.intervals import SLOT_US
+from accounting.localday import Days
+from park.errors import InputError
+
+PERIODS = ("critical", "peak", "flat", "valley", "deep_valley")
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """A tariff row: terms in force from `valid_from` to before `valid_to`."""
+
+    tariff_id: int
+    terms: dict[str, Any]
+    valid_from: date
+    valid_to: date | None
+
+
+@dataclass(frozen=True)
+class PriceSlots:
+    """Period and price of each slot."""
+
+    ts: NDArray[np.int64]
+    period: list[str]
+    price: list[float]
+
+
+def tariffs_of(conn: Connection, base_id: int) -> list[Tariff]:
+    """Every current tariff of a base."""
+    rows = conn.execute(SQL["tariffs"], {"base": base_id}).fetchall()
+    return [Tariff(tariff_id, terms, since, until) for tariff_id, _, _, _, terms, since, until in rows]
+
+
+def price_slots(tariff: Tariff, days: Days, classes: dict[date, str]) -> PriceSlots | None:
+    """Period and price of every slot of the days on which the tariff holds; None for a flat tariff.
+
+    A slot is labelled by its local time of day. On a day of 23 or 25 hours the clock time of the slot decides.
+    """
+    if "flat" in tariff.terms:
+        return None
+    labels: dict[tuple[int, str], NDArray[np.object_]] = {}
+    ts, period = [], []
+    for i, day in enumerate(days.dates):
+        if day < tariff.valid_from or (tariff.valid_to is not None and day >= tariff.valid_to):
+            continue
+        key = (day.month, classes[day])
+        if key not in labels:
+            labels[key] = day_labels(tariff.terms, *key)
+        slots = np.arange(days.borders[i], days.borders[i + 1], SLOT_US, dtype=np.int64)
+        ts.append(slots)
+        period.append(labels[key][_clock_slot(slots, int(days.borders[i + 1]), len(slots))])
+    if not ts:
+        return None
+    names = np.concatenate(period)
+    prices = tariff.terms["prices"]
+    return PriceSlots(np.concatenate(ts), names.tolist(), [_price(prices, n, tariff.tariff_id) for n in names])
+
+
+def _clock_slot(slots: NDArray[np.int64], end: int, n: int) -> NDArray[np.int64]:
+    """Quarter of the local day, 0 to 95; a lost or doubled hour lies at 02:00, where most zones change."""
+    i = np.arange(n)
+    return i if n == 96 else np.where(i < 8, i, np.maximum(96 - (end - slots) // SLOT_US, 4))
+
+
+def day_labels(terms: dict[str, Any], month: int, day_class: str) -> NDArray[np.object_]:
+    """The period of each of the 96 quarters of a day in that month and class."""
+    labels = np.full(96, "flat", object)
+    for line in terms.get("hours", []):
+        if month in line.get("months", range(1, 13)) and day_class in line.get("days", (day_class,)):
+            low, high = _quarter(line["from"]), _quarter(line["to"])
+            if line["period"] not in PERIODS:
+                raise InputError(f"expected a period of {', '.join(PERIODS)}, got {line['period']!r}")
+            inside = np.arange(96)
+            labels[(inside >= low) & (inside < high) if low < high else (inside >= low) | (inside < high)] = line["period"]
+    return labels
+
+
+def _quarter(text: str) -> int:
+    hour, minute = text.split(":")
+    return int(hour) * 4 + int(minute) // 15
+
+
+def _price(prices: dict[str, float], period: str, tariff_id: int) -> float:
+    if period not in prices:
+        raise InputError(f"tariff {tariff_id} lists hours as {period!r} but no price for it")
+    return float(prices[period])
