@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 
 from park.errors import FrameError
 
@@ -111,8 +110,7 @@ class FrameReader:
                 return self._overtaken()
             data, crc_text = bytes(self._buffer[HEAD:end - TAIL]), bytes(self._buffer[end - TAIL:end])
             kinds = crc_kinds(data, crc_text)
-            inner = _LENGTH.search(self._buffer, 2, end)
-            if not kinds and inner is not None:
+            if not kinds and (inner := _LENGTH.search(bytes(self._buffer[:end]), 2)) is not None:
                 self._leave_out(inner.start())  # the frame was cut short and another begins inside its length
                 continue
             del self._buffer[:end]
@@ -137,12 +135,16 @@ class FrameReader:
 
     def _overtaken(self) -> RawFrame | None:
         """A later whole frame with a good CRC, while the first still waits for bytes that will never come."""
-        for match in islice(_LENGTH.finditer(self._buffer, 2), 4):
+        there, budget = bytes(self._buffer), 2 * MAX_DATA
+        for match in _LENGTH.finditer(there, 2):
             start, length = match.start(), int(match[1])
             end = start + HEAD + length + TAIL
-            if end > len(self._buffer):
+            if end > len(there) or there[end - TAIL - 2:end - TAIL] != b"&&":
                 continue
-            data, text = bytes(self._buffer[start + HEAD:end - TAIL]), bytes(self._buffer[end - TAIL:end])
+            budget -= length
+            if budget < 0:
+                break
+            data, text = there[start + HEAD:end - TAIL], there[end - TAIL:end]
             kinds = crc_kinds(data, text)
             if kinds:
                 self.garbage_bytes += start

@@ -7,7 +7,6 @@ logger that gets no 9014 sends again. What does not pass becomes a dead letter w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from collections import Counter, OrderedDict
@@ -97,7 +96,7 @@ class Hj212Server:
         self._idle_s = idle_s
         self._first_frame_s = first_frame_s
         self._max_connections = max_connections
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -109,9 +108,10 @@ class Hj212Server:
         """Stop listening and hang up."""
         if self._server is not None:
             self._server.close()
-            for writer in list(self._writers):
-                writer.transport.abort()
             self._server = None
+            for task in self._connections:
+                task.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
 
     def adopt(self, loggers: Mapping[str, Logger]) -> None:
         """Take a new catalogue; loggers that stay the same keep their counters."""
@@ -125,11 +125,12 @@ class Hj212Server:
     # ---- a connection
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._writers) >= self._max_connections:
+        task = asyncio.current_task()
+        if len(self._connections) >= self._max_connections or task is None:
             self.counters.refused_connections += 1
             writer.transport.abort()
             return
-        self._writers.add(writer)
+        self._connections.add(task)
         self.counters.connections += 1
         frames = FrameReader()
         patience = self._first_frame_s
@@ -147,8 +148,8 @@ class Hj212Server:
                         writer.write(b"".join(answers))
                         async with asyncio.timeout(30):
                             await writer.drain()
-        except (TimeoutError, ConnectionError, OSError):
-            pass
+        except (TimeoutError, OSError, asyncio.CancelledError):
+            pass  # silent too long, hung up, or we end
         except Exception:  # a bug met by one logger's bytes must not end the receiver
             log.exception("hj212: a connection met a surprise and is closed")
         finally:
@@ -156,9 +157,8 @@ class Hj212Server:
                 self._reject("truncated", b"")
             self.counters.garbage_bytes += frames.garbage_bytes
             self.counters.resyncs += frames.resyncs
-            self._writers.discard(writer)
-            with contextlib.suppress(Exception):
-                writer.close()
+            self._connections.discard(task)
+            writer.transport.abort()
 
     async def _take(self, frames: Sequence[RawFrame]) -> list[bytes]:
         """Make everything in the frames durable, then give the answers to send."""

@@ -62,19 +62,22 @@ class FieldGateway:
 
     async def _serve(self, started: threading.Event) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         server = await asyncio.start_server(self._connection, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         await self._ending.wait()
         server.close()
-        for writer in self._writers:
-            writer.transport.abort()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0.01)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.add(writer)
+        me = asyncio.current_task()
+        assert me is not None
+        self._tasks.add(me)
         late: set[asyncio.Task[None]] = set()
         try:
             while True:
@@ -93,11 +96,13 @@ class FieldGateway:
                 task = asyncio.create_task(self._send(writer, head, unit, answer))
                 late.add(task)
                 task.add_done_callback(late.discard)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
-            self._writers.discard(writer)
-            writer.close()
+            for task in late:
+                task.cancel()
+            self._tasks.discard(me)
+            writer.transport.abort()
 
     def _answer(self, unit: int, function: int, address: int, count: int) -> bytes:
         words = self.units[unit]

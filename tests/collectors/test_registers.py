@@ -77,7 +77,8 @@ def test_a_decimal_scale_gives_the_decimal_number_and_not_its_neighbour() -> Non
 
 def test_parameters_multiply_and_offset_adds() -> None:
     raw = struct.pack(">H", 100)
-    assert _decode(raw, type="u16", scale=0.01, multiply_by=["pt", "ct"], parameters={"pt": 10.0, "ct": 40.0}) == (400.0, "good")
+    assert _decode(raw, type="u16", scale=0.01, multiply_by=["pt", "ct"],
+                   parameters={"pt": 10.0, "ct": 40.0}) == (400.0, "good")
     assert _decode(raw, type="u16", scale=0.1, offset=-50.0, quantity="temperature", unit="degC")[0] == -40.0
 
 
@@ -97,7 +98,8 @@ def test_bits_are_cut_out_of_a_register() -> None:
 
 
 def test_a_failed_read_makes_only_its_points_absent() -> None:
-    points = [TemplatePoint(key=f"p{i}", quantity="active_power", address=a, type="u16", unit="kW") for i, a in enumerate((0, 100))]
+    points = [TemplatePoint(key=f"p{i}", quantity="active_power", address=a, type="u16", unit="kW")
+              for i, a in enumerate((0, 100))]
     template = Template(template="test.two", version=1, vendor="t", models=["m"], kind="meter", source=["test"],
                         defaults=Defaults(), points=points)
     decoder = Decoder(template, points, plan_reads(template, points), {})

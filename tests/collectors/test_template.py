@@ -87,7 +87,8 @@ def test_a_mistake_in_a_template_is_told_with_file_and_line(tmp_path: Path, old:
 
 def test_a_misspelt_field_is_a_mistake_and_not_lost(tmp_path: Path) -> None:
     mistakes = _mistakes(tmp_path, GOOD.replace("unit: W", "unit: W, scael: 0.1"))
-    assert mistakes == ["meter.yaml:8: points[0] (power).scael: unknown field; see docs/devices.md for the fields of a template"]
+    assert mistakes == ["meter.yaml:8: points[0] (power).scael: unknown field; "
+                        "see docs/devices.md for the fields of a template"]
 
 
 def test_an_unknown_template_is_told_with_the_known_ones() -> None:
