@@ -35,7 +35,7 @@ def svg(chart: Chart, language: Language) -> str:
     text = out.getvalue()
     text = text[text.index("<svg") :].replace(f"'{chart_family()}'", ", ".join(f"'{f}'" for f in FAMILIES) + ", sans-serif")
     # ids are defined per element: two charts on one page must not share them
-    return text.replace('id="', f'id="{chart.id}-').replace('"#', f'"#{chart.id}-').replace("url(#", f"url(#{chart.id}-")
+    return text.replace(' id="', f' id="{chart.id}-').replace('href="#', f'href="#{chart.id}-').replace("url(#", f"url(#{chart.id}-")
 
 
 def _draw(chart: Chart, language: Language) -> Figure:
@@ -132,7 +132,7 @@ def _lines(axes: Any, chart: Chart, labels: list[str], language: Language) -> No
         low = min((v for s in chart.series for v in s.values if v is not None), default=0.0)
         axes.set_ylim(min(90.0, 10 * (low // 10)), 100.5)
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max((v for s in chart.series for v in s.values if v is not None), default=1.0) or 1.0)
     _mark_missing(axes, chart, labels)
 
 

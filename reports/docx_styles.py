@@ -74,12 +74,14 @@ def _places(docx: Any, indent: bool) -> None:
         _space(styles[name], before=before, after=after)
     _space(styles["Cover field"], before=5, after=2)
     _space(styles["Table text"])
-    _space(styles["Table note"], after=2)
+    _space(styles["Table note"], before=3, after=2)
     _space(styles["toc 1"], after=5)
     _space(styles["Draft"], after=4, line=1.4)
     _space(styles["Annex heading"], before=16, after=8)
     styles["Annex heading"].paragraph_format.keep_with_next = True
     _outline(styles["Annex heading"], 0)
+    for name in ("Annex heading", "Cover base", "Cover title", "Contents heading"):
+        styles[name].font.bold = True
     styles["Draft"].paragraph_format.left_indent = Cm(0.6)
     _line(styles["Draft"], "left", 18, "E08E2B", 8)
     styles["Picture"].paragraph_format.keep_with_next = True

@@ -160,20 +160,23 @@ def indicator(figure: str, row: Indicator | None, code: str) -> Cell:
     if row is None:
         return Cell(id=figure, value=None, unit="", reason=NO_INDICATOR, digits=digits)
     unit, value = ("%", None if row.value is None else 100 * row.value) if row.unit in ("1", "") else (row.unit, row.value)
-    common = {"id": figure, "unit": unit, "coverage": tidy(row.coverage), "digits": digits}
+    coverage = tidy(row.coverage)
     if value is None:
         why = row.inputs.get("reason") if isinstance(row.inputs, dict) else None
         reason = Text(why["zh"], why["en"]) if isinstance(why, dict) and {"zh", "en"} <= why.keys() else NO_INDICATOR
         if row.coverage is not None and row.coverage < MIN_COVERAGE:
             reason = low_coverage(row.coverage)
-        return Cell(value=None, reason=reason, **common)  # type: ignore[arg-type]
+        return Cell(id=figure, value=None, unit=unit, coverage=coverage, reason=reason, digits=digits)
     return Cell(
+        id=figure,
         value=tidy(value),
+        unit=unit,
+        coverage=coverage,
         grade=row.grade or "",
         quality="estimated" if row.grade == "C" else "good",
         factors=_factor_ids(row.inputs),
-        **common,
-    )  # type: ignore[arg-type]
+        digits=digits,
+    )
 
 
 def _factor_ids(inputs: object) -> tuple[int, ...]:

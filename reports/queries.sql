@@ -46,11 +46,14 @@ ORDER BY d.enterprise_id NULLS FIRST, d.carrier, d.month
 
 -- name: balance
 -- Parent against children by carrier and parent meter.
-SELECT b.carrier, p.code, p.name_zh, p.name_en, coalesce(c.unit, p.unit) AS unit, count(DISTINCT b.day) AS days,
+SELECT b.carrier, p.code, coalesce(u.name_zh, p.name_zh) AS name_zh, coalesce(u.name_en, p.name_en) AS name_en,
+       coalesce(c.unit, p.unit) AS unit, count(DISTINCT b.day) AS days,
        sum(b.parent_amount) AS parent_amount, sum(b.children_amount) AS children_amount, sum(b.unaccounted) AS unaccounted,
        sum(b.parent_amount) FILTER (WHERE b.unaccounted IS NOT NULL) AS parent_compared,
        sum(b.n_expected)::bigint AS n_expected, sum(b.n_known)::bigint AS n_known
-FROM balance_1d b JOIN point p ON p.base_id = b.base_id AND p.point_id = b.parent_id LEFT JOIN carrier c ON c.carrier = b.carrier
+FROM balance_1d b JOIN point p ON p.base_id = b.base_id AND p.point_id = b.parent_id
+LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+LEFT JOIN carrier c ON c.carrier = b.carrier
 WHERE b.base_id = %(base)s AND b.day BETWEEN %(first)s AND %(last)s
 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2
 

@@ -110,7 +110,7 @@ def _carriers(ctx: Context) -> Table:
                 figures.add(own, f, year.span),
                 unit,
                 digits=2 if unit in ("t", "GJ") else 0,
-                absent=figures.NO_METER if f == "amount" else Text("无", "none"),
+                absent=figures.NO_METER if f == "amount" else Text("不适用", "not applicable"),
             )
             for f in ("amount", "generation")
         ]

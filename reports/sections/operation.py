@@ -152,7 +152,7 @@ def _alerts(year: Year) -> Table:
     for severity in table()["severities"]:
         a = found.get(severity) or AlertCount(severity, 0, 0, 0, None, None)
         name = f"alerts/{year.span.year}/{severity}"
-        none = Text("无", "none")
+        none = Text("无可统计的报警", "no alert to count")
         rows.append(
             (
                 word("severities", severity),
