@@ -13,6 +13,7 @@ import numpy as np
 from park.catalogue import Device, Point
 from park.errors import NotFound
 from simulators.faults import Fault
+from simulators.instruments import phase_volts
 from simulators.model import NO_READING, Park, Qualities
 from simulators.noise import Floats
 from simulators.registers import Bank, bank_of
@@ -43,10 +44,19 @@ class Field:
             assert p.source is not None
             self.points.setdefault(p.source.device, {})[p.source.key] = (i, p)
         self.banks = {d.code: bank_of(d, self.points.get(d.code, {})) for d in self.devices.values() if d.protocol == "modbus"}
+        self._rate, self._total = np.zeros(0), np.zeros(0)
+        self._nodes: dict[str, int] = {}       # node of the load that an electricity meter measures
+        for code in self.banks:
+            for _, p in self.points.get(code, {}).values():
+                node = p.code.rpartition(".")[0]
+                if (p.code.endswith("kwh") and node in self.park.rates.index) or p.code.endswith("kvarh"):
+                    self._nodes[code] = self.park.rates.index[node]
 
     def refresh(self, now: float) -> None:
         """Take the state at `now` (epoch seconds) and write every register."""
         value, quality = self.park.readings(np.array([now]))
+        rate, total = self.park.rates.at(np.array([now]))
+        self._rate, self._total = rate[0], total[0]
         self.now, self.value, self.quality = now, value[0], quality[0]
         self.active = [f for f in self.park.faults if f.start <= now < f.end]
         for column, held in self.held.items():
@@ -126,7 +136,10 @@ class Field:
 
     def _write(self, bank: Bank) -> None:
         known = {c.key: float(self.value[c.column]) for c in bank.cells if c.column is not None}
-        extra = _derived(known)
+        if bank.device in self._nodes:
+            node = self._nodes[bank.device]
+            known = {"active_power": self._rate[node], "active_energy_import": self._total[node]} | known
+        extra = _derived(known, phase_volts(self.devices[bank.device]))
         for cell in bank.cells:
             held = self.held_cells.get((bank.device, cell.key))
             if held is not None:
@@ -138,13 +151,13 @@ class Field:
                 bank.put(cell, extra.get(cell.key, 0.0))
 
 
-def _derived(known: dict[str, float]) -> dict[str, float]:
+def _derived(known: dict[str, float], nominal: float) -> dict[str, float]:
     """Values that a three-phase meter shows beside those that points take: per phase, apparent, averages."""
     power = known.get("active_power", 0.0)
     factor = known.get("power_factor", 0.95) or 0.95
     apparent = abs(power) / factor
     reactive = known.get("reactive_power", (apparent ** 2 - power ** 2) ** 0.5)
-    volts = known.get("voltage_l1", 5774.0 if apparent > 1500 else 231.0)
+    volts = known.get("voltage_l1", nominal)
     amps = apparent * 1000 / 3 / volts
     gas = known.get("volume_standard", 0.0)
     out = {"apparent_power": apparent, "reactive_power": reactive, "power_factor": factor, "frequency": 50.0,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from park.catalogue import Point
+from park.catalogue import Device, Point
 from park.quality import Quality
 from simulators.faults import Fault
 from simulators.noise import Floats, jitter, key_of, smooth
@@ -22,6 +22,7 @@ from simulators.sky import Sky
 COUNTERS = ("kwh", "kvarh", "nm3", "m3", "t", "pcs")
 RISE_S, FALL_S = 240.0, 600.0
 STOPPED_BELOW = 0.14
+MEDIUM_VOLTAGE = ("schneider.pm5000",)
 AIR = {"so2": 0.10, "nox": 0.06, "dust": 0.10}          # slow swing of each pollutant, as a share
 WATER = {"cod": 0.10, "ammonia": 0.12, "tp": 0.10, "tn": 0.08}
 
@@ -76,7 +77,13 @@ def tangent_of(seed: int, stem: str) -> float:
     return 0.22 + 0.20 * (key_of(seed, "tan", stem) % 1000) / 1000.0
 
 
-def gauge_column(point: Point, scenario: Scenario, rates: Rates, seed: int) -> Column:
+def phase_volts(device: Device) -> float:
+    """Nominal phase voltage where a meter measures: 10 kV for the feeder meters and those behind voltage transformers."""
+    medium = device.template in MEDIUM_VOLTAGE or device.parameters.get("pt_ratio", 1.0) > 1.0
+    return 5774.0 if medium else 230.0
+
+
+def gauge_column(point: Point, device: Device, scenario: Scenario, rates: Rates, seed: int) -> Column:
     """The column of a gauge or state point; ValueError when the scenario does not say what it shows."""
     stem, _, key = point.code.rpartition(".")
     if stem in scenario.outlets:
@@ -93,12 +100,11 @@ def gauge_column(point: Point, scenario: Scenario, rates: Rates, seed: int) -> C
     node = node_of(point.code, rates)
     if node is None:
         raise ValueError(f"the scenario does not say what {point.code} shows")
-    return _electric_or_flow(stem, key, rates.index[node], point, seed)
+    return _electric_or_flow(stem, key, rates.index[node], phase_volts(device), seed)
 
 
-def _electric_or_flow(stem: str, key: str, node: int, point: Point, seed: int) -> Column:
+def _electric_or_flow(stem: str, key: str, node: int, volts: float, seed: int) -> Column:
     tangent = tangent_of(seed, stem)
-    volts = 5774.0 if (point.high or 0) > 1000 or stem.startswith("park.in") or stem.endswith(".main") else 230.0
     phase = {"a": 0, "b": 1, "c": 2}.get(key[-1:], 0)
     lean = 1.0 + 0.03 * (((key_of(seed, "lean", stem, phase) % 1000) / 1000.0) - 0.5)
     mains = key_of(seed, "mains")
@@ -124,7 +130,7 @@ def _electric_or_flow(stem: str, key: str, node: int, point: Point, seed: int) -
         return voltage
     if key in ("ia", "ib", "ic"):
         return lambda m: np.maximum(0.0, m.rate[:, node]) * 1000.0 * np.sqrt(1 + tangent ** 2) / (3.0 * voltage(m)) * lean
-    raise ValueError(f"the scenario does not say what {point.code} shows")
+    raise ValueError(f"the scenario does not say what {stem}.{key} shows")
 
 
 def _weather_column(key: str) -> Column:

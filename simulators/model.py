@@ -54,8 +54,8 @@ class Park:
         devices = {d.code: d for d in catalogue.devices}
         self.counters = [_counter(i, p, devices[p.source.device], scenario, self.rates, seed)
                          for i, p in enumerate(self.points) if p.kind == "counter" and p.source]
-        self.gauges: list[tuple[int, Column]] = [(i, gauge_column(p, scenario, self.rates, seed))
-                                                 for i, p in enumerate(self.points) if p.kind != "counter"]
+        self.gauges: list[tuple[int, Column]] = [(i, gauge_column(p, devices[p.source.device], scenario, self.rates, seed))
+                                                 for i, p in enumerate(self.points) if p.kind != "counter" and p.source]
         self._keys = np.array([key_of(seed, "noise", c) for c in self.codes], dtype=np.uint64)
         self._grain = np.array([GAUGE_NOISE if _is_noisy(p) else 0.0 for p in self.points])
         self._columns_of_device: dict[str, list[int]] = {}
