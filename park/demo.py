@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import socket
 import time
 import urllib.error
@@ -63,7 +64,7 @@ class Steps:
     def step(self, text: str) -> Iterator[None]:
         """A step that prints its duration when it is done."""
         began = time.monotonic()
-        self.console.print(f"[dim]{began - self.start:6.1f} s[/]  {text} …")
+        self.console.print(f"[dim]{began - self.start:6.1f} s[/]  {text} …", soft_wrap=True)
         yield
         took = time.monotonic() - began
         if took > 0.5:
@@ -71,7 +72,7 @@ class Steps:
 
     def say(self, text: str) -> None:
         """A line beside the steps."""
-        self.console.print(f"[dim]{time.monotonic() - self.start:6.1f} s[/]  {text}")
+        self.console.print(f"[dim]{time.monotonic() - self.start:6.1f} s[/]  {text}", soft_wrap=True)
 
 
 def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> None:
@@ -135,8 +136,9 @@ def _platform(settings: Settings, data_dir: Path, steps: Steps) -> Iterator[tupl
                     broker = stack.enter_context(Broker(data_dir / "broker", _broker_port(data_dir)).start())
                     mqtt_url = broker.url
                     steps.say(f"broker: {broker.kind} at {mqtt_url}")
-            supervisor = Supervisor(data_dir / "logs", {
-                "PARK_DATABASE_URL": url, "PARK_MQTT_URL": mqtt_url, "PARK_DATA_DIR": str(data_dir.absolute())}, steps.say)
+            environment = {"PARK_DATABASE_URL": url, "PARK_MQTT_URL": mqtt_url, "PARK_DATA_DIR": str(data_dir.absolute())}
+            _private(data_dir / "env", "".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment.items()))
+            supervisor = Supervisor(data_dir / "logs", environment, steps.say)
             stack.callback(supervisor.stop)
             yield supervisor, url, mqtt_url
         except Interrupted:
@@ -189,7 +191,9 @@ def _greet(steps: Steps, address: str, tokens: dict[str, str], data_dir: Path) -
     steps.say(f"[bold green]ready[/]: [bold]{address}/#token={tokens['operator']}[/]")
     for role, token in tokens.items():
         steps.say(f"  token {role:<11}{token}")
-    steps.say(f"tokens are in {data_dir / 'tokens.json'}, logs in {data_dir / 'logs'}; Ctrl-C stops everything")
+    steps.say(f"tokens are in {data_dir / 'tokens.json'}, logs in {data_dir / 'logs'}")
+    steps.say(f"for other commands of park in another shell: . {data_dir / 'env'}")
+    steps.say("Ctrl-C stops everything")
 
 
 def _tokens(url: str, data_dir: Path, catalogue: Catalogue) -> dict[str, str]:
@@ -207,11 +211,16 @@ def _tokens(url: str, data_dir: Path, catalogue: Catalogue) -> dict[str, str]:
                 continue
             tokens[role] = create_token(conn, role=role, name=f"{catalogue.base.code}-{role}", bases=[catalogue.base.code],
                                         enterprise=enterprise)
+    _private(path, json.dumps(tokens, indent=1))
+    return tokens
+
+
+def _private(path: Path, text: str) -> None:
+    """Write a file that nobody else may read; it never stands open for a moment either."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
-        json.dump(tokens, file, indent=1)
+        file.write(text)
     path.chmod(0o600)
-    return tokens
 
 
 def _is_live(conn: psycopg.Connection[Any], token: str) -> bool:
