@@ -32,9 +32,6 @@ SLOT_S = 900
 GRACE = timedelta(minutes=3)  # a slot counts as due when accounting has had this long for it
 POLLUTANT_DIMENSIONS = ("concentration_air", "concentration_water", "acidity")
 RESOURCE_DIMENSIONS = ("volume", "volume_flow")
-OXYGEN_OF_AIR = 21.0
-OXYGEN_TOO_HIGH = 20.0  # near the oxygen of air the conversion says nothing (start, stop, leak): no converted value
-STOPPED = (Quality.STOPPED, Quality.MAINTENANCE, Quality.CALIBRATION)
 
 
 @dataclass(frozen=True)
@@ -105,11 +102,9 @@ async def energy(cursor: Cursor, scope: Scope) -> Row:
     by_carrier: dict[str, list[Row]] = {}
     for row in hours:
         by_carrier.setdefault(row["carrier"], []).append(_hour(row, scope.now))
-    passes = await rows(cursor, "passes", scope.parameters())
     return {**_head(scope),
             "carriers": [{"carrier": c, "unit": unit_of[c], "hours": h, "to_date": _to_date(h)} for c, h in by_carrier.items()],
-            "totals": _totals(await rows(cursor, "day_totals", scope.parameters())),
-            "passes": {p["pass"]: {"done_to": p["done_to"], "at": p["at"]} for p in passes}}
+            "totals": _totals(await rows(cursor, "day_totals", scope.parameters()))}
 
 
 def _hour(row: Row, now: datetime) -> Row:
@@ -157,7 +152,6 @@ async def pollutants(cursor: Cursor, scope: Scope) -> Row:
     hours: dict[tuple[int, str], list[Row]] = {}
     for hour in await rows(cursor, "emission_hours", scope.parameters(since=since)):
         hours.setdefault((hour.pop("unit_id"), hour.pop("quantity")), []).append(hour)
-    oxygen = {p["unit_id"]: p["mean"] for p in points if p["quantity"] == "o2"}
     outlets = []
     for outlet in await rows(cursor, "outlets", scope.parameters()):
         key = outlet["unit_id"]
@@ -165,18 +159,18 @@ async def pollutants(cursor: Cursor, scope: Scope) -> Row:
         expected = [q for (unit, q) in limits if unit == key and q not in mine]  # a limit without a point must be seen
         outlet["pollutants"] = [
             _pollutant(quantity, mine.get(quantity), limits.get((key, quantity), []), hours.get((key, quantity), []),
-                       (oxygen.get(key), outlet["o2_reference"]), scope)
+                       outlet["o2_reference"], scope)
             for quantity in sorted([*mine, *expected], key=lambda q: (codes.index(q) if q in codes else 99))]
         outlets.append(outlet)
     return {**_head(scope), "hour": scope.hour, "outlets": outlets}
 
 
-def _pollutant(quantity: str, point: Row | None, limits: list[Row], hours: list[Row],
-               oxygen: tuple[float | None, float | None], scope: Scope) -> Row:
+def _pollutant(quantity: str, point: Row | None, limits: list[Row], hours: list[Row], o2_reference: float | None,
+               scope: Scope) -> Row:
     """One line: the value in the statistic of its limit, the limit in the same unit, the share, the state, 24 hours."""
     known = quantities()[quantity]
     limit = _main_limit(limits, known.unit)
-    value, basis = (None, "none") if point is None else _value(point, known.unit, limit, hours, oxygen, scope)
+    value, basis = (None, "none") if point is None else _value(point, known.unit, limit, hours, o2_reference, scope)
     last_day = [{"ts": h["ts"], "value": h["converted"] if h["state"] == "valid" else None, "state": h["state"],
                  "n_valid": h["n_valid"], "exceeded": h["exceeded"]}
                 for h in hours if scope.hour - timedelta(hours=24) <= h["ts"] < scope.hour]
@@ -202,7 +196,7 @@ def _main_limit(limits: list[Row], unit: str) -> Row | None:
     return None
 
 
-def _value(point: Row, unit: str, limit: Row | None, hours: list[Row], oxygen: tuple[float | None, float | None],
+def _value(point: Row, unit: str, limit: Row | None, hours: list[Row], o2_reference: float | None,
            scope: Scope) -> tuple[float | None, str]:
     """(value, basis). basis: latest, day_flow_weighted, day_mean, hour_converted or hour_mean."""
     factor, offset = conversion(point["unit"], unit)
@@ -211,14 +205,8 @@ def _value(point: Row, unit: str, limit: Row | None, hours: list[Row], oxygen: t
         return (point["latest"] * factor + offset if usable else None), "latest"
     if limit is not None and limit["statistic"] == "day":
         return _day_mean([h for h in hours if h["ts"] >= scope.start and h["state"] == "valid" and h["converted"] is not None])
-    if point["mean"] is None:
-        return None, "hour_mean"
-    mean, (o2, reference) = point["mean"] * factor + offset, oxygen
-    if reference is None:
-        return mean, "hour_mean"
-    if o2 is None or o2 >= OXYGEN_TOO_HIGH:
-        return None, "hour_converted"
-    return mean * (OXYGEN_OF_AIR - reference) / (OXYGEN_OF_AIR - o2), "hour_converted"
+    column, basis = ("mean", "hour_mean") if o2_reference is None else ("converted", "hour_converted")
+    return (None if point[column] is None else point[column] * factor + offset), basis
 
 
 def _day_mean(valid: list[Row]) -> tuple[float | None, str]:
@@ -278,7 +266,7 @@ async def health(cursor: Cursor, scope: Scope) -> Row:
             "devices": await rows(cursor, "devices", scope.parameters()), "lag": lag,
             "dead_letters": await rows(cursor, "dead_letters", scope.parameters()),
             "outcomes": {o["outcome"]: o["n"] for o in await rows(cursor, "outcomes", scope.parameters())},
-            "passes": await rows(cursor, "passes", scope.parameters())}
+            "backlog": (await rows(cursor, "backlog", scope.parameters()))[0]}
 
 
 # --- treatment trace --------------------------------------------------------------------------------------------------

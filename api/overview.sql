@@ -86,7 +86,8 @@ WHERE base_id = %(base)s AND day = %(day)s AND enterprise_id IS NOT DISTINCT FRO
 ORDER BY carrier
 
 -- name: outlet_points
--- Pollutants measured at outlets and the oxygen beside them: newest reading, and this hour's valid minutes with their mean.
+-- Pollutants measured at outlets: newest reading, and this hour's valid minutes with their mean, also at reference oxygen
+-- (converted minute by minute; near the oxygen of air, in start, stop or leak, the conversion says nothing).
 WITH measured AS (
     SELECT p.point_id, p.code, p.unit_id, p.quantity, p.unit, p.expected_s
     FROM point p JOIN unit u USING (base_id, unit_id)
@@ -101,9 +102,18 @@ minute AS (
     WHERE r.quality IN (0, 1) AND r.value IS NOT NULL
     GROUP BY 1, 2
 ),
-hour AS (SELECT point_id, avg(value) AS mean, count(*)::integer AS minutes FROM minute GROUP BY point_id)
+hour AS (
+    SELECT n.point_id, avg(n.value) AS mean, count(*)::integer AS minutes,
+           avg(n.value * (21 - (u.attributes ->> 'o2_reference')::double precision) / (21 - o.value)) FILTER (WHERE o.value < 20) AS converted
+    FROM minute n
+    JOIN measured m USING (point_id)
+    JOIN unit u ON u.base_id = %(base)s AND u.unit_id = m.unit_id
+    LEFT JOIN measured oxygen ON oxygen.unit_id = m.unit_id AND oxygen.quantity = 'o2'
+    LEFT JOIN minute o ON o.point_id = oxygen.point_id AND o.minute = n.minute
+    GROUP BY n.point_id
+)
 SELECT m.point_id, m.code, m.unit_id, m.quantity, m.unit, m.expected_s,
-       l.ts AS latest_at, l.value AS latest, l.quality AS latest_quality, h.mean, coalesce(h.minutes, 0) AS minutes
+       l.ts AS latest_at, l.value AS latest, l.quality AS latest_quality, h.mean, h.converted, coalesce(h.minutes, 0) AS minutes
 FROM measured m
 LEFT JOIN latest l ON l.base_id = %(base)s AND l.point_id = m.point_id
 LEFT JOIN hour h ON h.point_id = m.point_id
@@ -195,12 +205,17 @@ WHERE replayed_at IS NULL AND (base_id = %(base)s OR base_id IS NULL)
 GROUP BY reason ORDER BY n DESC, reason
 
 -- name: outcomes
--- What became of the readings of the local day.
-SELECT outcome, n FROM ingest_counter WHERE base_id = %(base)s AND day = %(day)s ORDER BY n DESC
+-- What became of the readings of this UTC day, the day by which ingest counts.
+SELECT outcome, n FROM ingest_counter
+WHERE base_id = %(base)s AND day = (%(now)s::timestamptz AT TIME ZONE 'UTC')::date ORDER BY n DESC
 
--- name: passes
--- How far each pass over the data has come.
-SELECT pass, done_to, at FROM pass WHERE base_id = %(base)s ORDER BY pass
+-- name: backlog
+-- What rollup and accounting still have before them, and the oldest mark of each.
+SELECT (SELECT count(*) FROM dirty WHERE base_id = %(base)s)::integer AS rollup,
+       (SELECT min(marked_at) FROM dirty WHERE base_id = %(base)s) AS rollup_since,
+       (SELECT count(*) FROM dirty_account WHERE base_id = %(base)s)::integer
+           + (SELECT count(*) FROM account_todo WHERE base_id = %(base)s)::integer AS account,
+       (SELECT min(marked_at) FROM dirty_account WHERE base_id = %(base)s) AS account_since
 
 -- name: running
 -- Units of the treatment trace, each with the points that tell whether it runs: a state, its power, or an outlet's flow.

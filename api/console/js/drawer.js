@@ -3,7 +3,7 @@
 import { byId, h } from "./dom.js";
 import { t, w, nameOf } from "./i18n.js";
 import { get } from "./api.js";
-import { amount, dateTime, dateTimeSeconds, hourMinute, number, since, unitText } from "./format.js";
+import { amount, dateTime, dateTimeSeconds, hourMinute, isoDay, number, since, unitText } from "./format.js";
 import { severityShape } from "./shapes.js";
 import { lineChart } from "./charts/line.js";
 import { onResize } from "./charts/scale.js";
@@ -28,7 +28,7 @@ export function makeDrawer(given) {
 }
 
 export const openAlert = (id) => present({ kind: "alert", id });
-/** A point: {code, base, limits: [{value, text}], about} */
+/** A point: {code, base, about, limits: [{value, text}], hours: [{ts, value, state}] as an outlet's hours, hourLimits} */
 export const openPoint = (point) => present({ kind: "point", ...point });
 /** Show again what is open, if it is this alert (or anything, without one). */
 export function refreshDrawer(alert) {
@@ -80,9 +80,11 @@ async function alertContent(id) {
   const alert = await get(`/alerts/${id}`);
   const state = book.stateOf(alert);
   const e = alert.explanation ?? {};
-  const limits = [["high", "limit_short"], ["low", "low_short"], ["expected", "expected_short"]]
+  const held = [["high", "limit_short"], ["low", "low_short"], ["expected", "expected_short"]]
     .filter(([field]) => alert[field] !== null && alert[field] !== undefined)
     .map(([field, word]) => ({ value: alert[field], text: `${t(word)} ${amount(alert[field], alert.unit)}` }));
+  const hourly = alert.rule.kind?.startsWith("emission") && alert.unit_code && alert.quantity; // held against means of hours
+  const limits = alert.rule.kind === "limit" ? held : [];
   const span = { from: Date.parse(alert.opened_at), to: alert.returned_at ? Date.parse(alert.returned_at) : Date.now() };
   return [
     head(book.titleOf(alert), severityShape(alert.severity, !alert.active),
@@ -105,6 +107,7 @@ async function alertContent(id) {
         state === "shelved" ? h("button", { onclick: () => unshelve(alert) }, t("unshelve")) : h("button", { onclick: () => shelve(alert) }, t("shelve")),
         h("button", { onclick: () => comment(alert) }, t("comment")), h("button", { onclick: () => assign(alert) }, t("assign")),
         !alert.active && h("button", { onclick: () => closeAlert(alert) }, t("close_alert"))),
+      hourly && hoursOf(await emissionHours(alert), held, alert.unit),
       alert.point && await chartOf(alert.point, alert.base, limits, [span]),
       h("section", {}, h("h3", {}, t("history")), h("ol.history", {}, alert.transitions.map((step) => h("li", {},
         h("time", { datetime: step.at }, dateTimeSeconds(step.at)), h("strong", {}, w("change", step.change)),
@@ -130,7 +133,7 @@ function stepDetail(step) {
   return step.change === "assign" ? t("assigned", { name: step.detail?.to ?? "" }) : null;
 }
 
-async function pointContent({ code, base, limits = [], about }) {
+async function pointContent({ code, base, limits = [], hours, hourLimits, unit, about }) {
   const found = (await get("/points", { base, code })).points[0];
   const title = found ? nameOf(found) : code;
   const latest = found?.latest;
@@ -140,8 +143,31 @@ async function pointContent({ code, base, limits = [], about }) {
       h("dl", {}, pair(t("point"), code), pair(t("place"), found?.belongs_to),
         pair(t("newest"), latest && `${amount(latest.value, found.unit)} · ${dateTimeSeconds(latest.at)}`),
         pair(t("quality"), latest && w("point", latest.quality === "good" ? "valid" : latest.quality)), pair(t("device"), found?.device)),
+      hours?.length && hoursOf(hours, hourLimits, unit ?? found?.unit),
       await chartOf(code, base, limits, [])),
   ];
+}
+
+/** The hours of an outlet's pollutant yesterday and today, as /overview/pollutants gives them. */
+async function emissionHours(alert) {
+  const days = [new Date(Date.now() - 86400e3), new Date()].map((day) => get("/emissions", {
+    outlet: alert.unit_code, base: alert.base, quantity: alert.quantity, period: isoDay(day) }));
+  return (await Promise.all(days)).flatMap((answer) => answer.pollutants.flatMap((p) => p.hours))
+    .map((hour) => ({ ts: hour.at, value: hour.state === "valid" ? hour.converted : null, state: hour.state }));
+}
+
+/** Valid hours as a line against the limit that holds for them; what is not valid is a gap with its reason. */
+function hoursOf(hours, limits, unit) {
+  const points = hours.map((hour) => ({ t: Date.parse(hour.ts), v: hour.value, note: hour.state }));
+  const holder = h("div.chart-holder");
+  const [from, to] = [points[0]?.t ?? Date.now(), (points.at(-1)?.t ?? Date.now()) + 3600e3];
+  const draw = () => holder.replaceChildren(lineChart({
+    points, from, to, limits, height: 190, width: holder.clientWidth || 640, gapMs: 1.5 * 3600e3, title: t("hour_values"),
+    number: (v) => number(v), label: (ms) => hourMinute(new Date(ms)),
+    describe: (p) => p && `${dateTime(new Date(p.t))}\n${p.v === null ? w("hour", p.note) : amount(p.v, unit)}`,
+  }));
+  onResize(holder, draw);
+  return h("section", {}, h("div.chart-head", {}, h("span.muted", {}, `${t("hour_values")} · ${unitText(unit)}`)), holder);
 }
 
 async function chartOf(code, base, limits, spans) {
@@ -170,7 +196,7 @@ async function chartOf(code, base, limits, spans) {
     : h("p.empty", {}, t("no_readings")));
   onResize(holder, draw);
   return h("section", {},
-    h("div.chart-head", {}, h("span.muted", {}, `${code} · ${unitText(series.unit)}`),
+    h("div.chart-head", {}, h("span.muted", {}, `${t("readings_of", { code })} · ${unitText(series.unit)}`),
       h("span.segmented", {}, RANGES.map((hours) => h("button", {
         "aria-pressed": String(hours === range), onclick: () => { range = hours; fill(); },
       }, w("range", hours))))), holder);

@@ -124,9 +124,8 @@ export const words = {
   lag: ["入库时延", "Ingest lag"], lag_about: ["中位 {p50} · 95% {p95}", "median {p50} · 95 % {p95}"], last_arrival: ["{age}前", "{age} ago"], newest: ["最新数据", "Newest reading"],
   dead_letters: ["死信", "Dead letters"], dead_none: ["无待处理", "none waiting"], dead_day: ["近 24 小时 {n}", "{n} in 24 h"],
   "dead.unknown_point": ["未知测点", "unknown point"], "dead.bad_message": ["报文错误", "bad message"], "dead.bad_time": ["时间错误", "bad time"], "dead.unknown_quality": ["未知质量标志", "unknown quality"], "dead.unknown_base": ["未知基地", "unknown base"], "dead.bad_value": ["数值错误", "bad value"],
-  "pass.account": ["核算", "accounting"], "pass.rollup": ["汇总", "rollup"], "pass.emission": ["排放", "emissions"], "pass.linkage": ["联动", "linkage"], "pass.indicators": ["指标", "indicators"],
-  accounts: ["处理进度", "Processed to"], spool: ["缓存积压", "Spool"], spool_none: ["采集器未上报", "not reported"], spool_empty: ["无积压", "empty"], spool_waiting: ["{n} 批待发", "{n} batches waiting"],
-  today_outcomes: ["今日读数", "Readings today"],
+  backlog: ["待处理", "Backlog"], backlog_of: ["汇总 {rollup} · 核算 {account}", "rollup {rollup} · accounting {account}"], backlog_none: ["无", "none"], spool: ["缓存积压", "Spool"], spool_none: ["采集器未上报", "not reported"], spool_empty: ["无积压", "empty"], spool_waiting: ["{n} 批待发", "{n} batches waiting"],
+  today_outcomes: ["读数（UTC 日）", "Readings, UTC day"],
   "outcome.stored": ["入库", "stored"], "outcome.duplicate": ["重复", "duplicate"], "outcome.corrected": ["更正", "corrected"], "outcome.late": ["迟到", "late"], "outcome.dead": ["死信", "dead letter"],
   devices_all_well: ["{n} 台设备，全部正常", "{n} devices, all well"], devices_ill: ["{n} 台设备，{ill} 台需关注", "{n} devices, {ill} need attention"],
   show_all: ["显示全部", "Show all"], show_fewer: ["收起", "Show fewer"],
@@ -139,6 +138,6 @@ export const words = {
   no_linkage: ["本基地没有产污—治污关系", "No production and treatment relations here"],
   event_since: ["自 {at}", "since {at}"],
 
-  point_chart: ["{from} 至 {to}", "{from} to {to}"], minimum: ["最小", "min"], maximum: ["最大", "max"], no_readings: ["该时段没有读数", "No readings in this time"],
+  hour_values: ["有效小时均值", "Valid hourly means"], readings_of: ["读数 {code}", "Readings {code}"], no_readings: ["该时段没有读数", "No readings in this time"],
   "range.2": ["2 小时", "2 h"], "range.24": ["24 小时", "24 h"], "range.168": ["7 天", "7 d"], "range.720": ["30 天", "30 d"],
 };

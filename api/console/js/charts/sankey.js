@@ -4,6 +4,7 @@ import { s } from "../dom.js";
 
 const NODE = 9;
 const PAD = 12;
+const UNDER = 38; // room for the two lines of text under a node whose ribbon is too short to write on
 
 /**
  * nodes: [{id, name, value, kind}] kind: meter, generation, lost; links: [{from, to, value, kind}].
@@ -73,13 +74,13 @@ function place(column, depth, { k, depths, width, column0, margin }) {
   let y = margin.top;
   column.forEach((node, i) => {
     Object.assign(node, { x, y, h: heights[i] });
-    y += heights[i] + PAD;
+    y += heights[i] + (node.kind === "generation" ? UNDER : PAD);
   });
 }
 
 /** name(node), amount(node), describe(edge) give texts. */
 export function sankeyChart({ nodes, links, width, height, title, name, amount, describe }) {
-  const margin = { top: 8, bottom: 8, left: 2, right: Math.min(250, width * 0.24) };
+  const margin = { top: 8, bottom: 8, left: 2, right: Math.min(260, Math.max(200, width * 0.24)) };
   const drawn = layout(nodes, links, width, height, margin);
   const svg = s("svg.chart.sankey", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": title });
   for (const e of drawn.edges) {
@@ -93,8 +94,9 @@ export function sankeyChart({ nodes, links, width, height, title, name, amount, 
   for (const n of drawn.nodes) {
     const classes = ["node", n.kind, n.attention && "attention"].filter(Boolean).join(".");
     svg.append(s(`rect.${classes}`, { x: n.x, y: n.y, width: NODE, height: n.h, rx: 1 }));
-    const text = { x: n.x + NODE + 6, y: n.y + n.h / 2 };
-    const room = n.h > 25;
+    const under = n.kind === "generation" && n.depth === 0;
+    const text = under ? { x: n.x, y: n.y + n.h + 15 } : { x: n.x + NODE + 6, y: n.y + n.h / 2 };
+    const room = n.h > 25 || under;
     svg.append(s("text.name", { ...text, y: text.y + (room ? -2 : 4) }, name(n)));
     const figure = s(n.attention ? "text.amount.attention" : "text.amount", { ...text, y: text.y + 12 }, amount(n));
     if (room) svg.append(figure);

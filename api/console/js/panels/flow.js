@@ -37,7 +37,7 @@ export function makeFlow(element, { base, carriers }) {
       const lost = silent.length ? h("p.note.muted", {}, `${t("not_known")}: ${silent.map((n) => nameOf(n)).join(", ")}`) : null;
       show(body, holder, notes, lost);
       const draw = () => {
-        const width = Math.max(420, holder.clientWidth);
+        const width = Math.max(640, holder.clientWidth);
         holder.replaceChildren(sankeyChart({
           nodes, links, width, height: heightFor(nodes, links), title: `${t("flow")} ${w("carrier", data.carrier)}`,
           name: nodeName,

@@ -39,11 +39,13 @@ function facts(data) {
   const day = data.dead_letters.reduce((n, d) => n + d.n_day, 0);
   const { lag } = data;
   const spool = spoolOf(data.devices);
-  const rollup = data.passes.filter((p) => p.done_to);
+  const { rollup, account } = data.backlog;
+  const oldest = [data.backlog.rollup_since, data.backlog.account_since].filter(Boolean).sort()[0];
   return [
     fact(t("newest"), lag.newest ? t("last_arrival", { age: since(lag.newest) }) : "–", lag.newest && Date.now() - Date.parse(lag.newest) > 300e3),
     fact(t("lag"), lag.p50_s === null ? "–" : t("lag_about", { p50: duration(lag.p50_s), p95: duration(lag.p95_s) }), lag.p95_s > 120),
-    fact(t("accounts"), rollup.length ? h("span", {}, rollup.map((p) => `${w("pass", p.pass)} ${t("last_arrival", { age: since(p.done_to) })}`).join(" · ")) : "–"),
+    fact(t("backlog"), rollup + account ? t("backlog_of", { rollup: number(rollup, 0), account: number(account, 0) }) : t("backlog_none"),
+      oldest && Date.now() - Date.parse(oldest) > 300e3),
     fact(t("dead_letters"), dead ? h("span", {}, `${number(dead, 0)} · ${t("dead_day", { n: number(day, 0) })}`,
       h("span.reasons", {}, data.dead_letters.map((d) => h("span.reason", {}, `${w("dead", d.reason)} ${number(d.n, 0)}`)))) : t("dead_none"), day > 0),
     fact(t("spool"), spool === null ? t("spool_none") : spool === 0 ? t("spool_empty") : t("spool_waiting", { n: number(spool, 0) }), spool > 0),

@@ -39,15 +39,23 @@ function row(p, outlet, data) {
   const lost = ["missing", "unmeasured", "fault", "over_range", "link_fault", "bad"].includes(p.state);
   const show_ = () => openPoint({
     code: p.point, base: data.base, about: `${nameOf(outlet)} · ${nameOf(p)} · ${w("point", p.state)}`,
-    limits: p.limit ? [p.limit.high, p.limit.low].filter((v) => v !== null).map((v) => ({ value: v, text: `${t("limit_short")} ${amount(v, p.unit)}` })) : [] });
+    limits: p.limit?.statistic === "instant" ? limitLines(p) : [], hourLimits: p.limit?.statistic === "instant" ? [] : limitLines(p),
+    hours: p.hours, unit: p.unit });
   return h(`tr${stands === "over" ? ".is-over" : ""}${idle ? ".is-idle" : ""}`, { onclick: p.point ? show_ : null },
     h("th.name", { scope: "row" }, p.point ? h("button.quiet", { "data-key": `pollutant-${outlet.code}-${p.quantity}` }, nameOf(p)) : h("span", {}, nameOf(p))),
     h("td.number.strong", { title: w("basis", p.basis) }, idle || lost ? "–" : number(p.value), h("span.unit", {}, unitText(p.unit))),
     h("td.share", {}, p.limit ? shareBar(p, stands, idle || lost) : h("span.faint", {}, t("no_limit"))),
     h("td.number.limit", { title: limitTitle(p.limit) }, p.limit && [limitText(p.limit), h("span.unit", {}, w("statistic", p.limit.statistic)), !p.limit.verified && h("sup.faint", { title: t("unverified") }, "?")]),
-    h("td.number", { title: t("minutes_valid", { valid: p.minutes, due: p.minutes_due }) }, p.point ? minutes(p) : ""),
+    h("td.number.valid_minutes", { title: t("minutes_valid", { valid: p.minutes, due: p.minutes_due }) }, p.point ? minutes(p) : ""),
     h("td.state", {}, stateChip(p, stands)),
     h("td.last_day", {}, lastDay(p, data)));
+}
+
+/** The limit as lines of a chart, each saying of which mean it is. */
+function limitLines(p) {
+  if (!p.limit) return [];
+  const text = (v) => `${w("statistic", p.limit.statistic)} ${t("limit_short")} ${amount(v, p.unit)}`;
+  return [p.limit.high, p.limit.low].filter((v) => v !== null).map((v) => ({ value: v, text: text(v) }));
 }
 
 function limitText(limit) {
