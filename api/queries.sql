@@ -433,28 +433,17 @@ SELECT outcome, sum(n)::bigint AS n FROM ingest_counter
 WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s GROUP BY 1 ORDER BY 2 DESC, 1
 
 -- name: kpi_days
--- Key figures of the alarm system by base-local day (ISA-18.2): raised, per severity, answered, floods, chatter, stale.
-WITH raised AS (
-    SELECT a.*, (a.opened_at AT TIME ZONE %(zone)s)::date AS day, date_bin('10 minutes', a.opened_at, '2000-01-01Z') AS slot
-    FROM alert a WHERE a.base_id = %(base)s AND a.opened_at >= %(start)s AND a.opened_at < %(end)s AND NOT a.late
-), slot AS (SELECT day, slot, count(*) AS n FROM raised GROUP BY 1, 2)
-SELECT r.day, count(*)::integer AS raised,
-       (count(*) FILTER (WHERE severity = 'critical'))::integer AS critical, (count(*) FILTER (WHERE severity = 'high'))::integer AS high,
-       (count(*) FILTER (WHERE severity = 'medium'))::integer AS medium, (count(*) FILTER (WHERE severity = 'low'))::integer AS low,
-       count(acknowledged_at)::integer AS acknowledged,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM acknowledged_at - opened_at))::double precision AS ack_p50_s,
-       (count(*) FILTER (WHERE n_raised > 3))::integer AS chattering,
-       (count(*) FILTER (WHERE coalesce(closed_at, now()) - opened_at > interval '24 hours'))::integer AS stale,
-       (SELECT count(*) FROM slot s WHERE s.day = r.day AND s.n > 10)::integer AS floods,
-       (SELECT max(s.n) FROM slot s WHERE s.day = r.day)::integer AS peak_10min
-FROM raised r GROUP BY r.day ORDER BY r.day
+-- Key figures of the alert system by base-local day, as the view of the alerts has them.
+SELECT day, raised, closed, acknowledged, mean_ack_s, peak_10min, floods, chattering, stale_24h
+FROM alert_kpi_1d WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s ORDER BY day
 
 -- name: kpi_open
--- Alerts that are open now.
-SELECT count(*)::integer AS open, (count(*) FILTER (WHERE NOT acknowledged))::integer AS unacknowledged,
+-- Alerts that are open now, by severity.
+SELECT severity, count(*)::integer AS open, (count(*) FILTER (WHERE NOT acknowledged))::integer AS unacknowledged,
        (count(*) FILTER (WHERE shelved_until > now()))::integer AS shelved, (count(*) FILTER (WHERE suppressed))::integer AS suppressed,
-       (count(*) FILTER (WHERE now() - opened_at > interval '24 hours'))::integer AS stale
-FROM alert WHERE base_id = %(base)s AND closed_at IS NULL
+       (count(*) FILTER (WHERE active AND now() - opened_at > interval '24 hours'))::integer AS stale_24h
+FROM alert WHERE base_id = %(base)s AND closed_at IS NULL GROUP BY severity
+ORDER BY array_position(ARRAY['critical', 'high', 'medium', 'low'], severity)
 
 -- name: kpi_rules
 -- The rules that raise most.

@@ -202,8 +202,8 @@ async def seal(request: Request, base: str, kind: Kind, year: Year, data: Data,
 @router.get("/reports/{base}/{kind}/{name}", responses={200: {"content": {media: {} for media in MEDIA.values()}}})
 async def report(request: Request, base: str, kind: Kind, who: Who, data: Data, lang: Lang,
                  name: Annotated[str, InPath(description="The year, or with .docx, .xlsx, .pdf, .html or .json.")],
-                 version: Annotated[int | None, Query(ge=1, le=100_000, description="A sealed version as JSON; without it "
-                                                      "the report as the data stand now.")] = None) -> Response:
+                 version: Annotated[int | None, Query(ge=1, le=100_000, description="A sealed version; without it the "
+                                                      "report as the data stand now.")] = None) -> Response:
     """The report of a year. Without an ending it is the data object that every document is made from."""
     needs_whole_base(who)
     match = _NAME.match(name)
@@ -212,12 +212,14 @@ async def report(request: Request, base: str, kind: Kind, who: Who, data: Data, 
     year, form = int(match["year"]), match["form"] or "json"
     async with data.session(who) as db:
         found = await base_row(db, base)
-        if version is not None:
-            return await _sealed(db, found, kind, year, version, form)
+        sealed = None if version is None else await _sealed(db, found, kind, year, version)
+        if sealed is not None and form == "json":
+            return sealed
         mark = await (await db.execute(SQL["report_mark"], _of(found, kind, year))).fetchone()
     press: Press = request.app.state.press
-    key = (found["base_id"], kind, year, form, lang, mark["mark"] if mark else "")
-    content = await press.made(key, [base, kind, str(year), "--lang", lang], form)
+    which = [] if version is None else [f"--version={version}"]
+    key = (found["base_id"], kind, year, form, lang, version or (mark["mark"] if mark else ""))
+    content = await press.made(key, [base, kind, str(year), "--lang", lang, *which], form)
     headers = {"Cache-Control": "private, no-cache"}
     if form == "html":
         headers["Content-Security-Policy"] = PAGE_CSP
@@ -226,9 +228,7 @@ async def report(request: Request, base: str, kind: Kind, who: Who, data: Data, 
     return Response(content, media_type=MEDIA[form], headers=headers)
 
 
-async def _sealed(db: Any, base: dict[str, Any], kind: str, year: int, version: int, form: str) -> Response:
-    if form != "json":
-        raise InputError("a sealed version is given as JSON; `park report --version` makes its documents")
+async def _sealed(db: Any, base: dict[str, Any], kind: str, year: int, version: int) -> Response:
     row = await (await db.execute(SQL["report_data"], _of(base, kind, year) | {"versions": [version]})).fetchone()
     if row is None:
         raise NotFound(f"there is no sealed version {version} of the {kind} report {base['code']} {year}")

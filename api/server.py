@@ -35,6 +35,7 @@ def make_server(settings: Settings, host: str, port: int, *, limits: Limits | No
     config = uvicorn.Config(app, host=host, port=port, loop="auto", http="auto", access_log=False, log_config=None,
                             server_header=False, date_header=False, timeout_graceful_shutdown=GRACE_S, backlog=2048,
                             timeout_keep_alive=30, proxy_headers=False)
+    logging.getLogger("uvicorn.access").setLevel(logging.CRITICAL)  # its lines have the query string; ours do not
     return Server(config, app)
 
 

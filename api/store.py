@@ -39,7 +39,7 @@ class Store:
     def __init__(self, url: str, size: int = POOL_SIZE) -> None:
         self.url = url
         self.pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
-            url, min_size=1, max_size=size, open=False, timeout=5.0, max_waiting=200, name="park api",
+            url, min_size=1, max_size=size, open=False, timeout=3.0, max_waiting=200, name="park api",
             kwargs={"application_name": "park api", "options": "-c timezone=UTC"}, check=None, reconnect_timeout=30.0)
 
     async def open(self) -> None:

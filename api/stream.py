@@ -51,6 +51,7 @@ class Listener:
     behind: deque[Event | bytes] = field(default_factory=deque)
     ended: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    cut: asyncio.Event = field(default_factory=asyncio.Event)
 
     def may_see(self, event: Event) -> bool:
         """Whether the event is of a base, and of the enterprise, of this listener's token."""
@@ -69,6 +70,11 @@ class Listener:
         """Let the stream close after what is queued."""
         self.ended = True
         self.wake.set()
+
+    def drop(self) -> None:
+        """Close the stream although its client does not take what is being sent."""
+        self.behind.clear()
+        self.cut.set()
 
 
 class Stream:
@@ -198,8 +204,8 @@ class Stream:
         for listener in [one for one in listeners if not one.tell(what)]:
             log.warning("a stream of token %r is let go: %d events behind", listener.who.name, QUEUE)
             self._meters.dropped.inc()
-            listener.behind.clear()
-            listener.end()
+            self.leave(listener)
+            listener.drop()
 
     async def _beat_for_ever(self) -> None:
         while True:
@@ -220,7 +226,7 @@ class Stream:
         valid = {row["token_id"] for row in rows}
         for listener in list(self._listeners):
             if listener.who.token_id not in valid:
-                listener.end()
+                listener.drop()
 
 
 async def _events(db: psycopg.AsyncCursor[Any], ids: Sequence[int]) -> list[Event]:
@@ -258,13 +264,15 @@ class EventAnswer(Response):
         """Send until the client goes, the listener is let go, or the service stops."""
         sender = asyncio.create_task(self._send(send))
         gone = asyncio.create_task(_disconnect(receive))
+        cut = asyncio.create_task(self._listener.cut.wait())
+        tasks = (sender, gone, cut)
         try:
-            await asyncio.wait({sender, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._stream.leave(self._listener)
-            for task in (sender, gone):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(sender, gone, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
         listener, lang = self._listener, self._listener.lang

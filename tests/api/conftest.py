@@ -85,8 +85,9 @@ def other(mini: Connection, tmp_path: Path) -> Connection:
     """A second base `other` of the same shape, whose codes all differ: x1, x2, gate.kwh."""
     text = MINI.read_text(encoding="utf-8")
     for ours, theirs in (("code: mini", "code: other"), ("Mini base", "Other base"), ("微型示范基地", "另一基地"), ("e1", "x1"),
-                         ("e2", "x2"), ("park.kwh", "gate.kwh"), ("code: park,", "code: gate,"), ("belongs_to: park", "belongs_to: gate"),
-                         ("永固轧钢", "甲厂"), ("清源污水", "乙厂"), ("Yonggu Re-rolling", "Plant A"), ("Qingyuan Water", "Plant B")):
+                         ("e2", "x2"), ("park.kwh", "gate.kwh"), ("code: park,", "code: gate,"),
+                         ("belongs_to: park", "belongs_to: gate"), ("永固轧钢", "甲厂"), ("清源污水", "乙厂"),
+                         ("Yonggu Re-rolling", "Plant A"), ("Qingyuan Water", "Plant B")):
         text = text.replace(ours, theirs)
     file = tmp_path / "other.yaml"
     file.write_text(text, encoding="utf-8")
@@ -128,7 +129,8 @@ def store_readings(conn: Connection, code: str, rows: list[tuple[str, float | No
                         "FROM point WHERE code = %s", [(at, value, quality, code) for at, value, quality in rows])
 
 
-def account_day(conn: Connection, code: str, day: str, amount: float | None, *, known: int = 96, estimated: float = 0.0) -> None:
+def account_day(conn: Connection, code: str, day: str, amount: float | None, *, known: int = 96,
+                estimated: float = 0.0) -> None:
     """A day of a counter as accounting leaves it in interval_1d (day base-local, Asia/Shanghai)."""
     conn.execute("""INSERT INTO interval_1d (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
         SELECT %s::date::timestamp AT TIME ZONE 'Asia/Shanghai', %s, %s, point_id, 96, %s, %s, base_id
@@ -139,10 +141,12 @@ def account_total(conn: Connection, base: str, day: str, carrier: str, amount: f
                   tce: float | None = None, co2: float | None = None, cost: float | None = None, known: int = 96,
                   estimated: float = 0.0, factors: tuple[int, ...] = ()) -> None:
     """A day of a carrier's total as the accounting pass writes it."""
-    conn.execute("""INSERT INTO energy_total (base_id, day, enterprise_id, carrier, unit, amount, estimated, n_expected, n_known,
-                                              n_good, tce_calorific, tce_equivalent, co2_kg, cost, factor_ids)
-        SELECT b.base_id, %(day)s, (SELECT enterprise_id FROM enterprise e WHERE e.base_id = b.base_id AND e.code = %(enterprise)s),
-               %(carrier)s, c.unit, %(amount)s, %(estimated)s, 96, %(known)s, %(known)s, %(tce)s, %(tce)s, %(co2)s, %(cost)s, %(factors)s
-        FROM base b, carrier c WHERE b.code = %(base)s AND c.carrier = %(carrier)s""",
+    conn.execute("""INSERT INTO energy_total (base_id, day, enterprise_id, carrier, unit, amount, estimated, n_expected,
+                                              n_known, n_good, tce_calorific, tce_equivalent, co2_kg, cost, factor_ids)
+        SELECT b.base_id, %(day)s, e.enterprise_id, c.carrier, c.unit, %(amount)s, %(estimated)s, 96, %(known)s, %(known)s,
+               %(tce)s, %(tce)s, %(co2)s, %(cost)s, %(factors)s
+        FROM base b JOIN carrier c ON c.carrier = %(carrier)s
+        LEFT JOIN enterprise e ON e.base_id = b.base_id AND e.code = %(enterprise)s
+        WHERE b.code = %(base)s""",
         {"base": base, "day": day, "carrier": carrier, "amount": amount, "enterprise": enterprise, "tce": tce, "co2": co2,
          "cost": cost, "known": known, "estimated": estimated, "factors": list(factors)})

@@ -41,7 +41,8 @@ def test_only_the_hash_of_a_token_is_stored(mini: Connection) -> None:
     assert row is not None and row[0] == hash_of(token) and token not in row[1]
 
 
-def test_revoked_and_expired_tokens_end_within_the_seconds_that_servers_remember_them(mini: Connection, database_url: str) -> None:
+def test_revoked_and_expired_tokens_end_within_the_seconds_that_servers_remember_them(mini: Connection,
+                                                                                      database_url: str) -> None:
     lasting = create_token(mini, role="operator", name="a", bases=["mini"])
     expired = create_token(mini, role="operator", name="b", bases=["mini"], expires=datetime.now(UTC) - timedelta(seconds=1))
 
@@ -60,7 +61,8 @@ def test_revoked_and_expired_tokens_end_within_the_seconds_that_servers_remember
     asyncio.run(run())
 
 
-def test_an_address_that_guesses_tokens_is_slowed_down_and_a_valid_token_from_it_is_not(mini: Connection, database_url: str) -> None:
+def test_an_address_that_guesses_tokens_is_slowed_down_and_a_valid_token_from_it_is_not(mini: Connection,
+                                                                                        database_url: str) -> None:
     token = create_token(mini, role="operator", name="a", bases=["mini"])
 
     async def run() -> None:
@@ -139,9 +141,10 @@ def test_each_role_may_do_its_own_things(service: Service, raise_alert: Callable
 def fill(conn: Connection, base: str, prefix: str, gate: str, raise_alert: Callable[..., int]) -> None:
     """A row in every table that routes read, for one base."""
     store_readings(conn, f"{prefix}1.main.kw", [("2026-11-20T00:00:00Z", 77.125, 0)])
-    conn.execute("INSERT INTO latest SELECT base_id, point_id, now(), 77.125, 0 FROM point WHERE code = %s", (f"{prefix}1.main.kw",))
-    conn.execute("INSERT INTO reading_1h (bucket, sum, n, n_good, point_id, base_id) SELECT '2026-11-20T00:00Z', 1, 1, 1, point_id, "
-                 "base_id FROM point WHERE code = %s", (f"{prefix}1.main.kw",))
+    power = (f"{prefix}1.main.kw",)
+    conn.execute("INSERT INTO latest SELECT base_id, point_id, now(), 77.125, 0 FROM point WHERE code = %s", power)
+    conn.execute("INSERT INTO reading_1h (bucket, sum, n, n_good, point_id, base_id) "
+                 "SELECT '2026-11-20T00:00Z', 1, 1, 1, point_id, base_id FROM point WHERE code = %s", power)
     for code, amount in ((gate, 100.0), (f"{prefix}1.main.kwh", 60.0), (f"{prefix}2.main.kwh", 30.0)):
         account_day(conn, code, "2026-11-20", amount)
     account_total(conn, base, "2026-11-20", "electricity", 100.0, tce=0.0123)
@@ -197,7 +200,8 @@ def test_a_query_without_where_sees_one_base_only(other: Connection, database_ur
 
 def every_get(service: Service, prefix: str, base: str, alert: int) -> list[str]:
     """Every GET of the schema, aimed at the things of one base."""
-    values = {"base": base, "kind": "annual", "year": "2025", "name": "2025.json?version=1", "id": str(alert), "panel": "energy"}
+    values = {"base": base, "kind": "annual", "year": "2025", "name": "2025.json?version=1", "id": str(alert),
+              "panel": "energy"}
     query = {"base": base, "point": f"{prefix}1.main.kw", "outlet": f"{prefix}1.stack", "period": "2026-11-20",
              "figure": f"{base}/2026-11-20/base/electricity/energy", "a": "1", "b": "1", "start": "2026-11-19T00:00:00Z",
              "end": "2026-11-21T00:00:00Z", "resolution": "raw"}
@@ -237,7 +241,8 @@ def test_a_token_of_one_base_sees_nothing_of_another_through_any_route(service: 
         assert mine.post("/reports/other/annual/2025/seal").status_code == 404
 
 
-def test_an_enterprise_sees_its_own_points_and_figures_only(service: Service, mini: Connection, raise_alert: Callable[..., int]) -> None:
+def test_an_enterprise_sees_its_own_points_and_figures_only(service: Service, mini: Connection,
+                                                            raise_alert: Callable[..., int]) -> None:
     fill(mini, "mini", "e", "park.kwh", raise_alert)
     with service.client("enterprise", enterprise="e2") as client:
         points = {p["code"] for p in client.get("/points").json()["points"]}
@@ -252,7 +257,8 @@ def test_an_enterprise_sees_its_own_points_and_figures_only(service: Service, mi
         assert client.get("/aggregates?base=mini&period=2026-11-20").json()["emission"] == []
         assert client.get("/emissions?outlet=e1.stack&period=2026").status_code == 404
         for path in ("/trace?figure=mini/2026-11-20/base/electricity/energy", "/balance?base=mini&period=2026",
-                     "/reports/mini/annual/2025", "/reports/mini/annual/2025/versions", "/trace?figure=mini/2026/indicator/co2_t"):
+                     "/reports/mini/annual/2025", "/reports/mini/annual/2025/versions", "/alerts/kpi?base=mini",
+                     "/trace?figure=mini/2026/indicator/co2_t"):
             assert client.get(path).status_code == 403, path
         assert client.get("/trace?figure=mini/2026-11-20/enterprise=e1/electricity/energy").status_code == 404
         assert client.get("/trace?figure=mini/2026-11-20/enterprise=e2/electricity/energy").json()["value"] == 30.0
