@@ -1,6 +1,6 @@
 """Bulk rows as numpy columns over PostgreSQL's binary COPY, in both directions.
 
-Every column read must be NOT NULL and of fixed width (coalesce a value to NaN), so that a whole answer is one array view.
+Rows are read as arrays (array_agg), one COPY row a point, without NULL (coalesce a value to NaN).
 Written rows may be NULL in one float column: NaN becomes NULL, in a COPY of its own.
 """
 
@@ -44,18 +44,35 @@ def _dtype(columns: Mapping[str, str], null: str | None = None) -> np.dtype[Any]
 
 
 def read_columns(conn: Connection, copy: str, params: Sequence[Any] | Mapping[str, Any], columns: Mapping[str, str]) -> Columns:
-    """The rows of `COPY (SELECT ...) TO STDOUT (FORMAT binary)` as native arrays, one per column.
+    """The rows of `COPY (SELECT array_agg(a), array_agg(b) ... GROUP BY ...) TO STDOUT (FORMAT binary)`, end to end.
 
-    `columns` names the kinds i2, i4, i8, f8, ts (microseconds since 2000) and date (days since 2000) in the statement's order.
+    `columns` names the kinds i2, i4, i8, f8, ts (microseconds since 2000) and date (days since 2000) in the statement's order;
+    the arrays of a row are of equal length and hold no NULL. Arrays, because a row of its own costs the client two
+    microseconds and an element of an array next to nothing.
     """
-    dtype = _dtype(columns)
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in columns}
     with conn.cursor().copy(copy, params) as stream:
-        data = b"".join(bytes(block) for block in stream)
-    body = data[len(_SIGNATURE):-2]
-    if len(body) % dtype.itemsize:
-        raise StorageError(f"a row of {', '.join(columns)} has a NULL or another width than expected")
-    rows = np.frombuffer(body, dtype)
-    return {name: rows[name].astype(rows[name].dtype.newbyteorder("=")) for name in columns}
+        for block in stream:
+            _unpack(bytes(block), columns, parts)
+    empty = {name: np.empty(0, np.dtype(_TYPES[kind]).newbyteorder("=")) for name, kind in columns.items()}
+    return {name: np.concatenate(part) if part else empty[name] for name, part in parts.items()}
+
+
+def _unpack(block: bytes, columns: Mapping[str, str], parts: dict[str, list[NDArray[Any]]]) -> None:
+    """The arrays of the rows in a block; psycopg hands out whole rows, the first with the header before it."""
+    at = len(_SIGNATURE) if block.startswith(_SIGNATURE[:11]) else 0
+    while at < len(block) and block[at:at + 2] != b"\xff\xff":
+        at += 2
+        for name, kind in columns.items():
+            size = int.from_bytes(block[at:at + 4], "big", signed=True)
+            body = block[at + 4:at + 4 + size]
+            at += 4 + max(size, 0)
+            width = np.dtype(_TYPES[kind]).itemsize
+            # an array: dimensions, flags, element type, then length and lower bound of its one dimension
+            if size < 20 or int.from_bytes(body[4:8], "big") or (size - 20) % (4 + width):
+                raise StorageError(f"expected an array of {kind} without NULL in the column {name}")
+            items = np.frombuffer(body, [("#", ">i4"), ("v", _TYPES[kind])], offset=20)["v"]
+            parts[name].append(items.astype(items.dtype.newbyteorder("=")))
 
 
 def write_columns(conn: Connection, copy: str, columns: Mapping[str, str], values: Mapping[str, NDArray[Any]],

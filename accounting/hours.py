@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,7 @@ def minutes(ts: NDArray[np.int64], value: Floats, quality: NDArray[np.int16], da
     minute = (ts - start) // MINUTE_US
     edges = np.searchsorted(ts, days.borders)
     step = np.empty(len(ts))
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         step[a:b] = prevailing_step(ts[a:b], expected_s)
     longest = np.maximum(np.round(step / 60).astype(np.int64), 1)
     span = np.clip(np.append(np.diff(minute), longest[-1]), 1, longest)

@@ -22,6 +22,8 @@ ENOUGH = 0.9
 MANY_ESTIMATED = 0.1
 RENEWABLE_NOTE = "own generation / electricity used; green certificates are not counted"
 PER_10K_CNY = {"万元": 1.0, "元": 1e-4, "CNY": 1e-4, "亿元": 1e4, "10k CNY": 1.0}
+INTENSITIES = (("energy_per_value_added", "tce_equivalent", "tce/万元"), ("co2_per_value_added", "co2_t", "t/万元"),
+               ("water_per_value_added", "water_m3", "m3/万元"))
 MASSES = {"so2_t": "so2", "nox_t": "nox", "dust_t": "dust", "cod_t": "cod", "ammonia_t": "ammonia"}
 
 
@@ -97,15 +99,16 @@ def figures(conn: Connection, base_id: int, period: Period) -> list[Figure]:
     due = conn.execute(SQL["indicator_transmission"], {"base": base_id, "start": period.start, "end": period.end}).fetchone()
     energy = list(_energy(carriers))
     all_of = {f.indicator: f for f in energy}
-    out = [*energy, *_intensities(all_of, _value_added(ledger, period)), _water_reuse(carriers), _waste(ledger), *_masses(hours)]
+    out = [*energy, *_intensities(all_of, _value_added(ledger, period)), _water_reuse(carriers), _waste(ledger),
+           *_masses(hours)]
     if due is not None:
         out.append(_transmission(*due))
     return [f.withheld() for f in out]
 
 
 def _energy(carriers: dict[str, Carrier]) -> Iterator[Figure]:
-    for indicator, name, unit, scale in (("tce_calorific", "tce_calorific", "tce", 1.0), ("tce_equivalent", "tce_equivalent", "tce", 1.0),
-                                         ("co2_t", "co2_kg", "t", 1e-3)):
+    for indicator, name, unit, scale in (("tce_calorific", "tce_calorific", "tce", 1.0),
+                                         ("tce_equivalent", "tce_equivalent", "tce", 1.0), ("co2_t", "co2_kg", "t", 1e-3)):
         missing = "days_without_co2" if name == "co2_kg" else "days_without_tce"
         yield _sum(indicator, unit, carriers, name, scale, missing)
     e, w = carriers.get("electricity"), carriers.get("water")
@@ -173,10 +176,10 @@ def _days(first: date, last: date) -> Iterator[date]:
 
 
 def _intensities(energy: dict[str, Figure], added: ValueAdded | None) -> Iterator[Figure]:
-    for indicator, source, unit in (("energy_per_value_added", "tce_equivalent", "tce/万元"),
-                                    ("co2_per_value_added", "co2_t", "t/万元"), ("water_per_value_added", "water_m3", "m3/万元")):
+    for indicator, source, unit in INTENSITIES:
         f = energy[source]
-        out = Figure(indicator, unit, None, f.coverage, f.estimated, form=True, inputs={"numerator": source, "numerator_value": f.value})
+        out = Figure(indicator, unit, None, f.coverage, f.estimated, form=True,
+                     inputs={"numerator": source, "numerator_value": f.value})
         if added is None or added.value <= 0:
             out.inputs["withheld"] = "no value added in the ledger for this period"
         elif f.value is not None and f.coverage is not None:
@@ -208,7 +211,8 @@ def _waste(ledger: list[Any]) -> Figure:
     by_action: dict[str, float] = {}
     for r in rows:
         by_action[r[2]] = by_action.get(r[2], 0.0) + r[5] * tonnes[r[4]] * r[9]
-    out = Figure("solid_waste_use_rate", "1", None, None, form=True, inputs={"actions_t": by_action, "ledger": [r[0] for r in rows]})
+    out = Figure("solid_waste_use_rate", "1", None, None, form=True,
+                 inputs={"actions_t": by_action, "ledger": [r[0] for r in rows]})
     due = by_action.get("generated", 0.0) + by_action.get("used_stock", 0.0)
     if due <= 0:
         out.inputs["withheld"] = "no solid waste in the ledger for this period"
@@ -225,11 +229,13 @@ def _masses(hours: list[Any]) -> Iterator[Figure]:
             continue
         kg, valid, stopped, exempt, missing, insufficient, substituted, unknown, exceeded = rows[quantity]
         due = valid + exempt + missing + insufficient
-        inputs = {"hours_valid": valid, "hours_stopped": stopped, "hours_exempt": exempt, "hours_missing": missing + insufficient,
-                  "hours_substituted": substituted, "hours_exceeded": exceeded, "hours_without_mass": unknown}
+        inputs = {"hours_valid": valid, "hours_stopped": stopped, "hours_exempt": exempt,
+                  "hours_missing": missing + insufficient, "hours_substituted": substituted,
+                  "hours_exceeded": exceeded, "hours_without_mass": unknown}
         # a substituted hour is known upward: it counts as known for the sum and as estimated for the grade
         coverage = (due - unknown) / due if due else 1.0 if stopped else None
-        yield Figure(indicator, "t", None if kg is None else kg / 1000, coverage, substituted / due if due else 0.0, inputs=inputs)
+        tonnes = None if kg is None else kg / 1000
+        yield Figure(indicator, "t", tonnes, coverage, substituted / due if due else 0.0, inputs=inputs)
 
 
 def _transmission(due: int, received: int, valid: int) -> Figure:

@@ -1,8 +1,9 @@
 """Consumption per 15-minute slot from the readings of one counter. Pure numpy: arrays in, arrays out.
 
 The register is taken at the slot borders, interpolated between the readings that straddle them. What meters do in the
-field is decided step by step (a step lies between two consecutive usable readings of a meter). A decision about a reading looks at most `REACH` readings to either side, so that a late reading can
-change figures only within that many readings, and within the gap it falls into.
+field is decided step by step (a step lies between two consecutive usable readings of a meter). A decision about a
+reading looks at most `REACH` readings to either side, so that a late reading can change figures only within that many
+readings, and within the gap it falls into.
 
 Times are integers, microseconds since 2000-01-01 UTC (PostgreSQL's own). Amounts are in the point's unit, ratio applied.
 """
@@ -185,7 +186,8 @@ def _drop(before: float, after: float, usual: float, rollover: float | None) -> 
     A roll-over is exact. A reset to zero has lost what was counted before it: the rest is a lower bound and uncertain.
     Anything else (a meter swapped without a record) is unknown.
     """
-    turn = rollover if rollover is not None else float(TURNS[min(int(np.searchsorted(TURNS, before, side="right")), len(TURNS) - 1)])
+    next_turn = min(int(np.searchsorted(TURNS, before, side="right")), len(TURNS) - 1)
+    turn = rollover if rollover is not None else float(TURNS[next_turn])
     wrapped = after - before + turn
     bound = 10 * usual if usual > 0 else (0.02 * turn if rollover is not None else 0.0)
     if 0 <= wrapped <= bound and before <= turn:

@@ -131,7 +131,8 @@ def _grids(conn: Connection, base_id: int, points: list[TracePoint], days: Days)
     for p in points:
         part = slice(*np.searchsorted(got["point_id"], [p.point_id, p.point_id + 1]))
         factor, offset = conversion(p.unit, quantities()[p.quantity].unit)
-        grids[p.quantity] = minutes(got["ts"][part], got["value"][part] * factor + offset, got["quality"][part], days, p.expected_s)
+        value = got["value"][part] * factor + offset
+        grids[p.quantity] = minutes(got["ts"][part], value, got["quality"][part], days, p.expected_s)
     return grids
 
 
@@ -160,8 +161,8 @@ def _columns(outlet: Facility, point: TracePoint, got: Hours, starts: NDArray[np
         high[inside] = np.nan if row.high is None else row.high
     judged = (got.state == State.VALID) & np.isfinite(got.converted) & (limit_id >= 0)
     exceeded = np.where(judged, ((got.converted > high) | (got.converted < low)).astype(np.int16), -1)
-    columns = {"unit_id": np.full(n, outlet.unit_id), "quantity": np.full(n, POLLUTANTS.index(point.quantity) + 1), "ts": starts,
-               "n_valid": got.n_valid, "state": got.state, "measured": got.measured, "converted": got.converted,
+    columns = {"unit_id": np.full(n, outlet.unit_id), "quantity": np.full(n, POLLUTANTS.index(point.quantity) + 1),
+               "ts": starts, "n_valid": got.n_valid, "state": got.state, "measured": got.measured, "converted": got.converted,
                "oxygen": got.oxygen, "flow": got.flow, "mass_kg": got.mass_kg, "limit_id": limit_id,
                "limit_value": np.where(np.isfinite(high), high, low), "exceeded": exceeded}
     return {k: v[some] for k, v in columns.items()}
@@ -218,9 +219,10 @@ def _settle_series(conn: Connection, base_id: int, zone: str, outlet: Facility, 
 def _write_settled(conn: Connection, key: dict[str, Any], got: Columns, settled: Substituted, some: NDArray[np.bool_]
                    ) -> datetime | None:
     same = np.isclose(got["mass_kg"], settled.mass_kg, rtol=1e-12, atol=0, equal_nan=True)
-    differs = some & (~same | ((settled.rule > 0) & np.isfinite(settled.mass_kg) != (got["substituted"] > 0)) | (settled.rule > 0))
+    differs = some & (~same | (settled.rule > 0) | (got["substituted"] > 0))
     if not differs.any():
         return None
     conn.execute(SQL["settle_mass"], {**key, "ts": [from_us(t) for t in got["ts"][differs]],
-                                      "mass": settled.mass_kg[differs].tolist(), "rule": [RULES[r] for r in settled.rule[differs]]})
+                                      "mass": settled.mass_kg[differs].tolist(),
+                                      "rule": [RULES[r] for r in settled.rule[differs]]})
     return from_us(got["ts"][differs][-1])

@@ -64,7 +64,7 @@ GROUP BY 1
 -- name: read_window
 -- Readings of each point in its window, with some usable ones before and after it.
 COPY (
-    SELECT w.point_id, r.ts, coalesce(r.value, 'NaN'), r.quality
+    SELECT array_agg(w.point_id), array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality)
     FROM unnest(%(points)s::integer[], %(low)s::timestamptz[], %(high)s::timestamptz[]) AS w (point_id, low, high)
     CROSS JOIN LATERAL (
         (SELECT ts, value, quality FROM reading
@@ -76,22 +76,25 @@ COPY (
         (SELECT ts, value, quality FROM reading
          WHERE base_id = %(base)s AND point_id = w.point_id AND ts >= w.high AND quality < 10 AND value IS NOT NULL
          ORDER BY ts LIMIT %(reach)s)
-    ) r
+    ) r GROUP BY w.point_id
 ) TO STDOUT (FORMAT binary)
 
 -- name: read_range
 -- Readings of some points between two instants.
 COPY (
-    SELECT w.point_id, r.ts, coalesce(r.value, 'NaN'), r.quality FROM unnest(%(points)s::integer[]) AS w (point_id)
+    SELECT array_agg(w.point_id), array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality)
+    FROM unnest(%(points)s::integer[]) AS w (point_id)
     JOIN reading r ON r.base_id = %(base)s AND r.point_id = w.point_id AND r.ts >= %(low)s AND r.ts < %(high)s
+    GROUP BY w.point_id
 ) TO STDOUT (FORMAT binary)
 
 -- name: read_intervals
 -- What interval_15m holds for each point in its range.
 COPY (
-    SELECT w.point_id, i.ts, coalesce(i.amount, 'NaN'), i.quality, i.method
+    SELECT array_agg(w.point_id), array_agg(i.ts), array_agg(coalesce(i.amount, 'NaN')), array_agg(i.quality), array_agg(i.method)
     FROM unnest(%(points)s::integer[], %(low)s::timestamptz[], %(high)s::timestamptz[]) AS w (point_id, low, high)
     JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = w.point_id AND i.ts >= w.low AND i.ts < w.high
+    GROUP BY w.point_id
 ) TO STDOUT (FORMAT binary)
 
 -- name: delete_intervals
@@ -344,7 +347,7 @@ SELECT unit_id, code, role, attributes FROM unit WHERE base_id = %(base)s AND ro
 
 -- name: unit_points
 -- Points of facilities and outlets that emission hours and the treatment trace read.
-SELECT p.point_id, p.unit_id, p.quantity, p.unit, p.expected_s, p.ratio, p.attributes FROM point p JOIN unit u USING (base_id, unit_id)
+SELECT p.point_id, p.unit_id, p.quantity, p.unit, p.expected_s, p.attributes FROM point p JOIN unit u USING (base_id, unit_id)
 WHERE p.base_id = %(base)s AND u.role IN ('production', 'treatment', 'outlet') AND p.kind <> 'counter' AND p.removed_at IS NULL
 ORDER BY p.point_id
 
@@ -393,9 +396,12 @@ SELECT unit_id, quantity, min(ts), max(ts), count(*) FROM merged GROUP BY 1, 2
 -- name: read_hours
 -- Hours of an outlet and pollutant that substitution looks at.
 COPY (
-    SELECT ts, n_valid, CASE state WHEN 'valid' THEN 0 WHEN 'insufficient' THEN 1 WHEN 'stopped' THEN 2 WHEN 'exempt' THEN 3 ELSE 4 END::smallint,
-           coalesce(measured, 'NaN'), coalesce(flow, 'NaN'), coalesce(mass_kg, 'NaN'), substituted::integer::smallint
+    SELECT array_agg(ts), array_agg(n_valid),
+           array_agg((array_position(ARRAY['valid', 'insufficient', 'stopped', 'exempt', 'missing'], state) - 1)::smallint),
+           array_agg(coalesce(measured, 'NaN')), array_agg(coalesce(flow, 'NaN')), array_agg(coalesce(mass_kg, 'NaN')),
+           array_agg(substituted::integer::smallint)
     FROM emission_1h WHERE base_id = %(base)s AND unit_id = %(unit)s AND quantity = %(quantity)s AND ts >= %(low)s
+    GROUP BY unit_id
 ) TO STDOUT (FORMAT binary)
 
 -- name: settle_mass

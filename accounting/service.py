@@ -63,8 +63,8 @@ def _follow(conn: Connection, stop: threading.Event, clock: Clock) -> None:
             stop.wait(LONGEST_RETRY_S)
             continue
         if done.anything:
-            log.info("accounted %d slots, %d emission hours, %d events, %d periods in %.1f s", done.slots, done.hours, done.events,
-                     len(done.periods), time.monotonic() - started)
+            log.info("accounted %d slots, %d emission hours, %d events, %d periods in %.1f s", done.slots, done.hours,
+                     done.events, len(done.periods), time.monotonic() - started)
         _wait(conn, stop)
 
 
@@ -87,7 +87,8 @@ def run_once(database_url: str, clock: Clock = utc_now) -> None:
                         f"{len(done.periods)} periods in {time.monotonic() - started:.1f} s")
 
 
-def recompute_between(database_url: str, base: str | None, since: str | None, until: str | None, clock: Clock = utc_now) -> None:
+def recompute_between(database_url: str, base: str | None, since: str | None, until: str | None,
+                      clock: Clock = utc_now) -> None:
     """Compute everything between two instants again; without them, from the first reading to the last."""
     with connect(database_url, autocommit=True, name="park account") as conn:
         for base_id in _bases(conn, base):

@@ -21,7 +21,7 @@ LOOK_BACK_DAYS = 366
 
 @dataclass(frozen=True)
 class Substituted:
-    """mass in kg with the replaced hours filled (NaN: no rule covers it), which hours, and rule 0 (none) or an index into RULES."""
+    """mass in kg with the replaced hours filled (NaN: no rule covers it), and per hour 0 (own data) or an index into RULES."""
 
     mass_kg: Floats
     rule: NDArray[np.int16]

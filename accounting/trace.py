@@ -61,9 +61,10 @@ class Trace:
 
 def trace_of(conn: Connection, base_id: int) -> Trace:
     """The trace of a base."""
-    facilities = {u: Facility(u, code, role, attributes) for u, code, role, attributes in conn.execute(SQL["units"], {"base": base_id})}
-    for point_id, unit_id, quantity, unit, expected_s, _, attributes in conn.execute(SQL["unit_points"], {"base": base_id}):
-        facilities[unit_id].points.setdefault(quantity, TracePoint(point_id, unit_id, quantity, unit, expected_s, attributes))
+    facilities = {row[0]: Facility(*row) for row in conn.execute(SQL["units"], {"base": base_id})}
+    for row in conn.execute(SQL["unit_points"], {"base": base_id}):
+        point = TracePoint(*row)
+        facilities[point.unit_id].points.setdefault(point.quantity, point)
     by_code = {f.code: f for f in facilities.values()}
     pairs = [(by_code[code], f) for f in facilities.values() if f.role == "treatment"
              for code in f.attributes.get("treats", []) if code in by_code]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +33,10 @@ Bands = dict[int, list[tuple[date, float]]]
 
 @dataclass(frozen=True)
 class Event:
-    """Minutes [first, end) of a run, `open` when the window ends with it."""
+    """Minutes [first, end) of a run."""
 
     first: int
     end: int
-    open: bool
 
 
 def learn(conn: Connection, base_id: int, zone: str, points: list[int], now: datetime) -> Spans:
@@ -79,7 +79,8 @@ def account(conn: Connection, base_id: int, zone: str, spans: Spans, now: dateti
     for production, treatment in trace.pairs:
         parts = [touched[f.unit_id] for f in (production, treatment) if f.unit_id in touched]
         if parts:
-            found += _account_pair(conn, base_id, zone, trace, production, treatment, min(p[0] for p in parts), max(p[1] for p in parts))
+            low, high = min(p[0] for p in parts), max(p[1] for p in parts)
+            found += _account_pair(conn, base_id, zone, trace, production, treatment, low, high)
     return found
 
 
@@ -116,7 +117,8 @@ def find_events(production: NDArray[np.int8], treatment: NDArray[np.int8], toler
     """Runs of at least `tolerance` minutes with production on and treatment off."""
     both = ((production == ON) & (treatment == OFF)).astype(np.int8)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], both, [0]])))
-    return [Event(int(a), int(b), bool(b == len(both))) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a >= tolerance]
+    runs = zip(edges[::2], edges[1::2], strict=True)
+    return [Event(int(a), int(b)) for a, b in runs if b - a >= tolerance]
 
 
 def standing_still(conn: Connection, base_id: int, trace: Trace, outlet: Facility, days: Days) -> NDArray[np.bool_]:
@@ -171,7 +173,7 @@ def _minutes_on(p: TracePoint, part: Columns, threshold: NDArray[np.float64], da
         return out
     edges = np.searchsorted(ts, days.borders)
     longest = np.empty(len(ts))
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         longest[a:b] = np.ceil(2 * prevailing_step(ts[a:b], p.expected_s) / 60)
     minute = (ts - start) // MINUTE_US
     span = np.clip(np.append(np.diff(minute), longest[-1]), 1, np.maximum(longest, 1)).astype(np.int64)

@@ -30,8 +30,8 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "treatment_event": (("kind", "production_id", "treatment_id", "started_at"), ("ended_at", "detail")),
     "indicator_value": (("indicator", "period"), ("value", "unit", "coverage", "grade")),
 }
-NUMBERS = {"amount", "estimated", "cost", "generation", "export", "tce_calorific", "tce_equivalent", "co2_kg", "measured", "converted",
-           "oxygen", "flow", "mass_kg", "value", "coverage"}
+NUMBERS = {"amount", "estimated", "cost", "generation", "export", "tce_calorific", "tce_equivalent", "co2_kg", "measured",
+           "converted", "oxygen", "flow", "mass_kg", "value", "coverage"}
 
 
 def verify(conn: Connection, base_id: int, now: datetime) -> list[str]:
@@ -46,7 +46,8 @@ def verify(conn: Connection, base_id: int, now: datetime) -> list[str]:
         if energy.touch_due_days(conn, base_id, now):
             energy.roll(conn, base_id, zone[0], now)
         outlets.pass_time(conn, base_id, zone[0], now)
-        periods = [row[0] for row in conn.execute("SELECT DISTINCT period FROM indicator_value WHERE base_id = %s ORDER BY 1", (base_id,))]
+        periods = [row[0] for row in conn.execute(
+            "SELECT DISTINCT period FROM indicator_value WHERE base_id = %s ORDER BY 1", (base_id,))]
         indicators.compute(conn, base_id, zone[0], periods, now)
         for table in TABLES:
             conn.execute(sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT * FROM {} WHERE base_id = {}").format(
@@ -56,7 +57,8 @@ def verify(conn: Connection, base_id: int, now: datetime) -> list[str]:
         return [line for table in TABLES for line in _differences(conn, base_id, table)]
 
 
-def _compute_all(conn: Connection, base_id: int, zone: str, span: tuple[datetime, datetime], now: datetime, periods: list[str]) -> None:
+def _compute_all(conn: Connection, base_id: int, zone: str, span: tuple[datetime, datetime], now: datetime,
+                 periods: list[str]) -> None:
     """Everything from raw readings, in one piece."""
     energy.prepare(conn)
     points = [row[0] for row in conn.execute("SELECT point_id FROM point WHERE base_id = %s ORDER BY 1", (base_id,))]
@@ -81,8 +83,8 @@ def _differences(conn: Connection, base_id: int, table: str) -> list[str]:
                 else "a.{c} IS NOT DISTINCT FROM b.{c}").format(c=sql.Identifier(c)) for c in cells)
     # plain equality, so that the join can hash: the base's own total (no enterprise) becomes number -1
     on = sql.SQL(" AND ").join(
-        sql.SQL("coalesce(a.{c}, -1) = coalesce(b.{c}, -1)" if c == "enterprise_id" else "a.{c} = b.{c}").format(c=sql.Identifier(c))
-        for c in key)
+        sql.SQL("coalesce(a.{c}, -1) = coalesce(b.{c}, -1)" if c == "enterprise_id" else "a.{c} = b.{c}").format(
+            c=sql.Identifier(c)) for c in key)
     query = sql.SQL("""SELECT to_jsonb(a), to_jsonb(b) FROM {was} a
         FULL JOIN (SELECT * FROM {table} WHERE base_id = {base}) b ON {on}
         WHERE a.base_id IS NULL OR b.base_id IS NULL OR NOT ({same}) LIMIT 1000""").format(

@@ -1,4 +1,4 @@
-"""Accounting: meter-years per second, a first pass over a year of the simulated park, repair of one late day, a year's aggregate.
+"""Accounting: meter-years per second, a first pass over a year of the simulated park, repair of a late day, an aggregate.
 
 The readings are shaped like a park's (registers that grow by a daily profile, stacks and outlets with plausible
 concentrations) but made here: the simulator's own history is measured by `bench.demo`.
@@ -77,7 +77,8 @@ def load(conn: psycopg.Connection[Any], days: int) -> int:
             "base_id": np.ones(len(values), np.int16), "quality": np.zeros(len(values), np.int16)})
     conn.execute("""INSERT INTO reading_1d (bucket, min, max, sum, n, n_good, point_id, base_id)
         SELECT d, 0, 100, 4800, 96, 96, point_id, 1 FROM point,
-               generate_series(%s::timestamptz, %s, interval '1 day') d""", (start - timedelta(hours=8), END - timedelta(hours=8)))
+               generate_series(%s::timestamptz, %s, interval '1 day') d""",
+                 (start - timedelta(hours=8), END - timedelta(hours=8)))
     conn.execute("INSERT INTO dirty_account (base_id, point_id, bucket) SELECT 1, point_id, h FROM point, "
                  "generate_series(%s::timestamptz, %s, interval '1 hour') h", (start, END - timedelta(hours=1)))
     conn.execute("ANALYZE")
@@ -106,7 +107,8 @@ def _passes(conn: psycopg.Connection[Any], days: int, n_counters: int) -> list[R
         AND point_id = (SELECT min(point_id) FROM point WHERE kind = 'counter' AND carrier = 'electricity')""",
                  (noon, noon + timedelta(days=1)))
     conn.execute("""INSERT INTO dirty_account (base_id, point_id, bucket) SELECT 1, min(point_id), h FROM point,
-        generate_series(%s::timestamptz, %s, interval '1 hour') h WHERE kind = 'counter' AND carrier = 'electricity' GROUP BY h""",
+        generate_series(%s::timestamptz, %s, interval '1 hour') h
+        WHERE kind = 'counter' AND carrier = 'electricity' GROUP BY h""",
                  (noon, noon + timedelta(hours=23)))
     began = time.perf_counter()
     run_pass(conn, END)
@@ -125,10 +127,12 @@ def _passes(conn: psycopg.Connection[Any], days: int, n_counters: int) -> list[R
 
 def _aggregate(conn: psycopg.Connection[Any]) -> Row:
     began = time.perf_counter()
-    conn.execute("SELECT carrier, date_trunc('month', day::timestamp), sum(amount), sum(tce_equivalent), sum(co2_kg), sum(cost) "
-                 "FROM energy_total_1d WHERE enterprise_id IS NULL GROUP BY 1, 2").fetchall()
+    conn.execute("""SELECT carrier, date_trunc('month', day::timestamp), sum(amount), sum(tce_equivalent), sum(co2_kg),
+        sum(cost) FROM energy_total_1d WHERE enterprise_id IS NULL GROUP BY 1, 2""").fetchall()
     total = time.perf_counter() - began
     began = time.perf_counter()
-    conn.execute("SELECT unit_id, carrier, sum(amount), sum(tce_calorific), sum(co2_kg) FROM energy_1d GROUP BY 1, 2").fetchall()
+    conn.execute("""SELECT unit_id, carrier, sum(amount), sum(tce_calorific), sum(co2_kg) FROM energy_1d
+        GROUP BY 1, 2""").fetchall()
     unit = time.perf_counter() - began
-    return ("year by carrier and month from totals / by unit from every counter", f"{total * 1000:.0f} ms / {unit * 1000:.0f} ms", "≤ 1,000 ms")
+    return ("year by carrier and month from totals / by unit from every counter",
+            f"{total * 1000:.0f} ms / {unit * 1000:.0f} ms", "≤ 1,000 ms")

@@ -1,0 +1,55 @@
+"""Readings into a database the way ingest leaves them: rows of `reading`, and the hours they touch in `dirty_account`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from park.catalogue import read_catalogue
+from park.catalogue_store import apply
+
+FACTORS = Path(__file__).parents[2] / "park" / "tables" / "factors.yaml"
+Conn = psycopg.Connection[Any]
+Feed = Callable[..., None]
+
+
+@pytest.fixture
+def park(mini: Conn) -> Conn:
+    """The mini park with the national factors."""
+    apply(mini, read_catalogue([FACTORS]))
+    return mini
+
+
+@pytest.fixture
+def feed(park: Conn) -> Feed:
+    """feed(point, instants, values, quality=0): store readings (a second value for an instant replaces the first)."""
+    def store(point: str, at: Sequence[datetime], values: Sequence[float | None], quality: int | Sequence[int] = 0) -> None:
+        qualities = [quality] * len(at) if isinstance(quality, int) else list(quality)
+        row = park.execute("SELECT base_id, point_id FROM point WHERE code = %s", (point,)).fetchone()
+        assert row is not None and len(at) == len(values), point
+        park.execute("SELECT ensure_reading_partitions(%s, %s)", (min(at), max(at)))
+        park.execute("""INSERT INTO reading (ts, value, point_id, base_id, quality)
+            SELECT t, v, %s, %s, q FROM unnest(%s::timestamptz[], %s::float8[], %s::smallint[]) AS r (t, v, q)
+            ON CONFLICT (base_id, point_id, ts) DO UPDATE SET value = excluded.value, quality = excluded.quality""",
+                     (row[1], row[0], list(at), [None if v is None else float(v) for v in values], [int(q) for q in qualities]))
+        park.execute("""INSERT INTO dirty_account (base_id, point_id, bucket)
+            SELECT DISTINCT %s::smallint, %s::integer, date_trunc('hour', t) FROM unnest(%s::timestamptz[]) t""",
+                     (row[0], row[1], list(at)))
+    return store
+
+
+def every(seconds: float, first: datetime, n: int) -> list[datetime]:
+    """n instants from `first`, evenly spaced."""
+    start = first.timestamp()
+    return [datetime.fromtimestamp(start + seconds * i, UTC) for i in range(n)]
+
+
+def register(n: int, per_slot: float, start: float = 100.0) -> np.ndarray:
+    """A register that grows evenly."""
+    return start + per_slot * np.arange(n)
