@@ -34,7 +34,9 @@ from park.errors import InputError, ReadingError
 Form = Literal["flat", "ts_values", "thingsboard", "neuron", "senml", "value"]
 Unit = Literal["auto", "s", "ms", "us", "iso", "local", "none"]
 
-TIME_NAMES = ("ts", "timestamp", "time", "Time", "t", "datetime")
+TIME_NAMES = ("ts", "timestamp", "time", "Time", "datetime")
+"""Where a flat message has its time when the mapping does not say; `t` is not among them, it is often a temperature."""
+
 NO_VALUE = ("", "-", "--", "null", "none", "n/a", "nan", "unknown", "unavailable")
 MAX_DEPTH = 8
 
@@ -153,13 +155,11 @@ def _plain_json(payload: bytes) -> bytes:
 
 def _flat(mapping: Mapping_, body: Any) -> Iterator[Record]:
     for part in body if isinstance(body, list) else [body]:
-        time = _at(part, mapping.time) if mapping.time else next((part[n] for n in TIME_NAMES if n in part), None)
-        values = _at(part, mapping.values) if mapping.values else part
-        flat = dict(_leaves(values))
+        time_path = mapping.time or next((n for n in TIME_NAMES if n in part), "")
+        flat = dict(_leaves(_at(part, mapping.values, required=True) if mapping.values else part))
         if not mapping.values:
-            for name in (mapping.time,) if mapping.time else TIME_NAMES:
-                flat.pop(name, None)
-        yield Record(time, flat, {})
+            flat.pop(time_path, None)
+        yield Record(_at(part, time_path) if time_path else None, flat, {})
 
 
 def _ts_values(mapping: Mapping_, body: Any) -> Iterator[Record]:

@@ -38,7 +38,9 @@ class PublishCounters:
 
 
 @dataclass
-class _InFlight:
+class InFlight:
+    """Batches that were sent and not yet answered."""
+
     by_mid: dict[int, tuple[int, int]] = field(default_factory=dict)  # mid -> (seq, readings)
     oldest_sent: float = 0.0
 
@@ -110,7 +112,7 @@ class Publisher(threading.Thread):
         return client
 
     def _drain(self, client: mqtt.Client) -> None:
-        cursor, flight = 0, _InFlight()
+        cursor, flight = 0, InFlight()
         again_at: float | None = None  # after a refusal: send nothing more, then begin again at the oldest batch
         while not self._lost:
             now = time.monotonic()
@@ -128,13 +130,17 @@ class Publisher(threading.Thread):
             self._send_notes(client)
             if client.loop(0.002 if sent else 0.02) != mqtt.MQTT_ERR_SUCCESS:
                 return
-            if self._settle(flight, now):
+            if self.settle(flight, now):
                 again_at = now + 1.0
             if flight.by_mid and now - flight.oldest_sent > self.ack_timeout_s:
                 self._report(f"no acknowledgement for {len(flight.by_mid)} batches in {self.ack_timeout_s:.0f} s")
                 return
 
-    def _settle(self, flight: _InFlight, now: float) -> bool:
+    def acknowledged(self, mid: int, code: int) -> None:
+        """Note the broker's answer to a message; `settle` acts on it."""
+        self._acked.append((mid, code))
+
+    def settle(self, flight: InFlight, now: float) -> bool:
         """Delete what was acknowledged; True when the broker refused something, which then stays in the spool."""
         if not self._acked:
             return False
@@ -183,7 +189,7 @@ class Publisher(threading.Thread):
             self._report(f"connection to the broker lost: {reason}")
 
     def _on_publish(self, _client: mqtt.Client, _user: Any, mid: int, reason: Any, _props: Any) -> None:
-        self._acked.append((mid, int(reason.value)))
+        self.acknowledged(mid, int(reason.value))
 
 
 def _shown(url: str) -> str:

@@ -1,0 +1,212 @@
+"""The spool: durable, in order, numbers that never repeat, bounded, and what it does with a damaged file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collectors.intake import SpoolIntake
+from collectors.readings import DeadLetter, Readings
+from collectors.spool import Spool
+from park.errors import SetupError, StorageError
+from park.wire import decode_batch
+
+START = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+
+
+OPENED: list[Spool] = []
+
+
+@pytest.fixture(autouse=True)
+def _close_spools() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+def _spool(tmp_path: Path, **options: Any) -> Spool:
+    OPENED.append(Spool(tmp_path / "s.sqlite", "col", **({"clock": lambda: START} | options)))
+    return OPENED[-1]
+
+
+def _readings(n: int = 2, value: float = 1.5) -> Readings:
+    return Readings("b", [f"p{i}" for i in range(n)], [1000 + i for i in range(n)], [value] * n, ["good"] * n)
+
+
+def test_batches_come_back_in_order_with_their_topic_and_number(tmp_path: Path) -> None:
+    spool = _spool(tmp_path)
+    spool.append([_readings(2), _readings(3)])
+    spool.append([DeadLetter("b", "bad_crc", "x", b"\x00raw")])
+    first, second, third = spool.after(0, 10)
+    assert [b.seq for b in (first, second, third)] == [first.seq, first.seq + 1, first.seq + 2]
+    assert first.topic == "park/v1/b/col/readings" and third.topic == "park/v1/b/col/deadletter"
+    assert decode_batch(first.payload).seq == first.seq and len(decode_batch(second.payload).point) == 3
+    assert b'"payload":"AHJhdw=="' in third.payload
+    assert [b.seq for b in spool.after(first.seq, 1)] == [second.seq]
+
+
+def test_a_reading_without_value_keeps_its_quality_on_the_way(tmp_path: Path) -> None:
+    spool = _spool(tmp_path)
+    spool.append([Readings("b", ["p", "q"], [1, 2], [None, 3.0], ["missing", "good"])])
+    batch = decode_batch(spool.after(0, 1)[0].payload)
+    assert list(batch.value) == [None, 3.0] and list(batch.quality or []) == ["missing", "good"]
+
+
+def test_numbers_go_on_after_a_restart_even_when_everything_was_sent(tmp_path: Path) -> None:
+    spool = _spool(tmp_path)
+    spool.append([_readings()] * 5)
+    last = spool.after(0, 10)[-1].seq
+    spool.delete([b.seq for b in spool.after(0, 10)])
+    spool.close()
+    again = _spool(tmp_path, clock=lambda: START - timedelta(days=400))  # and the clock was set back
+    again.append([_readings()])
+    assert again.after(0, 10)[0].seq == last + 1
+
+
+def test_numbers_do_not_repeat_when_the_file_is_lost_or_an_old_copy_comes_back(tmp_path: Path) -> None:
+    spool = _spool(tmp_path)
+    spool.append([_readings()] * 100)
+    last = spool.after(0, 200)[-1].seq
+    spool.close()
+    (tmp_path / "s.sqlite").unlink()
+    later = _spool(tmp_path, clock=lambda: START + timedelta(minutes=1))
+    later.append([_readings()])
+    assert later.after(0, 10)[0].seq > last
+
+
+def test_a_full_spool_drops_its_oldest_batches_and_counts_them(tmp_path: Path) -> None:
+    spool = _spool(tmp_path, max_bytes=5_000)
+    for n in range(60):
+        spool.append([_readings(5, float(n))])
+    size = spool.size()
+    assert size.bytes <= 5_000
+    assert size.batches + size.dropped_batches == 60 and size.dropped_readings == 5 * size.dropped_batches > 0
+    values = [decode_batch(b.payload).value[0] for b in spool.after(0, 100)]
+    assert values == [float(n) for n in range(60 - size.batches, 60)]
+    spool.close()
+    assert _spool(tmp_path).size() == size, "the counters outlive a restart"
+
+
+def test_the_size_is_known_again_after_a_restart(tmp_path: Path) -> None:
+    spool = _spool(tmp_path)
+    spool.append([_readings()] * 3)
+    size = spool.size()
+    spool.close()
+    assert _spool(tmp_path).size() == size
+
+
+def test_a_damaged_file_is_kept_aside_and_a_new_one_begins(tmp_path: Path) -> None:
+    (tmp_path / "s.sqlite").write_bytes(b"this is no database" * 100)
+    spool = _spool(tmp_path)
+    spool.append([_readings()])
+    assert spool.size().batches == 1
+    (broken,) = tmp_path.glob("s.sqlite.broken-*")
+    assert broken.read_bytes().startswith(b"this is no database")
+
+
+def test_two_processes_cannot_share_a_spool(tmp_path: Path) -> None:
+    spool = _spool(tmp_path)
+    with pytest.raises(SetupError, match="another collector holds the spool"):
+        _spool(tmp_path)
+    spool.close()
+    _spool(tmp_path).close()
+
+
+def test_a_disk_that_refuses_is_told_and_nothing_is_written(tmp_path: Path) -> None:
+    spool = _spool(tmp_path)
+    spool.append([_readings()])
+    spool._db.execute("PRAGMA max_page_count = 8")  # SQLite's own "database or disk is full"
+    with pytest.raises(StorageError, match="did not take"):
+        spool.append([_readings(500)] * 20)
+    assert spool.size().batches == 1 == len(spool.after(0, 100))
+    spool._db.execute("PRAGMA max_page_count = 1073741823")
+    spool.append([_readings(500)] * 20)
+    assert spool.size().batches == 21
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from collectors.readings import Readings
+from collectors.spool import Spool
+spool = Spool(Path(sys.argv[1]), "col")
+n = 0
+while True:
+    spool.append([Readings("b", ["p"], [n], [float(n)], ["good"])])
+    print(n, flush=True)
+    n += 1
+"""
+
+
+def test_what_was_appended_survives_kill_9(tmp_path: Path) -> None:
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "s.sqlite")], stdout=subprocess.PIPE,
+                                  cwd=Path(__file__).parent.parent.parent)
+        assert writer.stdout is not None
+        acknowledged = [int(writer.stdout.readline()) for _ in range(40)]
+        os.kill(writer.pid, signal.SIGKILL)
+        acknowledged += [int(line) for line in writer.stdout.read().split()]
+        writer.wait()
+        writer.stdout.close()
+        spool = Spool(tmp_path / "s.sqlite", "col")
+        kept = [int(decode_batch(b.payload).at[0]) for b in spool.after(0, 100_000)]
+        assert kept[:len(acknowledged)] == acknowledged and len(kept) - len(acknowledged) in (0, 1)
+        spool.delete([b.seq for b in spool.after(0, 100_000)])
+        spool.close()
+
+
+def _with_intake(tmp_path: Path, script: Any, **options: Any) -> SpoolIntake:
+    spool = _spool(tmp_path)
+    intake = SpoolIntake(spool, **options)
+
+    async def run() -> None:
+        task = asyncio.create_task(intake.run())
+        await script(intake)
+        await intake.stop()
+        await task
+    asyncio.run(asyncio.wait_for(run(), 20))
+    return intake
+
+
+def test_store_returns_when_the_readings_are_on_disk(tmp_path: Path) -> None:
+    async def script(intake: SpoolIntake) -> None:
+        await intake.store([_readings(3)])
+        assert sum(b.n for b in intake.spool.after(0, 10)) == 3
+    _with_intake(tmp_path, script, flush_s=60.0)
+
+
+def test_readings_of_a_moment_become_batches_of_at_most_the_given_rows(tmp_path: Path) -> None:
+    async def script(intake: SpoolIntake) -> None:
+        for _ in range(130):
+            intake.add(_readings(10))
+    intake = _with_intake(tmp_path, script, flush_s=60.0, batch_rows=500)
+    assert [b.n for b in intake.spool.after(0, 10)] == [500, 500, 300]
+
+
+def test_while_the_disk_refuses_readings_wait_and_their_senders_are_told(tmp_path: Path) -> None:
+    async def script(intake: SpoolIntake) -> None:
+        intake.spool._db.execute("PRAGMA max_page_count = 8")
+        intake.add(_readings(500))
+        with pytest.raises(StorageError):
+            await intake.store([_readings(5000)])
+        intake.spool._db.execute("PRAGMA max_page_count = 1073741823")
+        assert await intake.flush()
+        assert sum(b.n for b in intake.spool.after(0, 1000)) >= 500
+    _with_intake(tmp_path, script, flush_s=60.0)
+
+
+def test_beyond_the_bound_on_memory_readings_are_counted_as_dropped(tmp_path: Path) -> None:
+    async def script(intake: SpoolIntake) -> None:
+        for _ in range(30):
+            intake.add(_readings(10))
+    intake = _with_intake(tmp_path, script, flush_s=60.0, batch_rows=10_000, max_pending=200)
+    assert intake.taken_readings == 200 and intake.dropped_readings == 100
