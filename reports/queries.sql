@@ -24,25 +24,26 @@ SELECT min(first), max(last) FROM (
 WITH d AS MATERIALIZED (
     SELECT *, extract(month FROM day)::integer AS month FROM energy_total_1d
     WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s),
-f AS (
+f AS MATERIALIZED (
     SELECT d.enterprise_id, d.carrier, d.month,
            array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'tce_calorific') AS calorific,
            array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'tce_equivalent') AS equivalent,
            array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'co2') AS co2
-    FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS named(id) JOIN factor k ON k.factor_id = named.id GROUP BY 1, 2, 3)
-SELECT d.enterprise_id, d.carrier, d.unit, d.month, count(DISTINCT d.day) AS days,
+    FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS named(id) JOIN factor k ON k.factor_id = named.id GROUP BY 1, 2, 3),
+g AS MATERIALIZED (  -- summed before the join: without statistics the planner would sum the factors again for every day
+SELECT enterprise_id, carrier, unit, month, count(DISTINCT day) AS days,
        sum(amount) AS amount, sum(generation) AS generation, sum(export) AS export, sum(estimated) AS estimated,
        sum(n_expected)::bigint AS n_expected, sum(n_known)::bigint AS n_known, sum(n_good)::bigint AS n_good,
        sum(tce_calorific) AS tce_calorific, sum(tce_equivalent) AS tce_equivalent, sum(co2_kg) AS co2_kg, sum(cost) AS cost,
        count(*) FILTER (WHERE amount IS NOT NULL AND tce_calorific IS NULL)::integer AS without_tce_calorific,
        count(*) FILTER (WHERE amount IS NOT NULL AND tce_equivalent IS NULL)::integer AS without_tce_equivalent,
        count(*) FILTER (WHERE amount IS NOT NULL AND co2_kg IS NULL)::integer AS without_co2_kg,
-       count(*) FILTER (WHERE amount IS NOT NULL AND cost IS NULL)::integer AS without_cost,
-       coalesce(max(f.calorific), '{}') AS factors_tce_calorific, coalesce(max(f.equivalent), '{}') AS factors_tce_equivalent,
-       coalesce(max(f.co2), '{}') AS factors_co2_kg
-FROM d LEFT JOIN f ON f.enterprise_id IS NOT DISTINCT FROM d.enterprise_id AND f.carrier = d.carrier AND f.month = d.month
-GROUP BY 1, 2, 3, 4
-ORDER BY d.enterprise_id NULLS FIRST, d.carrier, d.month
+       count(*) FILTER (WHERE amount IS NOT NULL AND cost IS NULL)::integer AS without_cost
+FROM d GROUP BY 1, 2, 3, 4)
+SELECT g.*, coalesce(f.calorific, '{}') AS factors_tce_calorific, coalesce(f.equivalent, '{}') AS factors_tce_equivalent,
+       coalesce(f.co2, '{}') AS factors_co2_kg
+FROM g LEFT JOIN f ON f.enterprise_id IS NOT DISTINCT FROM g.enterprise_id AND f.carrier = g.carrier AND f.month = g.month
+ORDER BY g.enterprise_id NULLS FIRST, g.carrier, g.month
 
 -- name: balance
 -- Parent against children by carrier and parent meter.
@@ -279,15 +280,15 @@ known AS (
     WHERE (f.base_id = %(base)s OR f.base_id IS NULL) AND (f.region = '' OR f.region = ANY (p.regions))
       AND f.recorded_at <= %(as_of)s AND (f.superseded_at IS NULL OR f.superseded_at > %(as_of)s)
       AND f.kind IN ('tce_calorific', 'tce_equivalent', 'co2')),
-pick AS (
+pick AS MATERIALIZED (
     SELECT DISTINCT ON (d.carrier, d.day, k.kind) d.carrier, d.day, k.kind, k.factor_id, k.value, k.unit
     FROM (SELECT DISTINCT carrier, day FROM raw) d
     JOIN known k ON k.carrier = d.carrier AND k.valid_from <= d.day AND (k.valid_to IS NULL OR k.valid_to > d.day)
     ORDER BY d.carrier, d.day, k.kind, k.own DESC, k.nearness DESC, k.valid_from DESC, k.factor_id DESC),
-used AS (
+used AS MATERIALIZED (
     SELECT DISTINCT r.carrier, r.day, f.kind, f.value, f.unit
     FROM raw r JOIN factor f ON f.factor_id = ANY (r.factor_ids)),
-scale AS (
+scale AS MATERIALIZED (
     SELECT p.carrier, p.day,
            max(CASE WHEN u.value = p.value THEN 1 ELSE p.value / nullif(u.value, 0) END) FILTER (WHERE p.kind = 'tce_calorific') AS calorific,
            max(CASE WHEN u.value = p.value THEN 1 ELSE p.value / nullif(u.value, 0) END) FILTER (WHERE p.kind = 'tce_equivalent') AS equivalent,
@@ -300,22 +301,23 @@ d AS MATERIALIZED (
            r.estimated, r.n_expected, r.n_known, r.n_good, r.tce_calorific * s.calorific AS tce_calorific,
            r.tce_equivalent * s.equivalent AS tce_equivalent, r.co2_kg * s.co2 AS co2_kg, r.cost, s.ids AS factor_ids
     FROM raw r LEFT JOIN scale s ON s.carrier = r.carrier AND s.day = r.day),
-f AS (
+f AS MATERIALIZED (
     SELECT d.enterprise_id, d.carrier, d.month,
            array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'tce_calorific') AS calorific,
            array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'tce_equivalent') AS equivalent,
            array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'co2') AS co2
-    FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS named(id) JOIN factor k ON k.factor_id = named.id GROUP BY 1, 2, 3)
-SELECT d.enterprise_id, d.carrier, d.unit, d.month, count(DISTINCT d.day) AS days,
+    FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS named(id) JOIN factor k ON k.factor_id = named.id GROUP BY 1, 2, 3),
+g AS MATERIALIZED (  -- summed before the join: without statistics the planner would sum the factors again for every day
+SELECT enterprise_id, carrier, unit, month, count(DISTINCT day) AS days,
        sum(amount) AS amount, sum(generation) AS generation, sum(export) AS export, sum(estimated) AS estimated,
        sum(n_expected)::bigint AS n_expected, sum(n_known)::bigint AS n_known, sum(n_good)::bigint AS n_good,
        sum(tce_calorific) AS tce_calorific, sum(tce_equivalent) AS tce_equivalent, sum(co2_kg) AS co2_kg, sum(cost) AS cost,
        count(*) FILTER (WHERE amount IS NOT NULL AND tce_calorific IS NULL)::integer AS without_tce_calorific,
        count(*) FILTER (WHERE amount IS NOT NULL AND tce_equivalent IS NULL)::integer AS without_tce_equivalent,
        count(*) FILTER (WHERE amount IS NOT NULL AND co2_kg IS NULL)::integer AS without_co2_kg,
-       count(*) FILTER (WHERE amount IS NOT NULL AND cost IS NULL)::integer AS without_cost,
-       coalesce(max(f.calorific), '{}') AS factors_tce_calorific, coalesce(max(f.equivalent), '{}') AS factors_tce_equivalent,
-       coalesce(max(f.co2), '{}') AS factors_co2_kg
-FROM d LEFT JOIN f ON f.enterprise_id IS NOT DISTINCT FROM d.enterprise_id AND f.carrier = d.carrier AND f.month = d.month
-GROUP BY 1, 2, 3, 4
-ORDER BY d.enterprise_id NULLS FIRST, d.carrier, d.month
+       count(*) FILTER (WHERE amount IS NOT NULL AND cost IS NULL)::integer AS without_cost
+FROM d GROUP BY 1, 2, 3, 4)
+SELECT g.*, coalesce(f.calorific, '{}') AS factors_tce_calorific, coalesce(f.equivalent, '{}') AS factors_tce_equivalent,
+       coalesce(f.co2, '{}') AS factors_co2_kg
+FROM g LEFT JOIN f ON f.enterprise_id IS NOT DISTINCT FROM g.enterprise_id AND f.carrier = g.carrier AND f.month = g.month
+ORDER BY g.enterprise_id NULLS FIRST, g.carrier, g.month

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -17,13 +17,19 @@ def park(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
                           cwd=REPOSITORY, env=os.environ | {"PARK_DATABASE_URL": url}, check=False)
 
 
+def cpu_s() -> float:
+    """Processor time of ended children: what a machine shared with others cannot stretch."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_a_report_is_written_sealed_restated_and_written_again(year_url: str, tmp_path: Path) -> None:
     import psycopg
 
-    started = time.monotonic()
+    before = cpu_s()
     first = park(year_url, "mini", "annual", "2025", "-o", str(tmp_path), "--seal", "--by", "lin")
     assert first.returncode == 0, first.stderr
-    assert time.monotonic() - started < 20
+    assert cpu_s() - before < 20
     paths = [Path(line) for line in first.stdout.splitlines()]
     assert [p.name for p in paths] == [f"mini-annual-2025-v1-zh.{f}" for f in ("docx", "xlsx", "html")]
     assert all(p.stat().st_size > 10_000 for p in paths)
