@@ -278,7 +278,9 @@ WITH hour AS (
 )
 SELECT j.base_id, j.day, j.unit_id, j.quantity, hours_valid, hours_stopped, hours_exempt, hours_missing, mean_measured,
        mean_converted, max_converted, mass_kg, hours_substituted, hours_exceeded, valid,
-       l.high AS limit_value, CASE WHEN valid THEN mean_converted > l.high OR mean_converted < l.low END AS exceeded
+       coalesce(l.high, l.low) AS limit_value,
+       CASE WHEN valid AND coalesce(l.high, l.low) IS NOT NULL
+            THEN coalesce(mean_converted > l.high, false) OR coalesce(mean_converted < l.low, false) END AS exceeded
 FROM judged j LEFT JOIN LATERAL (
     SELECT high, low FROM limit_value l
     WHERE l.base_id = j.base_id AND l.unit_id = j.unit_id AND l.quantity = j.quantity AND l.statistic = 'day'
