@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,4 +30,22 @@ def alert(
         main.serve()
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"alert": alert}
+def detect(
+    file: Annotated[Path, typer.Argument(help="CSV: time,value or time,series,value, at a regular step; .gz too.")],
+    onsets: Annotated[Path | None, typer.Option("-o", "--onsets", help="Where the onsets go; else standard output.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="Where the score of every step goes.")] = None,
+    weather: Annotated[Path | None, typer.Option(help="CSV time,value of the outdoor temperature in °C.")] = None,
+    group: Annotated[bool, typer.Option("--group", help="Judge all series together, as sensors of one process.")] = False,
+    budget: Annotated[float, typer.Option(help="Allowed false alarms per series-month.")] = 0.3,
+) -> None:
+    """The alerting core on any series of a file: when something began, of what kind, and how sure.
+
+    Writes series,start,end,kind,channel,score,p_value,expected,low,high. A score of 1 is the alarm threshold; the score at a
+    time uses nothing after it. Nothing is fitted to the file but its own past. 对任意时序做异常检测。
+    """
+    from alerts import main
+
+    main.detect_file(file, onsets, scores, weather, group, budget)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"alert": alert, "detect": detect}

@@ -7,13 +7,14 @@ import signal
 import sys
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 from alerts import notify, service
 from alerts.context import load
 from alerts.mqtt_channel import MqttChannel
 from park.clock import utc_now
 from park.database import connect
-from park.errors import CatalogueError
+from park.errors import CatalogueError, InputError
 from park.settings import load_settings
 
 log = logging.getLogger("park.alerts")
@@ -48,6 +49,28 @@ def once() -> None:
         e = service.start(conn, utc_now())
         n = service.step(conn, e, utc_now() + timedelta(microseconds=1))
         print(f"{len(e.context.rules)} rules over {len(e.context.pairs)} pairs: {n} transitions")
+
+
+def detect_file(file: Path, onsets: Path | None, scores: Path | None, weather: Path | None, together: bool,
+                budget: float) -> None:
+    """Read, judge, write; says on standard error what it read and found."""
+    from alerts import detect
+    from alerts.series import read_series
+
+    series = read_series(file)
+    outside = read_series(weather) if weather else []
+    if len(outside) > 1:
+        raise InputError(f"--weather: expected one series (columns time,value), got {len(outside)} in {weather}")
+    moved = sum(s.n_moved for s in series)
+    if moved:
+        print(f"{moved} rows were not on the regular step of their series and count for the nearest one", file=sys.stderr)
+    scored = detect.detect(series, budget, together, outside[0] if outside else None)
+    n = detect.write_onsets(onsets, scored)
+    if scores is not None:
+        detect.write_scores(scores, scored)
+    steps = sum(len(s.score) for s in scored)
+    print(f"{len(series)} series, {steps} steps judged: {n} onsets at {budget:g} false alarms allowed per series-month",
+          file=sys.stderr)
 
 
 def check_rules() -> None:

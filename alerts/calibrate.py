@@ -1,0 +1,153 @@
+"""From a channel's score to a probability and to an alarm: calibrated on the series' own past, thresholds frozen.
+
+size   what the channel usually reaches (its 99th percentile): the development set's, drawn towards the series' own past
+p      tail probability a step: 0.01 (score / size)^-1/TAIL, a Pareto tail whose index comes from the development set
+alarm  score / size over the frozen multiple for the alarm budget
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from alerts.channels import Rhythm
+from alerts.rolling import Floats
+
+TABLE = Path(__file__).parent / "thresholds.yaml"
+TAIL = 0.45
+LONG_WEEKS = 8
+FINE_S = 900.0
+FASTER = ("residual", "change", "ratio", "range")     # one alarm together; the others each by itself
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """(T,) of one series: strongest channel and its strength (1 is the threshold), p and signed score; (C, T) who alarms."""
+
+    names: tuple[str, ...]
+    strength: Floats
+    channel: np.ndarray[Any, np.dtype[np.intp]]
+    p: Floats
+    signed: Floats
+    hot: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@cache
+def table() -> dict[str, Any]:
+    """The frozen table."""
+    raw: dict[str, Any] = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return raw
+
+
+def thresholds(regime: str, budget: float) -> dict[str, float]:
+    """Multiples of the usual size that alarm at `budget` false alarms per series-month; between the frozen budgets by
+    straight lines in logarithms, beyond them by the nearest line. A channel silent at the nearest budget is silent."""
+    rows = table()[regime]
+    known = sorted(rows)
+    out = {}
+    for name in rows[known[0]]:
+        nearest = min(known, key=lambda b: abs(np.log(b / budget)))
+        points = [(np.log(b), np.log(rows[b][name])) for b in known if rows[b][name] is not None]
+        if rows[nearest][name] is not None:
+            out[name] = float(np.exp(_line(np.log(budget), points)))
+    return out
+
+
+def _line(at: float, points: list[tuple[float, float]]) -> float:
+    if len(points) == 1:
+        return points[0][1]
+    i = int(np.clip(np.searchsorted([p[0] for p in points], at), 1, len(points) - 1))
+    (x0, y0), (x1, y1) = points[i - 1], points[i]
+    return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
+
+
+def size(name: str, score: Floats, r: Rhythm) -> Floats:
+    """(T,) usual size of a channel's score: known each day from the year before it."""
+    spec = table()["usual"][name]
+    usual, own = float(spec["size"]), float(spec["own"])
+    out = np.full(len(score), usual)
+    if own == 0.0:
+        return out
+    a, block = np.abs(score), _block(r)
+    for start in range(block, len(score), block):
+        past = a[max(0, start - 365 * r.day):start]
+        past = past[~np.isnan(past)]
+        if len(past) >= 100 and len(past) >= block // 2:
+            q = max(float(np.quantile(past, 0.99)), 0.05 * usual)
+            out[start:start + block] = usual * (q / usual) ** own
+    return out
+
+
+def _block(r: Rhythm) -> int:
+    return 7 * r.day if r.day <= 24 else r.day
+
+
+def judge(scores: Mapping[str, Floats], step_s: float, budget: float) -> Verdict:
+    """Who alarms when, and the strongest channel of each step."""
+    r = Rhythm.of(step_s)
+    regimes = ("long", "short") if step_s >= FINE_S else ("fine", "fine")
+    names = tuple(scores)
+    n = len(next(iter(scores.values())))
+    long = is_long(n, r)
+    strength, p = np.zeros((len(names), n)), np.ones((len(names), n))
+    for i, name in enumerate(names):
+        relative = np.nan_to_num(np.abs(scores[name]) / size(name, scores[name], r))
+        strength[i] = relative / np.where(long, *(thresholds(regime, budget).get(name, np.inf) for regime in regimes))
+        p[i] = np.minimum(1.0, 0.01 * np.maximum(relative, 1e-9) ** (-1 / TAIL))
+    best = np.argmax(strength, axis=0)
+    at = np.arange(n)
+    signed = np.stack([np.nan_to_num(scores[name]) for name in names])
+    return Verdict(names, strength[best, at], best, p[best, at], signed[best, at], strength >= 1.0)
+
+
+def is_long(n: int, r: Rhythm) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """(n,) whether eight weeks lie behind the step."""
+    return np.arange(n) >= LONG_WEEKS * r.week
+
+
+def onsets(verdict: Verdict, step_s: float) -> list[tuple[int, int, int]]:
+    """(start, end, channel index) of each alarm: the same channels within their calm time go on, others open a new one
+    unless one began within the last day."""
+    r = Rhythm.of(step_s)
+    n = verdict.hot.shape[1]
+    groups: dict[str, list[int]] = {}
+    for i, name in enumerate(verdict.names):
+        groups.setdefault("fast" if name in FASTER else name, []).append(i)
+    found = []
+    for group, members in groups.items():
+        hot = np.flatnonzero(verdict.hot[members].any(axis=0))
+        found += _runs(hot, float(table()["calm_h"][group]) * 3600 / step_s, r)
+    return _merged(sorted(found), verdict, r, n)
+
+
+def early_calm(r: Rhythm) -> float:
+    """Steps of calm that end an alarm of a series without eight weeks behind it, or of a fine one."""
+    return float(table()["fine_calm_h" if 86400 / r.day < FINE_S else "short_calm_h"]) * r.day / 24
+
+
+def _runs(hot: np.ndarray[Any, Any], calm: float, r: Rhythm) -> list[tuple[int, int]]:
+    if not len(hot):
+        return []
+    short = early_calm(r)
+    gap = np.where(hot[1:] >= LONG_WEEKS * r.week, max(calm, short), short)
+    cut = np.flatnonzero(np.diff(hot) > gap) + 1
+    return [(int(part[0]), int(part[-1])) for part in np.split(hot, cut)]
+
+
+def _merged(found: list[tuple[int, int]], verdict: Verdict, r: Rhythm, n: int) -> list[tuple[int, int, int]]:
+    out: list[tuple[int, int, int]] = []
+    for start, end in found:
+        near = r.day if start >= LONG_WEEKS * r.week else early_calm(r)
+        if out and start - out[-1][0] <= near:
+            out[-1] = (out[-1][0], max(out[-1][1], end), out[-1][2])
+            continue
+        first = int(np.flatnonzero(verdict.hot[:, start])[0])
+        strongest = int(verdict.channel[start])
+        out.append((start, end, strongest if verdict.hot[strongest, start] else first))
+    return out

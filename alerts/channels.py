@@ -1,0 +1,191 @@
+"""Channels of the anomaly core: each turns one regular series into a causal score of how unusual the present is.
+
+residual  value against its time of week, short-term level removed     spike, drop-out, catch-up, scale error
+change    step from the last value against the usual step at this time  the same, at once
+level     day's mean against the last six weeks (two-sided CUSUM)       level shift, drift
+base      day's low against its past, same                              base load, schedule left on
+ratio     hours' ratio to the expectation in logarithm                  scale x0.1 / 0.5 / 2 / 10
+shift     three days fit better when moved by hours                     clock skew
+flat      run of one value against the longest in its own history       stuck
+range     how far outside all of the last four weeks                    short series, of whatever shape
+
+The score at t uses nothing after t. Series too short for weeks fall back to days, then to a running median.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import minimum_filter1d
+
+from alerts.rolling import Floats, blockwise_scale, fill, lag, mean_of_last, quantile0, stack
+
+CHANNELS = ("residual", "change", "level", "base", "ratio", "shift", "flat", "range")
+WEEKS = 8
+MOVES = (-6, -5, -4, -3, -2, 2, 3, 4, 5, 6)     # hours that a clock may be off
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """Steps of an hour, a day and a week; an hour is at least one step."""
+
+    hour: int
+    day: int
+    week: int
+
+    @classmethod
+    def of(cls, step_s: float) -> Rhythm:
+        day = max(1, round(86400 / step_s))
+        return cls(max(1, round(3600 / step_s)), day, 7 * day)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """(T,) expected value, its scale, and the signed score of each channel (NaN: cannot say)."""
+
+    expected: Floats
+    scale: Floats
+    scores: dict[str, Floats]
+
+
+def expectation(x: Floats, r: Rhythm, ahead: int = 0) -> Floats:
+    """(T + ahead,) what the value should be by its time of week or of day, from at least a day before; NaN when too young."""
+    x = np.concatenate([x, np.full(ahead, np.nan)])
+    half = r.hour // 2
+    smooth = lag(mean_of_last(x, 2 * half + 1), 0)
+    weekly = quantile0(stack(smooth, [k * r.week - half for k in range(1, WEEKS + 1)]), least=3)
+    daily = quantile0(stack(smooth, [k * r.day - half for k in range(1, 8)]), least=3) if r.day > 1 else weekly
+    return fill(weekly, daily)
+
+
+def running(x: Floats, r: Rhythm) -> Floats:
+    """Median of up to 30 values of the last day or last 30 steps: for series without a known rhythm."""
+    width = max(30, r.day)
+    every = max(1, width // 30)
+    return quantile0(stack(x, range(1, width + 1, every)), least=5)
+
+
+def _level(residual: Floats, r: Rhythm) -> Floats:
+    """Median of the last day's residual, the present left out."""
+    return quantile0(stack(mean_of_last(residual, r.hour), [k * max(1, r.day // 24) for k in range(1, 25)]), least=6)
+
+
+def _scale(u: Floats, x: Floats, r: Rhythm) -> Floats:
+    """Usual size of u: at this time of week and over the last four weeks; never below half a percent of the value."""
+    near = [k * r.week + d * r.hour for k in range(1, WEEKS + 1) for d in (-1, 0, 1) if k * r.week + d * r.hour > 0]
+    local = 1.4826 * quantile0(stack(np.abs(u), near), least=6)
+    whole = blockwise_scale(u, r.day, 28, least=min(2 * r.day, 48))
+    size = blockwise_scale(x, r.day, 28, least=min(2 * r.day, 48))
+    both = np.sqrt(0.5 * fill(local, whole) ** 2 + 0.5 * whole ** 2)
+    return np.maximum(both, 0.005 * size + 1e-12)
+
+
+def channels(x: Floats, step_s: float) -> Channels:
+    """Every channel of one series."""
+    r = Rhythm.of(step_s)
+    ahead = 6 * r.hour
+    far = expectation(x, r, ahead)
+    e = fill(far[:len(x)], running(x, r))
+    residual = x - e
+    level = fill(_level(residual, r), np.zeros_like(x))
+    u = residual - level
+    s = _scale(u, x, r)
+    scores = {
+        "residual": u / s,
+        "change": _change(x, r),
+        "level": _drift(mean_of_last(residual, r.day, r.day // 2), r),
+        "base": _drift(quantile0(stack(x, range(0, r.day, max(1, r.day // 24))), 0.15, least=min(12, r.day)), r, weekly=True),
+        "ratio": _ratio(x, e, r),
+        "shift": _shift(x, far, r),
+        "flat": _flat(x, r),
+        "range": _range(x, r),
+    }
+    return Channels(e + level, s, scores)
+
+
+def _change(x: Floats, r: Rhythm) -> Floats:
+    step = x - lag(x, 1)
+    usual = fill(quantile0(stack(step, [k * r.week for k in range(1, WEEKS + 1)]), least=3), np.zeros_like(x))
+    d = step - usual
+    return d / _scale(d, x, r)
+
+
+def _drift(m: Floats, r: Rhythm, weekly: bool = False) -> Floats:
+    """A day's figure against its last weeks, summed over four weeks: two-sided CUSUM, in days of one deviation."""
+    lags = [k * r.week for k in range(1, WEEKS + 1)] if weekly else [k * r.day for k in range(3, 43)]
+    past = stack(m, lags)
+    usual = quantile0(past, least=3 if weekly else 7)
+    d = m - usual
+    scale = blockwise_scale(d, r.day, 56, least=7 * r.day)
+    g = np.nan_to_num(np.clip(d / np.maximum(scale, 0.01 * np.abs(usual) + 1e-12), -8, 8))
+    up, down = (_cusum(sign * g, 1.0, r) for sign in (1.0, -1.0))
+    return np.where(np.isnan(d), np.nan, np.where(up >= down, up, -down))
+
+
+def _cusum(g: Floats, slack: float, r: Rhythm) -> Floats:
+    total = np.cumsum((g - slack) / r.day)
+    width = 28 * r.day
+    lowest = minimum_filter1d(total, width, origin=(width - 1) // 2, mode="nearest")
+    out: Floats = np.maximum(total - lowest, 0.0)
+    return out
+
+
+def _ratio(x: Floats, e: Floats, r: Rhythm) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(np.where((x > 0) & (e > 0), x / e, np.nan))
+    ratio = np.clip(ratio, -4, 4)
+    recent = quantile0(stack(ratio, range(0, 6 * r.hour, r.hour)), least=4)
+    d = recent - fill(quantile0(stack(recent, [k * max(1, r.day // 4) for k in range(2, 30)]), least=8), np.zeros_like(x))
+    out: Floats = d / np.maximum(blockwise_scale(d, r.day, 28, least=min(2 * r.day, 48)), 0.02)
+    return out
+
+
+def _shift(x: Floats, far: Floats, r: Rhythm) -> Floats:
+    """log of how much better the last three days fit an expectation moved by 2 to 6 hours than the one in place."""
+    if r.day < 12:
+        return np.full_like(x, np.nan)
+    n, width = len(x), 3 * r.day
+    def misfit(moved: Floats) -> Floats:
+        known = ~np.isnan(x) & ~np.isnan(moved)
+        a, b = np.where(known, x, np.nan), np.where(known, moved, np.nan)
+        ma, mb = mean_of_last(a, width, width // 2), mean_of_last(b, width, width // 2)
+        vaa = mean_of_last(a * a, width, width // 2) - ma * ma
+        vbb = mean_of_last(b * b, width, width // 2) - mb * mb
+        vab = mean_of_last(a * b, width, width // 2) - ma * mb
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return 1.0 - vab / np.sqrt(np.maximum(vaa * vbb, 1e-12))
+    here = misfit(far[:n])
+    moved = [misfit(far[h * r.hour:n + h * r.hour] if h > 0 else lag(far[:n], -h * r.hour)) for h in MOVES]
+    best = np.fmin.reduce(np.stack(moved))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out: Floats = np.maximum(np.log((here + 0.01) / (best + 0.01)), 0.0)
+    return out
+
+
+def _flat(x: Floats, r: Rhythm) -> Floats:
+    """Steps that a run of one value is longer than any other run in the series' past, relative to that."""
+    same = np.concatenate([[False], np.diff(x) == 0])
+    index = np.arange(len(x))
+    began = np.maximum.accumulate(np.where(same, 0, index))
+    run = (index - began + 1).astype(float)
+    ended = np.concatenate([[0.0], np.where(~same[1:], run[:-1], 0.0)])      # length of the run that ended before t
+    longest = np.maximum.accumulate(ended)
+    return np.where(np.isnan(x), np.nan, run / (longest + 2.0))
+
+
+def _range(x: Floats, r: Rhythm) -> Floats:
+    """How far a quarter hour's mean lies outside what the last four weeks have seen, in widths of that."""
+    m = mean_of_last(x, max(1, r.hour // 4))
+    out = np.full_like(x, np.nan)
+    for start in range(r.hour, len(x), r.hour):
+        past = m[max(0, start - 28 * r.day):start]
+        past = past[~np.isnan(past)]
+        if len(past) < max(24, r.day // 2):
+            continue
+        low, middle, high = np.quantile(past, [0.001, 0.5, 0.999])
+        width = max(high - low, 0.02 * abs(middle), 1e-9)
+        now = m[start:start + r.hour]
+        over, under = (now - high) / width, (low - now) / width
+        out[start:start + r.hour] = np.where(over >= under, np.maximum(over, 0.0), -np.maximum(under, 0.0))
+    return out

@@ -1,0 +1,179 @@
+"""The anomaly core: causal, explained, and found again in series whose faults are known; a file's mistakes have their line."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alerts import calibrate, group
+from alerts.channels import CHANNELS, channels
+from alerts.detect import SCORE_COLUMNS, detect
+from alerts.rolling import Floats
+from alerts.series import Series, read_series
+from park.errors import CatalogueError, InputError
+
+HOUR = 3600.0
+START = datetime(2025, 1, 6, tzinfo=UTC)
+
+
+def office(weeks: int = 20, seed: int = 3) -> Floats:
+    """Hourly load of a building that works on weekdays, with weather-like drift and noise."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(weeks * 168)
+    work = ((t % 24 >= 8) & (t % 24 < 18) & (t // 24 % 7 < 5)).astype(float)
+    drift = np.cumsum(rng.normal(0, 0.15, len(t))) * 0.3
+    return 100 + 60 * work + drift + rng.normal(0, 2.5, len(t))
+
+
+def series(values: Floats, step_s: float = HOUR, name: str = "") -> Series:
+    return Series(name, START.timestamp(), step_s, values, True)
+
+
+def faulty(kind: str, at: int = 15 * 168 + 34) -> tuple[Floats, int, int]:
+    x = office()
+    if kind == "spike":
+        x[at] *= 3
+        return x, at, at + 1
+    if kind == "drop":
+        x[at:at + 10] = 0.0
+        return x, at, at + 10
+    if kind == "stuck":
+        x[at:at + 40] = x[at]
+        return x, at, at + 40
+    if kind == "scale":
+        x[at:at + 72] *= 10
+        return x, at, at + 72
+    if kind == "level":
+        x[at:at + 400] *= 1.4
+        return x, at, at + 400
+    x[at:at + 240] = np.roll(x, 5)[at:at + 240]      # clock five hours off
+    return x, at, at + 240
+
+
+@pytest.mark.parametrize(("kind", "words"), [
+    ("spike", {"high_value", "jump_up"}), ("drop", {"low_value", "jump_down", "scale_down"}), ("stuck", {"stuck"}),
+    ("scale", {"high_value", "jump_up", "scale_up"}), ("level", {"level_up", "high_value", "base_load_up", "scale_up"}),
+    ("clock", {"clock_shift", "low_value", "jump_down"}),
+])
+def test_a_fault_is_found_inside_it_and_named(kind: str, words: set[str]) -> None:
+    x, first, end = faulty(kind)
+    found = detect([series(x)], 0.3)[0].onsets
+    inside = [o for o in found if first <= o["_start"] < end]
+    assert inside and inside[0]["kind"] in words, found
+    if kind in ("spike", "drop", "scale"):
+        assert inside[0]["_start"] - first <= 1
+
+
+def test_sound_series_keep_within_the_alarm_budget() -> None:
+    months = n = 0.0
+    for seed in range(8):
+        x = office(26, seed)
+        n += len(detect([series(x)], 0.3)[0].onsets)
+        months += len(x) / 730.5
+    assert n / months <= 0.6
+
+
+@pytest.mark.parametrize("step_s", [300.0, HOUR])
+def test_no_score_changes_when_the_future_is_cut_off(step_s: float) -> None:
+    x = office(12)
+    x[1500:1503] *= 4
+    x[1700:1730] = x[1700]
+    x[400] = np.nan
+    whole = channels(x, step_s).scores
+    verdict = calibrate.judge(whole, step_s, 0.3)
+    for cut in (300, 777, 1501, 1710, 1999):
+        part = channels(x[:cut], step_s).scores
+        for name in CHANNELS:
+            assert np.array_equal(part[name], whole[name][:cut], equal_nan=True), (name, cut)
+        assert np.array_equal(calibrate.judge(part, step_s, 0.3).strength, verdict.strength[:cut])
+
+
+def test_no_score_of_a_group_changes_when_the_future_is_cut_off() -> None:
+    rng = np.random.default_rng(0)
+    common = rng.normal(0, 1, 1200)
+    x = np.stack([common + rng.normal(0, 0.3, 1200) for _ in range(5)])
+    x[2, 900:] += 6
+    whole = group.judge(x, 0.3)
+    part = group.judge(x[:, :950], 0.3)
+    assert np.allclose(part.strength, whole.strength[:950], rtol=1e-12)
+    assert not whole.hot[:900].any() and whole.hot[910:].all()
+    assert set(whole.contributor[920:]) == {2}
+
+
+def test_a_lower_budget_never_alarms_more() -> None:
+    x, _, _ = faulty("scale")
+    scores = channels(x, HOUR).scores
+    hot = [calibrate.judge(scores, HOUR, b).hot.sum() for b in (0.05, 0.1, 0.2, 0.3, 0.6, 1.0)]
+    assert hot == sorted(hot)
+
+
+def test_temperature_explains_what_it_can() -> None:
+    rng = np.random.default_rng(5)
+    x = office(30)
+    n = len(x)
+    cold = 10 + 8 * np.sin(np.arange(n) / 8760 * 2 * np.pi) + np.repeat(rng.normal(0, 4, n // 24), 24)
+    x = x + 4 * np.maximum(16 - cold, 0)
+    plain = detect([series(x)], 1.0)[0]
+    told = detect([series(x)], 1.0, weather=series(cold))[0]
+    late = slice(12 * 168, None)
+    width = [np.nanmedian((s.high - s.low)[late]) for s in (plain, told)]
+    error = [np.nanmedian(np.abs(x - s.expected)[late]) for s in (plain, told)]
+    assert width[1] < 0.9 * width[0] and error[1] < 0.9 * error[0]
+
+
+def write(path: Path, rows: list[str], header: str = "time,value") -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("rows", "header", "text"), [
+    (["2026-01-01,1"], "when,value", "f.csv:1: expected the header time,value or time,series,value, got when,value"),
+    (["2026-01-01 00:00,1", "yesterday,2"], "time,value",
+     "f.csv:3: time: expected an instant such as 2026-11-23T03:00:00Z, got 'yesterday'"),
+    (["2026-01-01 00:00,1", "2026-01-01 01:00,1;2"], "time,value", "f.csv:3: value: expected a number or nothing, got '1;2'"),
+    (["2026-01-01 00:00,1", "2026-01-01 01:00"], "time,value", "f.csv:3: row: expected 2 columns, got 1"),
+    (["2026-01-01 00:00,inf"], "time,value", "f.csv:2: value: expected a finite number, got 'inf'"),
+    ([], "time,value", "f.csv: expected rows below the header, got none"),
+    (["2026-01-01 00:00,1"], "time,value", "expected at least three instants, got 1"),
+])
+def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path: Path, rows: list[str], header: str, text: str) -> None:
+    with pytest.raises((InputError, CatalogueError)) as caught:
+        read_series(write(tmp_path / "f.csv", rows, header))
+    assert text in str(caught.value)
+
+
+def test_gaps_stay_unknown_and_rows_off_the_step_are_counted(tmp_path: Path) -> None:
+    rows = [f"2026-01-01T{h:02d}:00:00+08:00,{h}" for h in (0, 1, 2, 5)]
+    rows += ["2026-01-01T06:10:00+08:00,", "2026-01-01T07:05:00+08:00,7"]
+    s = read_series(write(tmp_path / "f.csv", rows))[0]
+    assert np.array_equal(s.values, [0, 1, 2, np.nan, np.nan, 5, np.nan, 7], equal_nan=True)
+    assert (s.n_moved, s.time_of(0)) == (2, "2025-12-31T16:00:00Z")
+
+
+def test_the_command_writes_onsets_and_scores(tmp_path: Path) -> None:
+    x, first, end = faulty("scale")
+    rows = [f"{(START + timedelta(hours=i)).isoformat()},{name},{v:.3f}"
+            for name, values in (("m1", x), ("m2", office())) for i, v in enumerate(values)]
+    write(tmp_path / "f.csv", rows, "time,series,value")
+    command = [sys.executable, "-m", "park.cli", "detect", "f.csv", "-o", "o.csv", "--scores", "s.csv"]
+    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 series" in done.stderr
+    with (tmp_path / "o.csv").open() as f:
+        found = list(csv.DictReader(f))
+    assert list(found[0]) == ["series", "start", "end", "kind", "channel", "score", "p_value", "expected", "low", "high"]
+    at = [(datetime.fromisoformat(o["start"]) - START) / timedelta(hours=1) for o in found]
+    hit = [o for o, i in zip(found, at, strict=True) if o["series"] == "m1" and first <= i < end]
+    assert hit and float(hit[0]["score"]) >= 1 and float(hit[0]["p_value"]) < 0.01
+    with (tmp_path / "s.csv").open() as f:
+        scores = list(csv.DictReader(f))
+    assert len(scores) == 2 * len(x) and list(scores[0]) == list(SCORE_COLUMNS)
+    bad = subprocess.run([*command[:4], "nothing.csv"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert bad.returncode == 1 and "there is no file nothing.csv" in bad.stderr
