@@ -285,8 +285,10 @@ class EventAnswer(Response):
         while True:
             await listener.wake.wait()
             listener.wake.clear()
-            due = [what for what in listener.behind if not (told and isinstance(what, Event) and what.id in told)]
+            due = list(listener.behind)
             listener.behind.clear()
+            if told:  # what came while the replay was read may be in both
+                due = [what for what in due if not (isinstance(what, Event) and what.id in told)]
             if due:
                 await send({"type": "http.response.body", "body": _join(due, lang), "more_body": True})
             if listener.ended:
@@ -295,6 +297,8 @@ class EventAnswer(Response):
 
 
 def _join(what: Sequence[Event | bytes], lang: Language) -> bytes:
+    if len(what) == 1 and isinstance(what[0], Event):
+        return what[0].frames[lang]
     return b"".join(w if isinstance(w, bytes) else w.frames[lang] for w in what)
 
 
