@@ -1,1 +1,1 @@
-"""The report a base files: one data object gathered from the figures' views, and docx, xlsx, pdf, html and json made from it."""
+"""The report a base files: one data object from the figures' views; docx, xlsx, pdf, html and json made from it."""

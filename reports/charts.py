@@ -35,7 +35,9 @@ def svg(chart: Chart, language: Language) -> str:
     text = out.getvalue()
     text = text[text.index("<svg") :].replace(f"'{chart_family()}'", ", ".join(f"'{f}'" for f in FAMILIES) + ", sans-serif")
     # ids are defined per element: two charts on one page must not share them
-    return text.replace(' id="', f' id="{chart.id}-').replace('href="#', f'href="#{chart.id}-').replace("url(#", f"url(#{chart.id}-")
+    for before in (' id="', 'href="#', "url(#"):
+        text = text.replace(before, f"{before}{chart.id}-")
+    return text
 
 
 def _draw(chart: Chart, language: Language) -> Figure:

@@ -1,4 +1,4 @@
-"""The report as docx: real styles, Chinese fonts through w:eastAsia, automatic numbers, repeated header rows, captions, fields."""
+"""The report as docx: real styles, Chinese fonts by w:eastAsia, automatic numbers, repeated header rows, captions, fields."""
 
 from __future__ import annotations
 

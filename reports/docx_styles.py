@@ -150,7 +150,8 @@ def number_headings(docx: Any, language: Language) -> None:
     )
     suffix = "nothing" if language == "zh" else "space"
     body = "".join(
-        f'<w:lvl w:ilvl="{i}"><w:start w:val="1"/><w:numFmt w:val="{fmt}"/><w:pStyle w:val="Heading{i + 1}"/><w:suff w:val="{suffix}"/>'
+        f'<w:lvl w:ilvl="{i}"><w:start w:val="1"/><w:numFmt w:val="{fmt}"/><w:pStyle w:val="Heading{i + 1}"/>'
+        f'<w:suff w:val="{suffix}"/>'
         f'<w:lvlText w:val="{text}"/><w:lvlJc w:val="left"/><w:pPr><w:ind w:left="0" w:firstLine="0"/></w:pPr></w:lvl>'
         for i, (fmt, text) in enumerate(levels)
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reports.model import MIN_COVERAGE, Basis, Cell, Text, tidy
 from reports.rows import Energy, Indicator, Span
-from reports.words import indicator_digits
+from reports.words import indicator_digits, word
 
 NO_METER = Text("本期无该项计量数据", "no metered data in the period")
 NO_FACTOR = Text("缺少有效的折算因子", "no factor row in force")
@@ -162,9 +162,9 @@ def indicator(figure: str, row: Indicator | None, code: str) -> Cell:
     unit, value = ("%", None if row.value is None else 100 * row.value) if row.unit in ("1", "") else (row.unit, row.value)
     coverage = tidy(row.coverage)
     if value is None:
-        why = row.inputs.get("reason") if isinstance(row.inputs, dict) else None
-        reason = Text(why["zh"], why["en"]) if isinstance(why, dict) and {"zh", "en"} <= why.keys() else NO_INDICATOR
-        if row.coverage is not None and row.coverage < MIN_COVERAGE:
+        said = row.inputs.get("withheld") if isinstance(row.inputs, dict) else None
+        reason = word("withheld", said) if isinstance(said, str) else NO_INDICATOR
+        if row.coverage is not None and row.coverage < MIN_COVERAGE and said in (None, "less than 90% known"):
             reason = low_coverage(row.coverage)
         return Cell(id=figure, value=None, unit=unit, coverage=coverage, reason=reason, digits=digits)
     return Cell(

@@ -1,4 +1,4 @@
-"""The data object in one language as plain numbered parts: what every writer prints, so that a figure reads the same in each."""
+"""The data object in one language as plain numbered parts: every writer prints these, so a figure reads the same in each."""
 
 from __future__ import annotations
 

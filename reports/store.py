@@ -67,11 +67,13 @@ def seal(
         history = edition.report.history
         if history and not edition.report.restated:
             raise Conflict(
-                f"no figure differs from version {history[-1].version}, sealed {history[-1].sealed_at:%Y-%m-%d %H:%M}Z: nothing to restate"
+                f"no figure differs from version {history[-1].version}, sealed {history[-1].sealed_at:%Y-%m-%d %H:%M}Z: "
+                "nothing to restate"
             )
         if history and not reason:
             raise InputError(
-                f"version {history[-1].version} is sealed and {len(edition.report.restated)} figures differ: a restatement needs --reason"
+                f"version {history[-1].version} is sealed and {len(edition.report.restated)} figures differ: "
+                "a restatement needs --reason"
             )
         sealing = Sealing(history[-1].version + 1 if history else 1, edition.hash, now, by, as_of, reason)
         conn.execute(
@@ -105,7 +107,7 @@ def sealed(conn: Connection, base: str, kind: Kind, year: int, version: int) -> 
 
 
 def diff(before: Report, after: Report) -> list[Change]:
-    """Figures whose value, unit, coverage, grade or reason differ, in the order of the later report, then those that are gone."""
+    """Figures that differ in value, unit, coverage, grade, factors or reason, in the later report's order; then the gone."""
     old, new = dict(_compared(before)), dict(_compared(after))
     changes = [
         Change(key, place.label, old[key].cell if key in old else None, place.cell, _cause(old.get(key), place))
@@ -125,7 +127,7 @@ def _compared(report: Report) -> Iterator[tuple[str, Place]]:
 
 
 def _differs(a: Cell, b: Cell) -> bool:
-    return (a.value, a.unit, a.coverage, a.grade, a.reason) != (b.value, b.unit, b.coverage, b.grade, b.reason)
+    return any(getattr(a, f) != getattr(b, f) for f in ("value", "unit", "coverage", "grade", "factors", "reason"))
 
 
 def _cause(before: Place | None, after: Place) -> Text:

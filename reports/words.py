@@ -1,4 +1,7 @@
-"""Names in both languages from `words.yaml`; an unknown code reads as itself rather than failing a report."""
+"""Names from `words.yaml` and prose from `texts.yaml` in both languages.
+
+An unknown code reads as itself rather than failing a report.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,17 @@ def table() -> dict[str, Any]:
     """The whole table."""
     loaded: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "words.yaml").read_text(encoding="utf-8"))
     return loaded
+
+
+@lru_cache(maxsize=1)
+def _texts() -> dict[str, dict[str, str]]:
+    loaded: dict[str, dict[str, str]] = yaml.safe_load((Path(__file__).parent / "texts.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def said(name: str) -> Text:
+    """A piece of prose by its name in `texts.yaml`."""
+    return Text(_texts()[name]["zh"], _texts()[name]["en"])
 
 
 def word(group: str, code: str) -> Text:

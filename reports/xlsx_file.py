@@ -16,6 +16,7 @@ from reports.model import Cell, Chart, Language, Text
 from reports.model import places as figures_of
 from reports.present import ChartView, Document, Entry, HeadingView, ParagraphView, Part, TableView, note, number, places
 from reports.store import Edition
+from reports.trace import trace_of
 from reports.words import word
 
 HEI, SONG = "黑体", "宋体"
@@ -187,6 +188,7 @@ _COLUMNS = (
     Text("性质", "Basis"),
     Text("因子行", "Factor rows"),
     Text("说明", "Note"),
+    Text("追溯名", "Trace name"),
 )
 
 
@@ -212,11 +214,12 @@ def _sources(sheet: Any, edition: Edition, language: Language) -> None:
                 c.basis,
                 ", ".join(f"F{f}" for f in c.factors),
                 c.reason.of(language) if c.reason else note(c, language),
+                trace_of(edition.report.base.code, c.id),
             ]
         )
         sheet.cell(sheet.max_row, 6).number_format = number_format(c)
         sheet.cell(sheet.max_row, 9).number_format = "0.0%"
     sheet.freeze_panes = "B2"
     sheet.auto_filter.ref = f"A1:{get_column_letter(len(_COLUMNS))}{sheet.max_row}"
-    for n, width in enumerate((40, 20, 28, 28, 16, 16, 16, 12, 10, 7, 12, 11, 14, 40), 1):
+    for n, width in enumerate((40, 20, 28, 28, 16, 16, 16, 12, 10, 7, 12, 11, 14, 40, 44), 1):
         sheet.column_dimensions[get_column_letter(n)].width = width

@@ -10,57 +10,37 @@ import msgspec
 from reports import figures
 from reports.context import Context
 from reports.model import Block, Cell, Change, Column, Paragraph, Place, Rows, Sealing, Section, Table, Text
-from reports.words import both, word
+from reports.words import both, said, word
 
 LISTED_GAPS = 60
 DEFINITIONS: tuple[tuple[Text, Text], ...] = (
     (
         Text("综合能耗（当量值）", "Total energy, calorific"),
-        Text(
-            "各品种消费量按当量折标准煤系数折算之和（GB/T 2589-2020），电力按 0.1229 kgce/kWh 一类的热功当量系数。",
-            "Sum of carriers by their calorific coal equivalents (GB/T 2589-2020); electricity by its heat.",
-        ),
+        said("definition_calorific"),
     ),
     (
         Text("综合能耗（等价值）", "Total energy, equivalent"),
-        Text(
-            "电力按发电煤耗折算，系数随来源年份变化，所用因子行见附录“折算因子”。",
-            "Electricity by the coal that its generation takes; the factor row used is in the annex on factors.",
-        ),
+        said("definition_equivalent"),
     ),
     (
         Text("二氧化碳排放", "CO2"),
-        Text(
-            "能源活动排放，燃料按因子行折算，外购电力按表列电网因子；不含过程排放。自发自用光伏在使用处不计排放。",
-            "Emissions of energy use: fuels by their factor rows, bought electricity by the grid factor listed. Process emissions are not "
-            "included; own PV emits nothing where it is used.",
-        ),
+        said("definition_co2"),
     ),
     (
         Text("覆盖率", "Coverage"),
-        Text(
-            "已知时段数÷应有时段数；电、气、水为 15 分钟时段，排口为应监测小时，数据可用率为读数；整日没有记录的计入应有而未知。",
-            "Known slots over expected ones: quarter hours for energy and water, due hours for outlets, readings for availability. "
-            "Days without a record are expected and unknown.",
-        ),
+        said("definition_coverage"),
     ),
     (
         Text("等级", "Grade"),
-        Text(
-            "A 计量；B 票据或台账；C 估算（估算部分超过十分之一，或缺少部分因子）。",
-            "A metered; B bill or ledger; C estimated (over a tenth estimated, or a part without a factor).",
-        ),
+        said("definition_grade"),
     ),
     (
         Text("强度类指标", "Intensities"),
-        Text(
-            "能耗、排放或用水除以工业增加值；覆盖率低于 90 % 或缺少增加值时不发布。",
-            "Energy, emissions or water over value added; withheld under 90 % coverage or without value added.",
-        ),
+        said("definition_intensity"),
     ),
     (
         Text("传输有效率", "Effective transmission rate"),
-        Text("传输率×有效率，停运与豁免时段除外。", "Transmission rate times valid rate, without stopped and exempt hours."),
+        said("definition_transmission"),
     ),
 )
 
@@ -110,10 +90,7 @@ def _factors(ctx: Context) -> Section:
                 checked,
             )
         )
-    note = Text(
-        "“已核验”为“否”的因子仅有二手来源或尚未与原文核对。",
-        "“No” marks a factor from a secondary source or not yet checked against it.",
-    )
+    note = said("factor_unverified")
     blocks: tuple[Block, ...] = (
         (
             Table(
@@ -147,8 +124,10 @@ def _missing(ctx: Context, cells: Sequence[Place]) -> Section:
     low = [p for p in cells if p.cell.value is not None and p.cell.coverage is not None and p.cell.coverage < 0.9]
     summary = Paragraph(
         Text(
-            f"本报告共 {len(cells)} 个数据，其中 {len(gaps)} 个无数据或不予发布，{len(low)} 个覆盖率低于 90 %。缺失一律不按零处理。",
-            f"Of {len(cells)} figures {len(gaps)} are missing or withheld and {len(low)} have less than 90 % coverage. Nothing missing is taken for zero.",
+            f"本报告共 {len(cells)} 个数据，其中 {len(gaps)} 个无数据或不予发布，"
+            f"{len(low)} 个覆盖率低于 90 %。缺失一律不按零处理。",
+            f"Of {len(cells)} figures {len(gaps)} are missing or withheld and {len(low)} have less than 90 % coverage. "
+            "Nothing missing is taken for zero.",
         )
     )
     blocks: list[Block] = [summary]
@@ -210,15 +189,7 @@ def _missing(ctx: Context, cells: Sequence[Place]) -> Section:
 
 
 def _versions(ctx: Context, history: Sequence[Sealing], restated: Sequence[Change]) -> Section:
-    blocks: list[Block] = [
-        Paragraph(
-            Text(
-                "报告封存后不再改动；数据更正以新版本重述，并列出变动的数据及原因。数据对象的 SHA-256 摘要印于封面和页脚。",
-                "A sealed report is never edited: corrections make a new version that lists what changed and why. The SHA-256 of the data object "
-                "is printed on the cover and in the footer.",
-            )
-        )
-    ]
+    blocks: list[Block] = [Paragraph(said("sealed_never_edited"))]
     if history:
         blocks.append(
             Table(

@@ -8,7 +8,7 @@ from reports import figures
 from reports.context import Context, carrier_rows, energy_rows, headline, headline_name, renamed, years_table
 from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
 from reports.rows import Energy, Span, Year
-from reports.words import both, table, word
+from reports.words import both, said, table, word
 
 MONTHS = tuple(
     Text(f"{m}月", name)
@@ -56,13 +56,7 @@ def section(ctx: Context) -> Section:
 
 
 def _summary() -> Text:
-    return Text(
-        "本年用电量 {0}；综合能耗当量值 {1}、等价值 {2}；能源活动二氧化碳排放 {3}。当量值按热功当量折算，等价值的电力系数随来源年份变化，"
-        "两种口径不可混用。电力排放因子的年份见附表。",
-        "Electricity use was {0}; total energy {1} (calorific) and {2} (equivalent); CO2 from energy {3}. The calorific basis "
-        "converts by heat, the equivalent basis by the coal that generation takes: the two must not be mixed. The year of the "
-        "grid factor is in the annex.",
-    )
+    return said("energy_summary")
 
 
 def _cells(name: str, rows: Sequence[Energy], span: Span) -> tuple[Cell, ...]:
@@ -128,15 +122,7 @@ def _carriers(ctx: Context) -> Table:
             *_CONVERTED,
         ),
         tuple(rows),
-        (
-            Text(
-                "消费量＝购入－外供，电力另加自发自用；园区总量取园区关口表，没有关口表的品种取企业关口表之和，不重复计算。新鲜水等耗能工质仅在"
-                "有折算系数时计入合计。",
-                "Amount is import minus export, plus own generation for electricity. The base's total is that of its gate "
-                "meters, or of the enterprises' gates for a carrier without one; nothing counts twice. Water enters the total only where it "
-                "has a coal equivalent.",
-            ),
-        ),
+        (said("energy_amount"),),
     )
 
 
@@ -231,12 +217,7 @@ def _enterprises(ctx: Context) -> Table:
             *_CONVERTED,
         ),
         tuple(rows),
-        (
-            Text(
-                "企业数据取企业关口表；企业之和与园区总量因公共用能、线损和企业间转供而不同。",
-                "Enterprises are metered at their own gates; their sum differs from the base by common use, losses and supply between them.",
-            ),
-        ),
+        (said("enterprise_gates"),),
     )
 
 
@@ -273,12 +254,7 @@ def _ratios(ctx: Context) -> Table:
             Column(Text("数值", "Value"), width=1.6),
         ),
         tuple(rows),
-        (
-            Text(
-                "强度指标的工业增加值来自台账填报；综合能耗口径见附录定义。",
-                "Value added comes from the ledger; the basis of energy is stated in the definitions.",
-            ),
-        ),
+        (said("intensity_basis"),),
     )
 
 
@@ -309,10 +285,5 @@ def _tou(year: Year) -> Table:
             Column(Text("平均单价", "Mean price"), "CNY/kWh", 1.1),
         ),
         tuple(rows),
-        (
-            Text(
-                "仅为电度部分，不含基本电费、力调电费和附加；覆盖率为有计费数据的天数占比。",
-                "Energy part only, without demand charge, power-factor adjustment and surcharges; coverage is the share of days priced.",
-            ),
-        ),
+        (said("tou_scope"),),
     )

@@ -8,7 +8,7 @@ from reports.facts import LISTED_ALERTS
 from reports.model import Block, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
 from reports.rows import AlertCount, Year
 from reports.sections.energy import MONTHS
-from reports.words import both, named, table, word
+from reports.words import both, named, said, table, word
 
 FILL = Text("（由基地填写）", "(to be filled by the base)")
 OUTCOMES = {
@@ -68,13 +68,7 @@ def _systems(year: Year) -> Table:
             Column(Text("数据正常率", "Good share"), "%", 1.1),
         ),
         tuple(rows),
-        (
-            Text(
-                "数据可用率＝实收÷应收（自测点首次有数据之日起）；数据正常率＝质量为“正常”或“人工录入”的读数÷实收。",
-                "Availability is readings received over readings due, from a point's first reading on; the good share is readings of quality "
-                "good or entered by hand over those received.",
-            ),
-        ),
+        (said("availability_meaning"),),
     )
 
 
@@ -275,7 +269,8 @@ def incidents(ctx: Context) -> Section:
         _declaration(),
         Paragraph(
             Text(
-                f"本期紧急与高级别报警共 {total} 条，下表列出 {shown} 条（未关闭的在前{'，其余见平台' if total > shown else ''}）。",
+                f"本期紧急与高级别报警共 {total} 条，下表列出 {shown} 条"
+                f"（未关闭的在前{'，其余见平台' if total > shown else ''}）。",
                 f"{total} alerts of severity critical or high were raised; {shown} are listed, open ones first"
                 f"{f' (at most {LISTED_ALERTS}; the rest is on the platform)' if total > shown else ''}.",
             )
@@ -295,12 +290,7 @@ def _declaration() -> Table:
             (Text("本年是否发生重大及以上安全事故", "Major or worse safety accident in the year"), FILL),
             (Text("本年是否发生突发环境事件", "Sudden environmental incident in the year"), FILL),
         ),
-        (
-            Text(
-                "监测平台的报警不等于事故认定，本表由基地按主管部门结论填写。",
-                "An alert of the platform does not establish an incident: the base fills this in from the authority's findings.",
-            ),
-        ),
+        (said("alert_no_incident"),),
     )
 
 

@@ -6,13 +6,10 @@ from reports.context import Context, headline
 from reports.model import MIN_COVERAGE, Block, Column, Heading, Paragraph, Section, Table, Text
 from reports.sections.plan import FILL, completion, forecast, same_unit
 from reports.sections.pollution import outlet_name, valid_share
-from reports.words import word
+from reports.words import indicator_digits, said, word
 
 UNACCOUNTED_SHARE = 0.05
-DRAFT = Text(
-    "以下内容由平台根据本报告数据自动起草，供基地核实、修改后报送。",
-    "The platform drafted what follows from the data of this report: the base checks and edits it before filing.",
-)
+DRAFT = said("outlook_draft")
 
 
 def section(ctx: Context) -> Section:
@@ -45,10 +42,12 @@ def _targets(ctx: Context) -> list[Text]:
             done = completion(t, expected)
             share = f"，完成率 {100 * done:.1f} %" if done is not None else ""
             share_en = f", {100 * done:.1f} % of the way" if done is not None else ""
+            ahead, goal = (f"{v:,.{indicator_digits(t.indicator)}f}" for v in (expected, t.value))
             out.append(
                 Text(
-                    f"“{t.name_zh}”全年预计 {expected:,.4g} {t.unit}，目标 {t.value:,.4g} {t.unit}{share}，责任单位：{t.responsible or '未明确'}。",
-                    f"“{t.name_en}” is expected at {expected:,.4g} {t.unit} against {t.value:,.4g}{share_en}; responsible: "
+                    f"“{t.name_zh}”全年预计 {ahead} {t.unit}，目标 {goal} {t.unit}{share}，"
+                    f"责任单位：{t.responsible or '未明确'}。",
+                    f"“{t.name_en}” is expected at {ahead} {t.unit} against {goal}{share_en}; responsible: "
                     f"{t.responsible or 'nobody named'}.",
                 )
             )
@@ -108,7 +107,8 @@ def _balance(ctx: Context) -> list[Text]:
             out.append(
                 Text(
                     f"{carrier.zh}总表“{b.name_zh}”（{b.code}）未计量占比 {share:.1f} %，应核查漏装、漏损与倍率。",
-                    f"{carrier.en} below “{b.name_en}” ({b.code}) is unaccounted by {share:.1f} %: look for missing meters, losses, ratios.",
+                    f"{carrier.en} below “{b.name_en}” ({b.code}) is unaccounted by {share:.1f} %: "
+                    "look for missing meters, losses, ratios.",
                 )
             )
     return out

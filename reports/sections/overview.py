@@ -5,21 +5,10 @@ from __future__ import annotations
 from reports import figures
 from reports.context import HEADLINES, Context, headline, headline_name, renamed, years_table
 from reports.model import Block, Column, Paragraph, Rows, Section, Table, Text
-from reports.words import both, word
+from reports.words import both, said, word
 
-NOTICE = Text(
-    "本报告依据《关于组织开展绿色产业示范基地建设的通知》（发改办环资〔2020〕519号）关于示范基地每年报送总结的要求编制。"
-    "该通知未公布统一的总结提纲和指标表，本报告的章节与指标由平台按通知所列任务和基地自身建设方案设置，不代表官方口径。",
-    "This report serves the yearly summary that notice 发改办环资〔2020〕519号 asks of every demonstration base. The notice "
-    "publishes neither an outline nor a table of indicators; sections and indicators here follow its tasks and the base's own "
-    "plan and are not an official format.",
-)
-READING = Text(
-    "每个数据下方列有覆盖率与数据等级（A 计量、B 票据或台账、C 估算）；“—”表示无数据，不代表零，原因随附。"
-    "覆盖率低于 90 % 时不发布强度类指标。",
-    "Under every figure stand its coverage and grade (A metered, B bill or ledger, C estimated). “—” means no data, never zero, "
-    "and carries its reason. Intensities are withheld under 90 % coverage.",
-)
+NOTICE = said("notice")
+READING = said("reading")
 
 
 def section(ctx: Context) -> Section:
@@ -84,11 +73,7 @@ def _figures(ctx: Context) -> tuple[Table, ...]:
         delta = figures.change(f"headlines/change/{code}", now, before if ctx.year.span.complete else None)
         rows.append((headline_name(code), word("units", now.unit), renamed(now, f"headlines/{now.id}"), former, delta))
     y = ctx.year.span.year
-    notes = (
-        ()
-        if ctx.year.span.complete
-        else (Text("本年尚未结束，不与上年全年比较。", "The year has not ended: no comparison with the whole former year."),)
-    )
+    notes = () if ctx.year.span.complete else (said("open_year"),)
     return (
         Table(
             "headlines",

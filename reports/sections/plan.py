@@ -8,15 +8,9 @@ from reports import figures
 from reports.context import HEADLINES, Context, headline, renamed
 from reports.model import MIN_COVERAGE, Block, Cell, Chart, Column, Heading, Paragraph, Section, Series, Table, Text, tidy
 from reports.rows import Target, Year
-from reports.words import both, indicator_digits, is_extensive, table, word
+from reports.words import both, indicator_digits, is_extensive, said, table, word
 
-METHOD = Text(
-    "完成率：有基准值时为（基准值－实际）÷（基准值－目标）（“不低于”类指标符号相反）；无基准值时为 目标÷实际（不高于）或 实际÷目标"
-    "（不低于）。年度未结束的累计型指标按已过天数线性外推为全年预计值，完成率以预计值计算；未作季节修正。覆盖率低于 90 % 时不计算。",
-    "Completion is (baseline - actual) / (baseline - target) where there is a baseline (signs reversed for “at least”), otherwise "
-    "target / actual (at most) or actual / target (at least). Cumulative figures of a year that has not ended are carried forward "
-    "linearly by days, without season, and completion is taken from that forecast. Nothing is computed under 90 % coverage.",
-)
+METHOD = said("target_method")
 FILL = Text("（由基地填写）", "(to be filled by the base)")
 
 
@@ -226,16 +220,7 @@ def _rows(
     rows = [r for r in given if isinstance(r, dict)] if isinstance(given, list) else []
     columns = tuple(Column(name, width=width) for _, name, width in fields)
     items = tuple(tuple(_text(r.get(f)) for f, _, _ in fields) for r in (rows or empty))
-    notes = (
-        ()
-        if rows
-        else (
-            Text(
-                "平台目录中没有该项内容，请由基地填写后报送。",
-                "The catalogue holds nothing on this: the base must fill it in before filing.",
-            ),
-        )
-    )
+    notes = () if rows else (said("plan_missing"),)
     return Table(figure, title, columns, items, notes)
 
 

@@ -6,16 +6,10 @@ from reports import figures
 from reports.context import Context, years_table
 from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
 from reports.rows import Emission, Event, Limit, Year
-from reports.words import named, quantity, word
+from reports.words import named, quantity, said, word
 
 MASSES = ("so2_t", "nox_t", "dust_t", "cod_t", "ammonia_t")
-JUDGED = Text(
-    "废气以有效小时均值（折算浓度）、废水以有效日均值对照限值判定，许可证限值优先于标准限值；停运与豁免时段不参与判定并单独列出。"
-    "无效小时不插补浓度；排放量对无效时段按规则向上替代，替代小时占比随表列出，替代值不用于达标判定。",
-    "Air is judged by valid hourly means (converted), water by valid daily means, the permit's limit before the standard's; stopped and "
-    "exempt hours are left out and listed. Concentrations are never interpolated. Mass is substituted upward over invalid hours, whose "
-    "share is printed; a substituted value never enters a judgement.",
-)
+JUDGED = said("emission_judgement")
 LISTED = 20
 
 
@@ -104,12 +98,7 @@ def _hours(year: Year) -> Table:
             Column(Text("有效率", "Valid share"), "%", 0.9),
         ),
         tuple(rows),
-        (
-            Text(
-                "有效小时：小时内有效分钟数不少于 45（HJ 76-2017 附录 B）。没有记录的小时计入缺失。",
-                "A valid hour has at least 45 valid minutes (HJ 76-2017, annex B). Hours without any record count as missing.",
-            ),
-        ),
+        (said("valid_hour"),),
     )
 
 
@@ -249,13 +238,7 @@ def _mass(year: Year) -> Table:
             Column(Text("替代占比", "Share substituted"), "%", 1.1),
         ),
         tuple(rows),
-        (
-            Text(
-                "排放量＝实测标干浓度×标干流量逐时累计；有效数据不足 75 % 的排口等级记为 C，不宜直接用于总量核定。",
-                "Mass is measured concentration (dry, standard state) times dry flow, hour by hour. Under 75 % valid the grade is C: not fit "
-                "for a judgement of totals.",
-            ),
-        ),
+        (said("mass_meaning"),),
     )
 
 
@@ -321,13 +304,7 @@ def _transmission(year: Year) -> Table:
             Column(Text("传输有效率", "Effective rate"), "%", 1.1),
         ),
         tuple(rows),
-        (
-            Text(
-                "传输有效率＝传输率×有效率；停运与豁免时段不计入应传，整日无记录的小时计为未传。",
-                "Effective rate is transmission rate times valid rate. Stopped and exempt hours are not due; hours of days without a record are "
-                "due and not received.",
-            ),
-        ),
+        (said("transmission_meaning"),),
     )
 
 

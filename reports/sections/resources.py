@@ -7,7 +7,7 @@ from reports.context import Context, carrier_rows, headline, headline_name, rena
 from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
 from reports.rows import Balance, Entry, Year
 from reports.sections.energy import MONTHS, by_month
-from reports.words import table, word
+from reports.words import said, table, word
 
 CODES = ("water_m3", "water_per_value_added", "water_reuse_rate", "solid_waste_use_rate")
 
@@ -16,10 +16,7 @@ def section(ctx: Context) -> Section:
     """Resources."""
     blocks: list[Block] = [
         Paragraph(
-            Text(
-                "本年新鲜水用量 {0}。固体废物和企业间交换来自台账填报，逐笔留有凭证。",
-                "Fresh water use was {0}. Solid waste and exchanges come from the ledger, each with its evidence.",
-            ),
+            said("resource_summary"),
             (headline(ctx, ctx.year, "water_m3"),),
         )
     ]
@@ -121,12 +118,7 @@ def _waste(year: Year) -> Table:
             *(Column(word("actions", a), width=1.0) for a in actions),
         ),
         tuple(rows),
-        (
-            Text(
-                "仅计入起止日期完全位于本年的凭证；跨年凭证见缺失数据说明。",
-                "Only manifests wholly inside the year are counted; those across its border are in the missing-data statement.",
-            ),
-        ),
+        (said("waste_inside"),),
     )
 
 
@@ -260,12 +252,7 @@ def _balance(year: Year) -> Table:
             Column(Text("未计量占比", "Share"), "%", 1.0),
         ),
         tuple(rows),
-        (
-            Text(
-                "未计量＝总表量－分表合计，仅含总表与全部分表均有数据的日子，包括线损、漏损、未装表用户和计量误差。",
-                "Unaccounted is parent minus children over days on which all of them are known: losses, leaks, unmetered users and meter error.",
-            ),
-        ),
+        (said("unaccounted_meaning"),),
     )
 
 

@@ -29,7 +29,9 @@ AFTER = datetime(2027, 1, 15, 4, 0, tzinfo=UTC)
 def _copy(postgres: Postgres, template: str, prefix: str) -> str:
     name = f"{prefix}_{uuid4().hex[:10]}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(name), sql.Identifier(template)))
+        conn.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(name), sql.Identifier(template))
+        )
     return name
 
 

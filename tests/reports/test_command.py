@@ -13,8 +13,15 @@ REPOSITORY = Path(__file__).parents[2]
 
 def park(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command against a database."""
-    return subprocess.run([sys.executable, "-m", "park.cli", "report", *arguments], capture_output=True, text=True, timeout=120,
-                          cwd=REPOSITORY, env=os.environ | {"PARK_DATABASE_URL": url}, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "park.cli", "report", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=REPOSITORY,
+        env=os.environ | {"PARK_DATABASE_URL": url},
+        check=False,
+    )
 
 
 def cpu_s() -> float:

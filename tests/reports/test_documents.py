@@ -43,8 +43,11 @@ class Figures(HTMLParser):
             self._at = values["data-figure"] or ""
             self.found[self._at] = ("", "")
         self._small = tag == "small"
-        self.outside += sum(1 for k in ("src", "href") if (values.get(k) or "").startswith(("http:", "https:", "//"))
-                            and tag in ("link", "script", "img", "image"))
+        self.outside += sum(
+            1
+            for k in ("src", "href")
+            if (values.get(k) or "").startswith(("http:", "https:", "//")) and tag in ("link", "script", "img", "image")
+        )
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "td":
@@ -87,8 +90,13 @@ def test_a_figure_reads_the_same_in_every_format(edition: Edition, files: Files,
     book = openpyxl.load_workbook(files[language, "xlsx"])
     sources = book["来源与覆盖率" if language == "zh" else "Sources and coverage"]
     flat = {row[0]: row for row in sources.iter_rows(min_row=2, values_only=True)}
-    word = {(entry, under) for table in docx_tables(files[language, "docx"]) for row in table for cell in row
-            for entry, _, under in [cell.partition("\n")]}
+    word = {
+        (entry, under)
+        for table in docx_tables(files[language, "docx"])
+        for row in table
+        for cell in row
+        for entry, _, under in [cell.partition("\n")]
+    }
     stored = {p.cell.id: p.cell for p in places(read(files[language, "json"].read_bytes()))}
     pdf = pdf_text(files[language, "pdf"])
     for p in places(edition.report):
@@ -113,8 +121,12 @@ def test_the_printed_sum_is_the_sum_of_the_days(edition: Edition) -> None:
     calorific = cell_of(edition, "energy/2026/electricity/tce_calorific")
     assert figure.value is not None
     assert calorific.value == pytest.approx(figure.value * 0.1229 / 1000, rel=1e-6)
-    assert cell_of(edition, "energy/2026/electricity/tce_equivalent").value == pytest.approx(figure.value * 0.3 / 1000, rel=1e-6)
-    months = [p.cell.value or 0.0 for p in places(edition.report) if re.fullmatch(r"energy/2026-\d\d/electricity_kwh", p.cell.id)]
+    assert cell_of(edition, "energy/2026/electricity/tce_equivalent").value == pytest.approx(
+        figure.value * 0.3 / 1000, rel=1e-6
+    )
+    months = [
+        p.cell.value or 0.0 for p in places(edition.report) if re.fullmatch(r"energy/2026-\d\d/electricity_kwh", p.cell.id)
+    ]
     assert len(months) == 12
     assert sum(months) == pytest.approx(figure.value, rel=1e-8)
 
@@ -172,7 +184,9 @@ def test_the_workbook_has_numbers_formats_frozen_panes_and_native_charts(edition
     sheet = next(s for s in book.worksheets if s.title.startswith("四"))
     assert sheet.freeze_panes == "B3"
     assert len(sheet._charts) == 3
-    amount = next(c for row in sheet.iter_rows() for c in row if c.value == cell_of(edition, "energy/2026/electricity/amount").value)
+    amount = next(
+        c for row in sheet.iter_rows() for c in row if c.value == cell_of(edition, "energy/2026/electricity/amount").value
+    )
     assert amount.number_format == "#,##0"
     assert "覆盖 100%" in sheet.cell(amount.row + 1, amount.column).value
     dead = [s.title for s in book.worksheets for row in s.iter_rows() for c in row if c.value in ("#REF!", "#NAME?")]
@@ -229,11 +243,23 @@ def test_the_hash_is_that_of_the_json_file(edition: Edition, files: Files) -> No
 def test_the_docx_renders_to_pages_with_every_section(edition: Edition, files: Files, tmp_path: Path) -> None:
     if shutil.which("soffice") is None:
         pytest.skip("LibreOffice is not on this machine (`make system` installs it)")
-    subprocess.run(["soffice", "--headless", f"-env:UserInstallation=file://{tmp_path}/profile", "--convert-to", "pdf", "--outdir",
-                    str(tmp_path), str(files["zh", "docx"])], check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        [
+            "soffice",
+            "--headless",
+            f"-env:UserInstallation=file://{tmp_path}/profile",
+            "--convert-to",
+            "pdf",
+            "--outdir",
+            str(tmp_path),
+            str(files["zh", "docx"]),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
     text = pdf_text(next(tmp_path.glob("*.pdf")))
     flat = re.sub(r"\s", "", text)
     for part in present(edition, "zh").parts:
         assert re.sub(r"\s", "", part.title) in flat
     assert "45,260,000" in text
-

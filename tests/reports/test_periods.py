@@ -35,15 +35,18 @@ def cell(report: Report, figure: str) -> Cell:
     return next(p.cell for p in places(report) if p.cell.id == figure)
 
 
-@pytest.mark.parametrize(("kind", "attributes", "targets", "expected"), [
-    ("annual", {}, [], [2026]),
-    ("midterm", {"period": [2025, 2029]}, [], [2025, 2026]),
-    ("midterm", {}, [target(2024)], [2024, 2025, 2026]),
-    ("midterm", {}, [], [2024, 2025, 2026]),
-    ("final", {}, [], [2022, 2023, 2024, 2025, 2026]),
-    ("final", {"period": [2022, 2026]}, [], [2022, 2023, 2024, 2025, 2026]),
-    ("final", {"plan": {"2023": {}}}, [], [2022, 2023, 2024, 2025, 2026]),
-])
+@pytest.mark.parametrize(
+    ("kind", "attributes", "targets", "expected"),
+    [
+        ("annual", {}, [], [2026]),
+        ("midterm", {"period": [2025, 2029]}, [], [2025, 2026]),
+        ("midterm", {}, [target(2024)], [2024, 2025, 2026]),
+        ("midterm", {}, [], [2024, 2025, 2026]),
+        ("final", {}, [], [2022, 2023, 2024, 2025, 2026]),
+        ("final", {"period": [2022, 2026]}, [], [2022, 2023, 2024, 2025, 2026]),
+        ("final", {"plan": {"2023": {}}}, [], [2022, 2023, 2024, 2025, 2026]),
+    ],
+)
 def test_the_years_of_a_report(kind: Any, attributes: dict[str, Any], targets: list[Target], expected: list[int]) -> None:
     assert years_of(kind, 2026, base(**attributes), targets) == expected
 
@@ -53,11 +56,19 @@ def test_a_period_that_starts_later_is_told(park_year: Db) -> None:
         years_of("final", 2026, base(period=[2027, 2031]), [])
 
 
-@pytest.mark.parametrize(("t", "value", "expected"), [
-    (target(2026, 80, 100), 90, 0.5), (target(2026, 80, 100), 70, 1.5), (target(2026, 80, 100), 110, -0.5),
-    (target(2026, 30, 10, "at_least"), 20, 0.5), (target(2026, 80), 100, 0.8), (target(2026, 80, None, "at_least"), 40, 0.5),
-    (target(2026, 80), None, None), (target(2026, 80), 0, None),
-])
+@pytest.mark.parametrize(
+    ("t", "value", "expected"),
+    [
+        (target(2026, 80, 100), 90, 0.5),
+        (target(2026, 80, 100), 70, 1.5),
+        (target(2026, 80, 100), 110, -0.5),
+        (target(2026, 30, 10, "at_least"), 20, 0.5),
+        (target(2026, 80), 100, 0.8),
+        (target(2026, 80, None, "at_least"), 40, 0.5),
+        (target(2026, 80), None, None),
+        (target(2026, 80), 0, None),
+    ],
+)
 def test_completion_follows_baseline_and_sense(t: Target, value: float | None, expected: float | None) -> None:
     assert completion(t, value) == pytest.approx(expected)
 
@@ -155,8 +166,14 @@ def test_an_absent_figure_of_a_plan_is_marked_for_the_base_to_fill(park_year: Db
     tables = [b for b in tasks.blocks if isinstance(b, Table)]
     assert len(tables[0].rows) == 5
     assert all(getattr(row[1], "zh", "") == "（由基地填写）" for row in tables[0].rows)
-    park_year.execute("""UPDATE base SET attributes = attributes || '{"projects": [{"name": {"zh": "余热发电", "en": "Waste heat power"},
+    park_year.execute("""UPDATE base SET attributes = attributes ||
+        '{"projects": [{"name": {"zh": "余热发电", "en": "Waste heat power"},
         "investment": 3200, "status": "在建"}]}'""")
     filled = next(s for s in draft(park_year, "mini", "annual", 2026, AFTER).report.sections if s.id == "tasks")
     row = next(b for b in filled.blocks if isinstance(b, Table) and b.id == "projects").rows[0]
-    assert [getattr(i, "en", "") for i in row][:4] == ["Waste heat power", "(to be filled by the base)", "(to be filled by the base)", "3200"]
+    assert [getattr(i, "en", "") for i in row][:4] == [
+        "Waste heat power",
+        "(to be filled by the base)",
+        "(to be filled by the base)",
+        "3200",
+    ]

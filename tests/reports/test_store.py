@@ -100,7 +100,8 @@ def test_a_new_factor_changes_the_figure_but_not_the_one_known_before(park_year:
     then = datetime(2027, 1, 20, tzinfo=UTC)
     old = draft(park_year, "mini", "annual", 2026, then, pinned=True).report
     park_year.execute("UPDATE factor SET superseded_at = '2027-02-01Z' WHERE carrier = 'electricity' AND kind = 'co2'")
-    park_year.execute("""INSERT INTO factor (base_id, carrier, kind, value, unit, edition, valid_from, source, verified, recorded_at)
+    park_year.execute("""INSERT INTO factor (base_id, carrier, kind, value, unit, edition,
+            valid_from, source, verified, recorded_at)
         VALUES (1, 'electricity', 'co2', 0.5, 'kgCO2/kWh', '2024', '2020-01-01', '新公告（测试）', true, '2027-02-01Z')""")
     # accounting books the totals again with the new row
     park_year.execute("""UPDATE energy_total t SET co2_kg = s.co2_kg, factor_ids = s.ids FROM (
@@ -117,7 +118,11 @@ def test_a_new_factor_changes_the_figure_but_not_the_one_known_before(park_year:
 
 
 def test_pinned_to_now_equals_the_plain_report(park_year: Db) -> None:
-    plain = {p.cell.id: p.cell for p in places(draft(park_year, "mini", "annual", 2026, AFTER).report) if p.cell.id.startswith("energy/")}
+    plain = {
+        p.cell.id: p.cell
+        for p in places(draft(park_year, "mini", "annual", 2026, AFTER).report)
+        if p.cell.id.startswith("energy/")
+    }
     pinned = draft(park_year, "mini", "annual", 2026, AFTER, pinned=True).report
     for figure, there in plain.items():
         if figure not in ("energy/2026/energy_per_value_added",):
@@ -136,7 +141,8 @@ def test_a_target_and_a_ledger_entry_count_from_when_they_were_recorded(park_yea
 
 
 def test_a_correction_in_the_ledger_replaces_what_it_supersedes(park_year: Db) -> None:
-    park_year.execute("""INSERT INTO ledger (base_id, kind, enterprise_id, first_day, last_day, value, unit, recorded_by, recorded_at, supersedes)
+    park_year.execute("""INSERT INTO ledger (base_id, kind, enterprise_id, first_day, last_day, value, unit, recorded_by,
+            recorded_at, supersedes)
         SELECT base_id, kind, enterprise_id, first_day, last_day, 12500, unit, 'lin', '2027-01-10Z', entry_id
         FROM ledger WHERE kind = 'value_added'""")
     assert cell(draft(park_year, "mini", "annual", 2026, AFTER).report, "headlines/2026/value_added").value == 12500
@@ -144,7 +150,8 @@ def test_a_correction_in_the_ledger_replaces_what_it_supersedes(park_year: Db) -
 
 def test_a_base_of_one_carries_no_figure_of_another(park_year: Db) -> None:
     park_year.execute("INSERT INTO base (base_id, code, name_zh, name_en) VALUES (99, 'other', '别处', 'Other')")
-    park_year.execute("""INSERT INTO energy_total SELECT 99, day, enterprise_id, carrier, unit, 1e12, generation, export, estimated, n_expected,
+    park_year.execute("""INSERT INTO energy_total SELECT 99, day, enterprise_id, carrier, unit, 1e12, generation, export,
+        estimated, n_expected,
         n_known, n_good, 1e12, 1e12, 1e12, 1e12, factor_ids FROM energy_total WHERE base_id = 1 AND enterprise_id IS NULL""")
     figure = cell(draft(park_year, "mini", "annual", 2026, AFTER).report, "energy/2026/electricity/amount").value
     assert figure is not None
