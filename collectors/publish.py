@@ -2,7 +2,8 @@
 
 Each connection starts again at the oldest batch that is still in the spool: what was sent without an acknowledgement goes
 again under the same `seq`, and ingest stores it once. A v5 broker that says "no matching subscribers" has stored
-nothing, so the batch stays here until ingest subscribes.
+nothing, so the batch stays here until ingest subscribes. A 3.1.1 broker does not say so: after each connection to one, the publisher
+gives ingest a moment to subscribe again before it sends.
 """
 
 from __future__ import annotations
@@ -49,13 +50,14 @@ class Publisher(threading.Thread):
     """Runs until `stop`; reconnects with back-off for ever."""
 
     def __init__(self, spool: Spool, url: str, *, window: int = 100, ack_timeout_s: float = 30.0,
-                 retry_s: tuple[float, float] = (0.5, 10.0)) -> None:
+                 retry_s: tuple[float, float] = (0.5, 10.0), subscribe_grace_s: float = 5.0) -> None:
         super().__init__(name="publisher", daemon=True)
         self.spool = spool
         self.url = url
         self.window = window
         self.ack_timeout_s = ack_timeout_s
         self.retry_s = retry_s
+        self.subscribe_grace_s = subscribe_grace_s
         self.counters = PublishCounters()
         self._ending = threading.Event()
         self._notes: deque[tuple[str, bytes]] = deque(maxlen=64)
@@ -113,7 +115,8 @@ class Publisher(threading.Thread):
 
     def _drain(self, client: mqtt.Client) -> None:
         cursor, flight = 0, InFlight()
-        again_at: float | None = None  # after a refusal: send nothing more, then begin again at the oldest batch
+        # not None: send nothing until then (and until all is answered), then begin at the oldest batch
+        again_at = None if client.protocol == mqtt.MQTTv5 else time.monotonic() + self.subscribe_grace_s
         while not self._lost:
             now = time.monotonic()
             if self._ending.is_set() and (now > self._drain_until or (not flight.by_mid and self.spool.size().batches == 0)):

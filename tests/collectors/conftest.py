@@ -148,7 +148,8 @@ class Basket:
 
     def rows(self) -> list[tuple[str, int, float | None, str]]:
         """All readings as (point, at, value, quality)."""
-        return [row for r in self.items if isinstance(r, Readings) for row in zip(r.point, r.at, r.value, r.quality, strict=True)]
+        return [row for r in self.items if isinstance(r, Readings)
+                for row in zip(r.point, r.at, r.value, r.quality, strict=True)]
 
     def letters(self) -> list[DeadLetter]:
         """All dead letters."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,9 +13,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -25,6 +29,7 @@ from collectors.hj212_frame import build_frame
 from park.broker import Broker, free_port
 from park.catalogue import read_catalogue
 from park.catalogue_store import apply
+from park.cli import main
 from park.mqtt import connect, new_client
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,7 +38,8 @@ MN = "010000A8900016F000169DC0"
 CATALOGUE = """\
 base: {{code: mini, name: Mini}}
 devices:
-  - {{code: d.main, protocol: modbus, template: eastron.sdm630, connection: "tcp://127.0.0.1:{port}", unit_id: 1, every: {{fast: 0.2, slow: 0.4}}}}
+  - {{code: d.main, protocol: modbus, template: eastron.sdm630, connection: "tcp://127.0.0.1:{port}", unit_id: 1,
+      every: {{fast: 0.2, slow: 0.4}}}}
   - {{code: d.cems, protocol: hj212, mn: "{mn}", password: "${{CEMS_PW}}", edition: "2017", crc: hj212}}
   - {{code: d.plc, protocol: mqtt, mapping: {{topic: "vendor/{{device}}/up", form: flat}}}}
 points:
@@ -68,8 +74,8 @@ class Collector:
 
     def start(self) -> None:
         with (self.folder / "collector.log").open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "park.cli", "collect", *self._arguments], env=self._environment,
-                                            cwd=ROOT, stderr=log, stdout=log)
+            self.process = subprocess.Popen([sys.executable, "-m", "park.cli", "collect", *self._arguments],
+                                            env=self._environment, cwd=ROOT, stderr=log, stdout=log)
 
     def log(self) -> str:
         return (self.folder / "collector.log").read_text()
@@ -132,7 +138,8 @@ def _publish(url: str, topic: str, body: dict[str, Any]) -> None:
 
 
 def test_three_kinds_of_devices_reach_the_broker_with_health_and_metrics(
-        broker: Broker, catalogue: tuple[Path, Any], collect: Callable[..., Collector], ear: Callable[[str], Any], until: Any) -> None:
+        broker: Broker, catalogue: tuple[Path, Any], collect: Callable[..., Collector], ear: Callable[[str], Any],
+        until: Any) -> None:
     listener = ear(broker.url)
     collector = collect(broker.url, catalogue[0])
     assert b"CN=9014" in _send_hj212(collector.hj212_port, _frame(12.5), until)
@@ -196,7 +203,8 @@ def test_broker_loss_and_kill_9_together_lose_and_repeat_nothing(
 
 
 def test_a_changed_catalogue_is_taken_over_and_unchanged_devices_keep_polling(
-        broker: Broker, catalogue: tuple[Path, Any], collect: Callable[..., Collector], ear: Callable[[str], Any], until: Any) -> None:
+        broker: Broker, catalogue: tuple[Path, Any], collect: Callable[..., Collector], ear: Callable[[str], Any],
+        until: Any) -> None:
     file, meter = catalogue
     listener = ear(broker.url)
     collector = collect(broker.url, file)
@@ -228,9 +236,25 @@ def test_the_database_is_a_catalogue_too_and_a_change_is_heard(
     until(lambda: "kw2" in {p for p, *_ in listener.rows()})
 
 
-def _park(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "park.cli", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60,
-                          env=os.environ | {"CEMS_PW": "x"} | environment, check=False)
+@dataclass
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def _park(*arguments: str, **environment: str) -> Done:
+    """The command in this process, through the same entry as `park`."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (patch.dict(os.environ, {"CEMS_PW": "x"} | environment), patch.object(sys, "argv", ["park", *arguments]),
+          redirect_stdout(out), redirect_stderr(err)):
+        try:
+            main()
+        except SystemExit as exc:
+            code = int(exc.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def test_collect_once_polls_every_meter_and_says_how_it_went(tmp_path: Path, broker: Broker, catalogue: tuple[Path, Any],
@@ -281,7 +305,8 @@ kind: electricity_meter
 source: [its manual]
 parameters: {ct_ratio: {default: 1}}
 points:
-  - {key: power, quantity: active_power, address: 10, type: i32, word_order: little, scale: 0.1, unit: W, valid: [0, 100000], multiply_by: [ct_ratio]}
+  - {key: power, quantity: active_power, address: 10, type: i32, word_order: little, scale: 0.1, unit: W, valid: [0, 100000],
+     multiply_by: [ct_ratio]}
 """)
     server = ModbusServer("127.0.0.1", free_port(), no_block=True)
     server.start()

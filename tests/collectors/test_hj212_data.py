@@ -38,7 +38,8 @@ def test_a_real_time_value_is_a_reading_at_its_local_data_time() -> None:
     assert rows == [("so2", int(datetime(2026, 11, 23, 3, 0, tzinfo=ZoneInfo("UTC")).timestamp() * 1000), 12.5, "good")]
 
 
-@pytest.mark.parametrize(("cn", "key"), [("2051", "a21026.avg.minute"), ("2061", "a21026.avg.hour"), ("2031", "a21026.avg.day")])
+@pytest.mark.parametrize(("cn", "key"), [
+    ("2051", "a21026.avg.minute"), ("2061", "a21026.avg.hour"), ("2031", "a21026.avg.day")])
 def test_a_statistic_has_its_own_key_and_lies_at_the_start_of_its_period(cn: str, key: str) -> None:
     station = _station({"a21026": "rtd", key: "avg", key.replace("avg", "zsavg"): "converted"})
     rows = _rows(station, _message("DataTime=20261123100000;a21026-Avg=7,a21026-ZsAvg=9,a21026-Flag=N", cn))
@@ -46,8 +47,9 @@ def test_a_statistic_has_its_own_key_and_lies_at_the_start_of_its_period(cn: str
     assert datetime.fromtimestamp(rows[0][1] / 1000, SHANGHAI).hour == 10
 
 
-@pytest.mark.parametrize(("edition", "old", "new"), [("2005", "02", "a21026"), ("2005", "011", "w01018"), ("2005", "S01", "a19001"),
-                                                     ("2005", "B02", "a00000"), ("2005", "060", "w21003")])
+@pytest.mark.parametrize(("edition", "old", "new"), [
+    ("2005", "02", "a21026"), ("2005", "011", "w01018"), ("2005", "S01", "a19001"),
+    ("2005", "B02", "a00000"), ("2005", "060", "w21003")])
 def test_old_and_new_factor_codes_are_the_same_key(edition: str, old: str, new: str) -> None:
     for key, sent in ((old, new), (new, old), (old, old), (new, new)):
         rows = _rows(_station({key: "p"}, edition), _message(f"DataTime=20261123110000;{sent}-Rtd=3,{sent}-Flag=N"))
@@ -67,8 +69,9 @@ def test_a_zero_that_is_flagged_as_a_fault_is_no_zero() -> None:
     assert [(v, q) for _, _, v, q in rows] == [(None, "fault")]
 
 
-@pytest.mark.parametrize(("text", "value", "quality"), [("", None, "missing"), ("--", None, "missing"), ("NaN", None, "missing"),
-                                                        ("1e400", None, "bad"), ("abc", None, "bad"), ("-0.5", -0.5, "good")])
+@pytest.mark.parametrize(("text", "value", "quality"), [
+    ("", None, "missing"), ("--", None, "missing"), ("NaN", None, "missing"),
+    ("1e400", None, "bad"), ("abc", None, "bad"), ("-0.5", -0.5, "good")])
 def test_what_is_no_number_is_no_value(text: str, value: float | None, quality: str) -> None:
     assert judge(text, "N", flag_rules("2017", {})) == (value, quality)
 

@@ -77,7 +77,7 @@ def test_a_wrong_crc_is_told_and_the_next_frame_is_read() -> None:
 @given(st.lists(st.one_of(
     st.binary(max_size=120), st.just(b"##"), st.just(b"#"), st.just(b"##0100"), st.just(b"##9999"), st.just(b"##00"),
     st.builds(lambda n: b"##%04d" % n, st.integers(0, 9999)),
-    st.builds(lambda t: build_frame(t), st.text(alphabet="QNSTCPMWFlag=;&,-0123456789", max_size=80)),
+    st.builds(build_frame, st.text(alphabet="QNSTCPMWFlag=;&,-0123456789", max_size=80)),
     st.just(build_frame(DATA)), st.builds(lambda k: build_frame(DATA)[:k], st.integers(0, 120))), max_size=25))
 def test_no_bytes_crash_the_reader_and_a_good_frame_behind_them_is_found(parts: list[bytes]) -> None:
     reader = FrameReader()

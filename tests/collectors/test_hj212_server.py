@@ -228,7 +228,8 @@ def test_silent_connections_are_closed_and_their_number_is_bounded(basket: Any) 
 
 def test_two_devices_with_one_mn_and_a_missing_secret_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CEMS_PW", "secret")
-    loggers, mistakes = loggers_of([_device("d1", password="${CEMS_PW}"), _device("d2"), _device("d3", "M3", password="${NO_SUCH}")])
+    loggers, mistakes = loggers_of([_device("d1", password="${CEMS_PW}"), _device("d2"),
+                                    _device("d3", "M3", password="${NO_SUCH}")])
     assert loggers[MN].password == "secret" and len(loggers) == 1
     assert mistakes == [f"device d2: the MN {MN} already belongs to d1",
                         "device d3: the environment variable NO_SUCH that a device's password needs is not set"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -279,7 +280,7 @@ def test_many_units_behind_one_gateway_are_spread_over_the_period() -> None:
     units = [ModbusUnit(_device("tcp://h:1", {"active_power": _kw()}, unit=n, every={"fast": 10, "slow": 60}),
                         load_template("eastron.sdm630")) for n in range(1, 21)]
     due = sorted(job[0] for job in first_polls("tcp://h:1", units, 100.0))
-    steps = [b - a for a, b in zip(due, due[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(due)]
     assert due[0] >= 100.0 and due[-1] < 110.0
     assert max(steps) < 1.1 and min(steps) > 0.3
 
@@ -287,13 +288,15 @@ def test_many_units_behind_one_gateway_are_spread_over_the_period() -> None:
 def test_wrong_devices_are_told_and_the_others_are_polled() -> None:
     good = _device("tcp://127.0.0.1:1", {"active_power": _kw()}, code="good")
     found, mistakes = gateways([
-        good, _device("tcp://127.0.0.1:1", {"nope": _kw()}, code="key"), _device("udp://x:1", {"active_power": _kw()}, code="url"),
+        good, _device("tcp://127.0.0.1:1", {"nope": _kw()}, code="key"),
+        _device("udp://x:1", {"active_power": _kw()}, code="url"),
         _device("tcp://127.0.0.1:1", {"active_power": _kw()}, code="template", template="no.such"),
         _device("tcp://127.0.0.1:1", {"active_power": Target("v", "V", "gauge", 5)}, code="unit")])
     assert [u.field.code for g in found for u in g.units] == ["good"]
     text = "\n".join(mistakes)
     for words in ("device key: the template eastron.sdm630 has no point 'nope'", "device url: expected a connection such as tcp://",
-                  "device template: there is no device template 'no.such'", "device unit: the point v: cannot turn W (power) into V"):
+                  "device template: there is no device template 'no.such'",
+                  "device unit: the point v: cannot turn W (power) into V"):
         assert words in text
 
 
@@ -332,7 +335,8 @@ def test_garbage_instead_of_an_answer_is_an_error_and_not_a_value() -> None:
             await answered.wait()
             server.close()
             await server.wait_closed()
-    for garbage in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"TT\0\0\0\x05\x01\x03\x02\0\0", b"TT\0\0\0\x03\x01\x03\x04", b"\xff" * 5000,
+    for garbage in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"TT\0\0\0\x05\x01\x03\x02\0\0", b"TT\0\0\0\x03\x01\x03\x04",
+                    b"\xff" * 5000,
                     b"TT\0\0\0\x07\x01\x04\x04\0\0\0\0"):
         with pytest.raises(DeviceError):
             asyncio.run(run(garbage))

@@ -40,7 +40,8 @@ DIALECTS: list[tuple[str, dict[str, Any], Any, list[tuple[str, int, float | None
     ("flat in s", {"time": "t"}, {"t": 1_795_000_000, "a": 1}, [("a", 1_795_000_000_000, 1.0, "good")]),
     ("ts and values", {"form": "ts_values", "time": "ts", "time_unit": "ms", "values": "values"},
      {"ts": NOW, "values": {"a": True, "b": None}}, [("a", NOW, 1.0, "good"), ("b", NOW, None, "missing")]),
-    ("ThingsBoard telemetry in a list", {"form": "ts_values"}, [{"ts": NOW, "values": {"a": 1}}, {"ts": NOW + 1, "values": {"a": 2}}],
+    ("ThingsBoard telemetry in a list", {"form": "ts_values"},
+     [{"ts": NOW, "values": {"a": 1}}, {"ts": NOW + 1, "values": {"a": 2}}],
      [("a", NOW, 1.0, "good"), ("a", NOW + 1, 2.0, "good")]),
     ("ThingsBoard gateway", {"form": "thingsboard", "where": {"device": "D1"}},
      {"D1": [{"ts": NOW, "values": {"a": 1}}], "D2": [{"ts": NOW, "values": {"a": 9}}]}, [("a", NOW, 1.0, "good")]),
@@ -52,7 +53,8 @@ DIALECTS: list[tuple[str, dict[str, Any], Any, list[tuple[str, int, float | None
      [("a", NOW, 1.0, "good"), ("b", NOW, None, "missing")]),
     ("Tasmota", {"time": "Time", "time_unit": "local"}, {"Time": "2026-11-23T11:00:00", "ENERGY": {"Power": 800}},
      [("ENERGY.Power", int(datetime(2026, 11, 23, 11, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp() * 1000), 800.0, "good")]),
-    ("Shelly gen2", {"values": "params", "time": "params.ts"}, {"src": "x", "params": {"ts": 1_795_000_000.25, "switch:0": {"apower": 9}}},
+    ("Shelly gen2", {"values": "params", "time": "params.ts"},
+     {"src": "x", "params": {"ts": 1_795_000_000.25, "switch:0": {"apower": 9}}},
      [("switch:0.apower", 1_795_000_000_250, 9.0, "good")]),
     ("SenML", {"form": "senml"}, [{"bn": "s:", "bt": 1_795_000_000, "n": "a", "v": 1}, {"n": "b", "t": -2, "vb": True}],
      [("s:a", 1_795_000_000_000, 1.0, "good"), ("s:b", 1_794_999_998_000, 1.0, "good")]),
@@ -71,7 +73,8 @@ DIALECTS: list[tuple[str, dict[str, Any], Any, list[tuple[str, int, float | None
 
 
 @pytest.mark.parametrize(("mapping", "payload", "rows"), [d[1:] for d in DIALECTS], ids=[d[0] for d in DIALECTS])
-def test_a_dialect_becomes_readings(mapping: dict[str, Any], payload: Any, rows: list[tuple[str, int, float | None, str]]) -> None:
+def test_a_dialect_becomes_readings(mapping: dict[str, Any], payload: Any,
+                                    rows: list[tuple[str, int, float | None, str]]) -> None:
     assert _rows(_device(mapping, *{r[0] for r in rows}), payload, device="D9") == rows
 
 

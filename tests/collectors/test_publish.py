@@ -27,7 +27,7 @@ def publish(spool: Spool) -> Iterator[Callable[[str], Publisher]]:
     running: list[Publisher] = []
 
     def start(url: str) -> Publisher:
-        publisher = Publisher(spool, url, retry_s=(0.05, 0.2))
+        publisher = Publisher(spool, url, retry_s=(0.05, 0.2), subscribe_grace_s=1.0)
         publisher.start()
         running.append(publisher)
         return publisher
@@ -70,10 +70,12 @@ def test_without_a_broker_everything_waits(spool: Spool, publish: Callable[[str]
     assert spool.size().batches == 10
 
 
+@pytest.mark.parametrize("kind", [None, "amqtt"], ids=["this machine's broker", "amqtt"])
 def test_nothing_is_lost_while_brokers_are_killed(
-        tmp_path: Path, spool: Spool, publish: Callable[[str], Publisher], ear: Callable[[str], Any], until: Any) -> None:
+        kind: str | None, tmp_path: Path, spool: Spool, publish: Callable[[str], Publisher], ear: Callable[[str], Any],
+        until: Any) -> None:
     port = free_port()
-    server = Broker(tmp_path / "broker", port).start()
+    server = Broker(tmp_path / "broker", port, kind=kind).start()
     listener = ear(server.url)
     publish(server.url)
     try:
