@@ -2,8 +2,8 @@
 
 Each connection starts again at the oldest batch that is still in the spool: what was sent without an acknowledgement goes
 again under the same `seq`, and ingest stores it once. A v5 broker that says "no matching subscribers" has stored
-nothing, so the batch stays here until ingest subscribes. A 3.1.1 broker does not say so: after each connection to one, the publisher
-gives ingest a moment to subscribe again before it sends.
+nothing, so the batch stays here until ingest subscribes. A 3.1.1 broker does not say so: after each connection to one,
+the publisher gives ingest a moment to subscribe again before it sends.
 """
 
 from __future__ import annotations
