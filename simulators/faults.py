@@ -61,7 +61,6 @@ class Schedule:
         self._scripted = [Fault(s.kind, s.target, at, at + s.minutes * 60, dict(s.params), "scripted")
                           for s in faults.scripted for at in (s.at.timestamp(),)]
         self.all: list[Fault] = []
-        self._written: list[Fault] = []     # those of no live run
         self._week, self._slot = 0, 0
 
     def until(self, at: float) -> list[Fault]:
@@ -81,14 +80,15 @@ class Schedule:
         return fresh
 
     def _without_overlap(self, faults: Sequence[Fault]) -> list[Fault]:
-        kept = []
+        if not faults:
+            return []
+        kept: list[Fault] = []
+        earliest = min(f.start for f in faults) - 900
+        against = [f for f in self.all if f.end >= earliest and (f.origin != "live" or faults[0].origin == "live")]
         for fault in faults:
-            against = self.all if fault.origin == "live" else self._written
-            if not any(_same_place(f, fault) and f.overlaps(fault.start - 900, fault.end + 900) for f in against):
+            if not any(_same_place(f, fault) and f.overlaps(fault.start - 900, fault.end + 900) for f in (*against, *kept)):
                 kept.append(fault)
-                self.all.append(fault)
-                if fault.origin != "live":
-                    self._written.append(fault)
+        self.all += kept
         return kept
 
     def _of_week(self, week: int) -> list[Fault]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +52,7 @@ def blocks(days: int, end: datetime, step_s: int = 900, seed: int = 1, *, skip_d
         yield from _week(park, start, stop, step_s, fine_from)
 
 
+@lru_cache(maxsize=2)
 def _park(scenario: str, seed: int) -> Park:
     told = read_scenario(scenario)
     return Park(read_catalogue(catalogue_files()), told, seed)

@@ -137,7 +137,9 @@ class Rates:
             self._days = {d: v for d, v in self._days.items() if d in wanted}
         missing = sorted(wanted - self._days.keys())
         for run in _runs(missing):
-            for day, level in zip(run, self._levels(run[0], run[-1] + 1), strict=True):
+            for day, level in zip(range(run[0], run[-1] + 1), self._levels(run[0], run[-1] + 1), strict=True):
+                if day not in wanted:
+                    continue
                 grown = np.cumsum((level[:-1] + level[1:]) * (0.5 * SLOT_S / 3600.0), axis=0)
                 self._days[day] = level, np.vstack([np.zeros(level.shape[1]), grown])
 
@@ -155,10 +157,11 @@ class Rates:
 
 
 def _runs(days: list[int]) -> list[list[int]]:
-    """Sorted days in runs without a hole."""
+    """Sorted days in runs without a hole; many single days in runs with holes, because a run costs little more than a day."""
     runs: list[list[int]] = []
+    gap = 1 if len(days) < 16 else 16
     for day in days:
-        if runs and runs[-1][-1] == day - 1:
+        if runs and day - runs[-1][-1] <= gap and day - runs[-1][0] < 64:
             runs[-1].append(day)
         else:
             runs.append([day])
