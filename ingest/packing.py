@@ -70,12 +70,15 @@ def _pack_pattern(columns: Sequence[Column], code: int, rows: slice | NDArray[np
     return out.tobytes()
 
 
-def copy_into(cur: Cursor[Any], table: str, columns: Sequence[Column]) -> int:
-    """COPY the columns into `table` in the present transaction; the number of rows."""
+def copy_into(cur: Cursor[Any], table: str, columns: Sequence[Column], *, freeze: bool = False) -> int:
+    """COPY the columns into `table` in the present transaction; the number of rows.
+
+    `freeze` is for a table made in the same transaction: its rows need no later visit.
+    """
     n = len(columns[0].values)
     if n:
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-            sql.Identifier(table), sql.SQL(", ").join(sql.Identifier(c.name) for c in columns))
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY, FREEZE {})").format(
+            sql.Identifier(table), sql.SQL(", ").join(sql.Identifier(c.name) for c in columns), sql.Literal(freeze))
         with cur.copy(statement) as copy:
             copy.write(_SIGNATURE)
             for piece in pack(columns):

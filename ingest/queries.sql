@@ -143,6 +143,8 @@ CREATE TEMP TABLE IF NOT EXISTS touched_day (base_id smallint, point_id integer,
     by_quarter boolean, PRIMARY KEY (base_id, point_id, bucket)) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS touched_month (base_id smallint, point_id integer, bucket timestamptz, until timestamptz,
     by_quarter boolean, PRIMARY KEY (base_id, point_id, bucket)) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS doomed (base_id smallint, point_id integer, bucket timestamptz, minute boolean)
+    ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS rolled (LIKE reading_1h INCLUDING INDEXES) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS rolled_minute (LIKE reading_1h INCLUDING INDEXES) ON COMMIT DELETE ROWS
 
@@ -178,8 +180,10 @@ ANALYZE touched
 -- Readings of the touched quarters, one row a point with its readings as arrays: far cheaper to fetch than rows.
 SELECT t.base_id, t.point_id, array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality)
 FROM touched t
-JOIN reading r ON r.base_id = t.base_id AND r.point_id = t.point_id
-    AND r.ts >= t.bucket AND r.ts < t.bucket + interval '15 minutes'
+CROSS JOIN LATERAL (
+    SELECT ts, value, quality FROM reading r
+    WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts >= t.bucket AND r.ts < t.bucket + interval '15 minutes'
+    OFFSET 0) r
 GROUP BY t.base_id, t.point_id
 
 -- name: touched_counters
@@ -201,18 +205,32 @@ WHERE NOT EXISTS (SELECT FROM touched f WHERE f.base_id = t.base_id AND f.point_
                   AND f.bucket = t.bucket - interval '15 minutes')
 GROUP BY t.base_id, t.point_id
 
+-- name: find_doomed
+-- Minutes and quarters of the touched set whose readings are gone; none unless readings were deleted.
+WITH stored AS MATERIALIZED (
+    SELECT t.base_id, t.point_id, t.bucket, q.n FROM touched t
+    CROSS JOIN LATERAL (SELECT n FROM reading_15m q WHERE q.base_id = t.base_id AND q.point_id = t.point_id
+                        AND q.bucket = t.bucket OFFSET 0) q
+)
+INSERT INTO doomed
+SELECT base_id, point_id, bucket, false FROM stored s
+WHERE NOT EXISTS (SELECT FROM rolled r WHERE r.base_id = s.base_id AND r.point_id = s.point_id AND r.bucket = s.bucket)
+UNION ALL
+SELECT s.base_id, s.point_id, m.bucket, true FROM stored s
+CROSS JOIN LATERAL (SELECT bucket FROM reading_1m m WHERE m.base_id = s.base_id AND m.point_id = s.point_id
+                    AND m.bucket >= s.bucket AND m.bucket < s.bucket + interval '15 minutes' OFFSET 0) m
+WHERE s.n > 1
+  AND NOT EXISTS (SELECT FROM rolled_minute r WHERE r.base_id = s.base_id AND r.point_id = s.point_id AND r.bucket = m.bucket)
+
 -- name: forget_quarters
 -- Quarters whose readings are all gone.
-DELETE FROM reading_15m q USING touched t
-WHERE q.base_id = t.base_id AND q.point_id = t.point_id AND q.bucket = t.bucket
-  AND NOT EXISTS (SELECT FROM rolled r WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.bucket = t.bucket)
+DELETE FROM reading_15m q USING doomed d
+WHERE NOT d.minute AND q.base_id = d.base_id AND q.point_id = d.point_id AND q.bucket = d.bucket
 
 -- name: forget_minutes
--- Minutes of touched quarters that no longer have a row.
-DELETE FROM reading_1m m USING touched t
-WHERE m.base_id = t.base_id AND m.point_id = t.point_id
-  AND m.bucket >= t.bucket AND m.bucket < t.bucket + interval '15 minutes'
-  AND NOT EXISTS (SELECT FROM rolled_minute r WHERE r.base_id = m.base_id AND r.point_id = m.point_id AND r.bucket = m.bucket)
+-- Minutes that no longer have a row.
+DELETE FROM reading_1m q USING doomed d
+WHERE d.minute AND q.base_id = d.base_id AND q.point_id = d.point_id AND q.bucket = d.bucket
 
 -- name: write_quarters
 -- Quarters as rolled up, where they changed.
@@ -259,14 +277,17 @@ CROSS JOIN LATERAL (SELECT date_trunc('month', t.bucket AT TIME ZONE b.timezone)
 -- name: coarsen
 -- Periods of a set from the next finer grain, where they changed.
 INSERT INTO {coarse} AS q (bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id)
-SELECT p.bucket, min(f.min), max(f.max), sum(f.sum),
-       (array_agg(f.first ORDER BY f.bucket) FILTER (WHERE f.first IS NOT NULL))[1],
-       (array_agg(f.last ORDER BY f.bucket DESC) FILTER (WHERE f.last IS NOT NULL))[1],
-       sum(f.increment), p.point_id, sum(f.n), sum(f.n_good), p.base_id
+SELECT p.bucket, f.min, f.max, f.sum, f.first, f.last, f.increment, p.point_id, f.n, f.n_good, p.base_id
 FROM {periods} p
-JOIN {fine} f ON f.base_id = p.base_id AND f.point_id = p.point_id AND f.bucket >= p.bucket AND f.bucket < p.until
-WHERE p.by_quarter = %(by_quarter)s
-GROUP BY p.base_id, p.point_id, p.bucket
+CROSS JOIN LATERAL (
+    SELECT min(min) AS min, max(max) AS max, sum(sum) AS sum,
+           (array_agg(first ORDER BY bucket) FILTER (WHERE first IS NOT NULL))[1] AS first,
+           (array_agg(last ORDER BY bucket DESC) FILTER (WHERE last IS NOT NULL))[1] AS last,
+           sum(increment) AS increment, sum(n) AS n, sum(n_good) AS n_good
+    FROM {fine} f
+    WHERE f.base_id = p.base_id AND f.point_id = p.point_id AND f.bucket >= p.bucket AND f.bucket < p.until) f
+WHERE p.by_quarter = %(by_quarter)s AND f.n IS NOT NULL
+ORDER BY p.base_id, p.point_id, p.bucket
 ON CONFLICT (base_id, point_id, bucket) DO UPDATE
 SET min = excluded.min, max = excluded.max, sum = excluded.sum, first = excluded.first, last = excluded.last,
     increment = excluded.increment, n = excluded.n, n_good = excluded.n_good
@@ -274,7 +295,7 @@ WHERE (q.min, q.max, q.sum, q.first, q.last, q.increment, q.n, q.n_good) IS DIST
       (excluded.min, excluded.max, excluded.sum, excluded.first, excluded.last, excluded.increment, excluded.n, excluded.n_good)
 
 -- name: forget_periods
--- Periods of a set in which the next finer grain has nothing left.
+-- Periods of a set in which the next finer grain has nothing left; asked only after quarters were forgotten.
 DELETE FROM {coarse} q USING {periods} p
 WHERE q.base_id = p.base_id AND q.point_id = p.point_id AND q.bucket = p.bucket AND p.by_quarter = %(by_quarter)s
   AND NOT EXISTS (SELECT FROM {fine} f WHERE f.base_id = p.base_id AND f.point_id = p.point_id
@@ -378,3 +399,48 @@ ORDER BY d.received_at DESC, d.dead_letter_id DESC LIMIT %(limit)s
 -- name: letter_reasons
 -- How many letters are open for each reason.
 SELECT reason, count(*) FROM dead_letter WHERE replayed_at IS NULL GROUP BY reason ORDER BY 2 DESC, 1
+
+-- name: newest_dirty
+-- The newest row of the log.
+SELECT max(dirty_id) FROM dirty
+
+-- name: dirty_up_to
+-- Whether the log still holds a row up to a given one.
+SELECT EXISTS (SELECT FROM dirty WHERE dirty_id <= %(newest)s)
+
+-- name: share_rollup
+-- Keep the rollup pass out until the end of the transaction; several loaders may hold this together.
+SELECT pg_advisory_xact_lock_shared(hashtext('park rollup'))
+
+-- name: rollovers
+-- Counters of a base with the register value at which they start again; infinite where there is none.
+SELECT point_id, coalesce(rollover, 'Infinity') FROM point WHERE base_id = %(base_id)s AND kind = 'counter'
+
+-- name: timezone
+-- The time zone of a base.
+SELECT timezone FROM base WHERE base_id = %(base_id)s
+
+-- name: table_exists
+-- Whether a table of this name is there.
+SELECT to_regclass(%(name)s) IS NOT NULL
+
+-- name: any_in_week
+-- Whether some of the points have a reading or a rollup between two instants.
+SELECT EXISTS (
+    SELECT FROM unnest(%(points)s::integer[]) AS p (point_id)
+    WHERE EXISTS (SELECT FROM reading r WHERE r.base_id = %(base_id)s AND r.point_id = p.point_id
+                  AND r.ts >= %(low)s AND r.ts < %(high)s)
+       OR EXISTS (SELECT FROM reading_1h r WHERE r.base_id = %(base_id)s AND r.point_id = p.point_id
+                  AND r.bucket >= %(low)s AND r.bucket < %(high)s))
+
+-- name: make_week
+-- A partition to be, without its key.
+CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)
+
+-- name: key_week
+-- The key of a filled partition.
+ALTER TABLE {name} ADD PRIMARY KEY (base_id, point_id, {time})
+
+-- name: attach_week
+-- A filled and keyed table becomes a partition.
+ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM {bounds}

@@ -8,6 +8,7 @@ recompute would give.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -58,11 +59,11 @@ def roll_up(conn: Connection[Any], *, limit: int = 200_000) -> Pass:
             return NOTHING
         cur.execute(QUERIES["touch_successors"])
         cur.execute(QUERIES["analyze_touched"])
-        n = _roll_raw(conn, cur)
+        n, doomed = _roll_raw(conn, cur)
         for name in ("touch_hours", "touch_days", "touch_months"):
             cur.execute(QUERIES[name])
         for coarse, periods, fine, by_quarter in _COARSER:
-            for name in ("coarsen", "forget_periods"):
+            for name in ("coarsen", "forget_periods") if doomed else ("coarsen",):
                 cur.execute(_named(name, coarse=coarse, periods=periods, fine=fine), {"by_quarter": by_quarter})
         cur.execute(QUERIES["tell_accounting"])
         cur.execute(QUERIES["notify_rollup"])
@@ -81,12 +82,23 @@ def roll_up_all(conn: Connection[Any], told: Callable[[Pass], None] = lambda _: 
             return total
 
 
+def drain(conn: Connection[Any]) -> None:
+    """Return when what is in the log now is rolled up, by this session or another."""
+    row = conn.execute(QUERIES["newest_dirty"]).fetchone()
+    while row and row[0] is not None:
+        if roll_up(conn).quarters == 0:
+            time.sleep(0.1)
+        left = conn.execute(QUERIES["dirty_up_to"], {"newest": row[0]}).fetchone()
+        if not (left and left[0]):
+            return
+
+
 def _named(name: str, **tables: str) -> sql.Composed:
     return sql.SQL(QUERIES[name]).format(**{k: sql.Identifier(v) for k, v in tables.items()})  # type: ignore[arg-type]
 
 
-def _roll_raw(conn: Connection[Any], cur: psycopg.Cursor[Any]) -> int:
-    """Minutes and quarters of the touched set from raw; the number of readings."""
+def _roll_raw(conn: Connection[Any], cur: psycopg.Cursor[Any]) -> tuple[int, bool]:
+    """Minutes and quarters of the touched set from raw; the number of readings, and whether buckets had to go."""
     ids, series, n = _fetch(conn)
     rollover = np.full(len(ids), np.nan)
     place = {key: i for i, key in enumerate(ids)}
@@ -100,9 +112,10 @@ def _roll_raw(conn: Connection[Any], cur: psycopg.Cursor[Any]) -> int:
     point_id = np.array([k[1] for k in ids], np.int32)
     copy_into(cur, "rolled", quarters.columns(base_id, point_id))
     copy_into(cur, "rolled_minute", minutes.columns(base_id, point_id))
-    for name in ("forget_quarters", "forget_minutes", "write_quarters", "write_minutes"):
+    doomed = cur.execute(QUERIES["find_doomed"]).rowcount > 0
+    for name in (("forget_quarters", "forget_minutes") if doomed else ()) + ("write_quarters", "write_minutes"):
         cur.execute(QUERIES[name])
-    return n
+    return n, doomed
 
 
 def dense_minutes(minutes: Buckets, quarters: Buckets) -> Buckets:

@@ -25,7 +25,7 @@ from park.quality import LAST_USABLE
 from park.wire import encode_batch
 
 WEEK_US = 7 * 24 * 3600 * 1_000_000
-_MONDAY_US = 4 * 24 * 3600 * 1_000_000  # 1970-01-05 was a Monday
+MONDAY_US = 4 * 24 * 3600 * 1_000_000  # 1970-01-05 was a Monday
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Store:
             letters += judged.letters
             if letters:
                 cur.executemany(QUERIES["insert_dead_letter"], [_letter_row(x) for x in letters])
-            _add_counts(cur, counts)
+            self.add_counts(cur, counts)
         return counts
 
     def write_readings(self, cur: psycopg.Cursor[Any], readings: Readings, sources: list[str]) -> Counter[tuple[int, str]]:
@@ -90,13 +90,30 @@ class Store:
             if len(winners.rows) < len(readings):
                 raise psycopg.errors.UniqueViolation
             with self.conn.transaction():
-                copy_into(cur, "reading", _columns(readings))
+                copy_into(cur, "reading", reading_columns(readings))
             counts.update(_by_base(readings.base_id, "stored"))
         except psycopg.errors.UniqueViolation:
             counts.update(self._merge(cur, readings, winners, sources))
-        _write_newest(cur, readings.take(winners.rows))
+        self.write_newest(cur, readings.take(winners.rows))
         _write_dirty(cur, readings)
         return counts
+
+    def write_newest(self, cur: psycopg.Cursor[Any], winners: Readings) -> None:
+        """The newest reading of each point, from readings ordered by point and time, one for an instant."""
+        last = np.r_[(winners.point_id[1:] != winners.point_id[:-1]) | (winners.base_id[1:] != winners.base_id[:-1]), True]
+        copy_into(cur, "newest", reading_columns(winners.take(np.flatnonzero(last))))
+        cur.execute(QUERIES["upsert_latest"])
+
+    def add_counts(self, cur: psycopg.Cursor[Any], counts: Counter[tuple[int, str]]) -> None:
+        """Add to today's counters what became of readings."""
+        kept = [(base_id, outcome, n) for (base_id, outcome), n in sorted(counts.items()) if n]
+        if kept:
+            cur.execute(QUERIES["add_counts"], {"base_ids": [k[0] for k in kept], "outcomes": [k[1] for k in kept],
+                                                "ns": [k[2] for k in kept]})
+
+    def count_stored(self, cur: psycopg.Cursor[Any], readings: Readings) -> None:
+        """Count readings that were stored in another way than `write_readings`."""
+        self.add_counts(cur, _by_base(readings.base_id, "stored"))
 
     def _book(self, cur: psycopg.Cursor[Any], messages: list[Message],
               counts: Counter[tuple[int, str]]) -> tuple[list[Message], list[DeadLetter]]:
@@ -135,7 +152,7 @@ class Store:
         counts = _by_base(readings.base_id, "duplicate")
         staged = np.flatnonzero(winners.loses != _SAME)
         cur.execute(QUERIES["prefer_index"])
-        copy_into(cur, "stage", [*_columns(readings.take(staged)), Column("origin", "int4", winners.origin[staged]),
+        copy_into(cur, "stage", [*reading_columns(readings.take(staged)), Column("origin", "int4", winners.origin[staged]),
                                  Column("loses", "int2", winners.loses[staged])])
         outcomes = [(base_id, "stored", n) for base_id, n in cur.execute(QUERIES["insert_stage"])]
         outcomes += cur.execute(QUERIES["correct_readings"], {"sources": sources}).fetchall()
@@ -147,9 +164,9 @@ class Store:
         return +counts
 
     def _ensure_weeks(self, readings: Readings) -> None:
-        for week in np.unique((readings.ts_us - _MONDAY_US) // WEEK_US).tolist():
+        for week in np.unique((readings.ts_us - MONDAY_US) // WEEK_US).tolist():
             if week not in self._weeks:
-                monday = datetime.fromtimestamp((week * WEEK_US + _MONDAY_US) / 1e6, UTC)
+                monday = datetime.fromtimestamp((week * WEEK_US + MONDAY_US) / 1e6, UTC)
                 self.conn.execute(QUERIES["ensure_week"], {"at": monday})
                 self._weeks.add(week)
 
@@ -192,7 +209,7 @@ class _Winners:
         return _Winners(rows, loses.astype(np.int16), np.where(loses == _CORRECTED, r.origin[w], r.origin).astype(np.int32))
 
 
-def _columns(r: Readings) -> list[Column]:
+def reading_columns(r: Readings) -> list[Column]:
     return [Column("ts", "timestamptz", r.ts_us), null_nan("value", r.value), Column("point_id", "int4", r.point_id),
             Column("base_id", "int2", r.base_id), Column("quality", "int2", r.quality)]
 
@@ -200,13 +217,6 @@ def _columns(r: Readings) -> list[Column]:
 def _by_base(base_id: NDArray[np.int16], outcome: str) -> Counter[tuple[int, str]]:
     bases, ns = np.unique(base_id, return_counts=True)
     return Counter({(int(b), outcome): int(n) for b, n in zip(bases, ns, strict=True)})
-
-
-def _write_newest(cur: psycopg.Cursor[Any], winners: Readings) -> None:
-    """The newest reading of each point, from winners ordered by point and time."""
-    last = np.r_[(winners.point_id[1:] != winners.point_id[:-1]) | (winners.base_id[1:] != winners.base_id[:-1]), True]
-    copy_into(cur, "newest", _columns(winners.take(np.flatnonzero(last))))
-    cur.execute(QUERIES["upsert_latest"])
 
 
 def _write_dirty(cur: psycopg.Cursor[Any], readings: Readings) -> None:
@@ -221,10 +231,3 @@ def _write_dirty(cur: psycopg.Cursor[Any], readings: Readings) -> None:
 def _letter_row(x: DeadLetter) -> dict[str, Any]:
     return {"base_id": x.base_id, "topic": x.topic, "source": x.source, "seq": x.seq, "reason": x.reason,
             "detail": x.detail.replace("\x00", ""), "payload": x.payload}
-
-
-def _add_counts(cur: psycopg.Cursor[Any], counts: Counter[tuple[int, str]]) -> None:
-    kept = [(base_id, outcome, n) for (base_id, outcome), n in sorted(counts.items()) if n]
-    if kept:
-        cur.execute(QUERIES["add_counts"], {"base_ids": [k[0] for k in kept], "outcomes": [k[1] for k in kept],
-                                            "ns": [k[2] for k in kept]})
