@@ -29,6 +29,8 @@ Row = dict[str, Any]
 Cursor = AsyncCursor[Any]
 
 SLOT_S = 900
+HOUR = timedelta(hours=1)
+ENOUGH_MINUTES = 10  # valid minutes from which the running mean of an hour is shown
 GRACE = timedelta(minutes=3)  # a slot counts as due when accounting has had this long for it
 POLLUTANT_DIMENSIONS = ("concentration_air", "concentration_water", "acidity")
 RESOURCE_DIMENSIONS = ("volume", "volume_flow")
@@ -198,13 +200,15 @@ def _main_limit(limits: list[Row], unit: str) -> Row | None:
 
 def _value(point: Row, unit: str, limit: Row | None, hours: list[Row], o2_reference: float | None,
            scope: Scope) -> tuple[float | None, str]:
-    """(value, basis). basis: latest, day_flow_weighted, day_mean, hour_converted or hour_mean."""
+    """(value, basis). basis: latest, day_flow_weighted, day_mean, last_hour, hour_converted or hour_mean."""
     factor, offset = conversion(point["unit"], unit)
     if limit is not None and limit["statistic"] == "instant":
         usable = point["latest"] is not None and _is_fresh(point, scope.now)
         return (point["latest"] * factor + offset if usable else None), "latest"
     if limit is not None and limit["statistic"] == "day":
         return _day_mean([h for h in hours if h["ts"] >= scope.start and h["state"] == "valid" and h["converted"] is not None])
+    if point["minutes"] < ENOUGH_MINUTES and hours and hours[-1]["ts"] == scope.hour - HOUR and hours[-1]["state"] == "valid":
+        return hours[-1]["converted"], "last_hour"  # a few minutes say too little of an hour
     column, basis = ("mean", "hour_mean") if o2_reference is None else ("converted", "hour_converted")
     return (None if point[column] is None else point[column] * factor + offset), basis
 

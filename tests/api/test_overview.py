@@ -21,10 +21,11 @@ from park.catalogue_store import apply
 HERE = Path(__file__).parent
 NOW = datetime(2026, 3, 18, 8, 40, tzinfo=UTC)  # a Wednesday, 16:40 in the base
 Panel = Callable[..., dict[str, Any]]
+Conn = psycopg.Connection[Any]
 
 
 @pytest.fixture
-def park(db: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+def park(db: Conn) -> Conn:
     """The park of console_park.yaml as it stands at NOW."""
     apply(db, read_catalogue([HERE / "console_park.yaml"]))
     psycopg.ClientCursor(db).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": NOW})
@@ -32,12 +33,12 @@ def park(db: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
 
 
 @pytest.fixture
-def panel(park: psycopg.Connection[Any], database_url: str) -> Panel:
+def panel(park: Conn, database_url: str) -> Panel:
     """Ask for a panel of the base `green` at NOW, or later."""
     async def ask(name: str, now: datetime, enterprise: int | None) -> dict[str, Any]:
-        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as conn:
-            async with conn.cursor(row_factory=dict_row) as cursor:
-                return await overview.PANELS[name](cursor, await overview.scope_of(cursor, "green", now, enterprise))
+        conn = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
+        async with conn, conn.cursor(row_factory=dict_row) as cursor:
+            return await overview.PANELS[name](cursor, await overview.scope_of(cursor, "green", now, enterprise))
 
     def panel_of(name: str, now: datetime = NOW, enterprise: int | None = None) -> dict[str, Any]:
         return asyncio.run(ask(name, now, enterprise))
@@ -56,7 +57,7 @@ def pollutant_of(answer: dict[str, Any], outlet: str, quantity: str) -> dict[str
 
 # --- energy
 
-def test_expected_is_the_median_of_the_same_hour_on_the_same_weekday_of_six_weeks(panel: Panel, park: psycopg.Connection[Any]) -> None:
+def test_expected_is_the_median_of_the_same_hour_on_the_same_weekday_of_six_weeks(panel: Panel, park: Conn) -> None:
     hour = carrier_of(panel("energy"), "electricity")["hours"][10]
     then = [hour["ts"] - timedelta(weeks=n) for n in range(1, 7)]
     sums = [row[0] for row in park.execute(
@@ -79,9 +80,9 @@ def test_an_hour_with_a_gap_says_so_and_is_left_out_of_the_comparison(panel: Pan
     assert electricity["to_date"]["n_known"] < electricity["to_date"]["n_expected"]
 
 
-def test_an_hour_without_any_known_part_is_null_and_not_zero(panel: Panel, park: psycopg.Connection[Any]) -> None:
-    park.execute("UPDATE interval_1h SET amount = NULL, n_known = 0, n_good = 0 FROM point p "
-                 "WHERE p.code IN ('steel.gas', 'chem.gas') AND interval_1h.point_id = p.point_id AND ts >= %s", [NOW - timedelta(hours=3)])
+def test_an_hour_without_any_known_part_is_null_and_not_zero(panel: Panel, park: Conn) -> None:
+    park.execute("UPDATE interval_1h i SET amount = NULL, n_known = 0, n_good = 0 FROM point p "
+                 "WHERE p.code IN ('steel.gas', 'chem.gas') AND i.point_id = p.point_id AND ts >= %s", [NOW - timedelta(hours=3)])
     gas = carrier_of(panel("energy"), "natural_gas")["hours"]
     assert gas[14]["amount"] is None
     assert gas[14]["n_expected"] == 8
@@ -93,7 +94,7 @@ def test_hours_to_come_expect_nothing_and_are_not_gaps(panel: Panel) -> None:
     assert later["expected"] is not None
 
 
-def test_a_holiday_is_compared_with_days_off_and_not_with_working_wednesdays(panel: Panel, park: psycopg.Connection[Any]) -> None:
+def test_a_holiday_is_compared_with_days_off_and_not_with_working_wednesdays(panel: Panel, park: Conn) -> None:
     park.execute("INSERT INTO calendar (base_id, code, day, class) SELECT base_id, 'cn', d, 'holiday' FROM base, "
                  "unnest('{2026-02-17,2026-02-18,2026-02-19,2026-03-18}'::date[]) AS d WHERE base.code = 'green'")
     hour = carrier_of(panel("energy"), "electricity")["hours"][10]
@@ -107,7 +108,7 @@ def test_a_sum_names_the_carriers_that_lack_a_factor(panel: Panel) -> None:
     assert totals["tce_equivalent"]["lacking"] == []
 
 
-def test_an_enterprise_sees_its_own_gate_only(panel: Panel, park: psycopg.Connection[Any]) -> None:
+def test_an_enterprise_sees_its_own_gate_only(panel: Panel, park: Conn) -> None:
     row = park.execute("SELECT enterprise_id FROM enterprise WHERE code = 'food'").fetchone()
     assert row is not None
     answer = panel("energy", enterprise=row[0])
@@ -120,11 +121,13 @@ def test_an_enterprise_sees_its_own_gate_only(panel: Panel, park: psycopg.Connec
 
 # --- pollutants
 
-def test_the_hours_mean_is_converted_minute_by_minute_and_held_against_the_permit(panel: Panel, park: psycopg.Connection[Any]) -> None:
+def test_the_hours_mean_is_converted_minute_by_minute_and_held_against_the_permit(panel: Panel, park: Conn) -> None:
     so2 = pollutant_of(panel("pollutants"), "steel.stack", "so2")
     rows = park.execute("""
-        SELECT a.value, b.value FROM reading a JOIN point p USING (base_id, point_id) JOIN point q ON q.code = 'steel.stack.o2'
-        JOIN reading b ON b.point_id = q.point_id AND b.ts = a.ts WHERE p.code = 'steel.stack.so2' AND a.ts >= '2026-03-18 08:00Z'""").fetchall()
+        SELECT a.value, b.value FROM reading a JOIN point p USING (base_id, point_id)
+        JOIN point q ON q.code = 'steel.stack.o2'
+        JOIN reading b ON b.point_id = q.point_id AND b.ts = a.ts
+        WHERE p.code = 'steel.stack.so2' AND a.ts >= '2026-03-18 08:00Z'""").fetchall()
     expected = statistics.fmean(value * (21 - 8) / (21 - o2) for value, o2 in rows)
     assert so2["value"] == pytest.approx(expected)
     assert (so2["minutes"], so2["minutes_due"]) == (len(rows), 40)
@@ -132,10 +135,18 @@ def test_the_hours_mean_is_converted_minute_by_minute_and_held_against_the_permi
     assert so2["share"] == pytest.approx(expected / 35)
 
 
-def test_near_the_oxygen_of_air_there_is_no_converted_value(panel: Panel, park: psycopg.Connection[Any]) -> None:
-    park.execute("UPDATE reading SET value = 20.6 FROM point p WHERE p.code = 'steel.stack.o2' AND reading.point_id = p.point_id")
+def test_near_the_oxygen_of_air_there_is_no_converted_value(panel: Panel, park: Conn) -> None:
+    park.execute("UPDATE reading r SET value = 20.6 FROM point p WHERE p.code = 'steel.stack.o2' AND r.point_id = p.point_id")
     so2 = pollutant_of(panel("pollutants"), "steel.stack", "so2")
     assert (so2["value"], so2["share"], so2["state"]) == (None, None, "pending")
+
+
+def test_in_the_first_minutes_of_an_hour_the_last_valid_hour_is_shown(panel: Panel, park: Conn) -> None:
+    nox = pollutant_of(panel("pollutants", NOW.replace(minute=3)), "steel.stack", "nox")
+    hour = park.execute("SELECT converted FROM emission_1h JOIN unit USING (base_id, unit_id) WHERE code = 'steel.stack' "
+                        "AND quantity = 'nox' AND ts = '2026-03-18 07:00Z'").fetchone()
+    assert hour is not None
+    assert (nox["value"], nox["basis"], nox["minutes"]) == (pytest.approx(hour[0]), "last_hour", 4)
 
 
 def test_stopped_is_not_missing_and_a_limit_without_a_point_is_shown(panel: Panel) -> None:
@@ -145,12 +156,12 @@ def test_stopped_is_not_missing_and_a_limit_without_a_point_is_shown(panel: Pane
     assert pollutant_of(panel("pollutants", NOW + timedelta(minutes=15)), "steel.stack", "so2")["state"] == "missing"
 
 
-def test_waste_water_is_the_flow_weighted_mean_of_todays_valid_hours(panel: Panel, park: psycopg.Connection[Any]) -> None:
+def test_waste_water_is_the_flow_weighted_mean_of_todays_valid_hours(panel: Panel, park: Conn) -> None:
     park.execute("UPDATE emission_1h SET flow = 1000, converted = 45 WHERE quantity = 'cod' AND ts = '2026-03-18 05:00Z' "
                  "AND unit_id = (SELECT unit_id FROM unit WHERE code = 'water.outlet')")
     cod = pollutant_of(panel("pollutants"), "water.outlet", "cod")
-    rows = park.execute("SELECT converted, flow FROM emission_1h JOIN unit USING (base_id, unit_id) WHERE code = 'water.outlet' "
-                        "AND quantity = 'cod' AND state = 'valid' AND ts >= '2026-03-17 16:00Z'").fetchall()
+    rows = park.execute("SELECT converted, flow FROM emission_1h JOIN unit USING (base_id, unit_id) "
+                        "WHERE code = 'water.outlet' AND quantity = 'cod' AND state = 'valid' AND ts >= '2026-03-17 16:00Z'").fetchall()
     assert cod["basis"] == "day_flow_weighted"
     assert cod["value"] == pytest.approx(sum(c * f for c, f in rows) / sum(f for _, f in rows))
 
@@ -223,7 +234,7 @@ def test_every_role_may_read_every_panel(service: Any, role: str) -> None:
             assert client.get(f"/overview/{name}", params={"base": "mini"}).status_code == 200, name
 
 
-def test_each_panel_answers_in_a_tenth_of_a_second_on_a_year_of_300_points(panel: Panel, park: psycopg.Connection[Any]) -> None:
+def test_each_panel_answers_in_a_tenth_of_a_second_on_a_year_of_300_points(panel: Panel, park: Conn) -> None:
     park.execute("""
         INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind, unit_id, carrier, boundary)
         SELECT u.base_id, 'bulk.' || n, '', '', 'active_energy', 'kWh', 'counter', u.unit_id, 'electricity', 'base'

@@ -26,6 +26,7 @@ let panels = {};
 let stream = null;
 let link = "connecting";
 let lastSeen = Date.now();
+let mayStep = true; // until the server says that this token may only look
 const seen = { energy: null, pollutants: null, health: null };
 
 takeTokenFromAddress();
@@ -38,8 +39,9 @@ start();
 function prepare() {
   const here = () => base;
   const keep = (name) => (data) => { seen[name] = data; lastSeen = Date.now(); drawTop(); };
-  alertPanel.makeAlerts(byId("alerts"), { base: here, bases: () => bases, maySteps: () => true });
-  makeDrawer(() => true);
+  alertPanel.makeAlerts(byId("alerts"), { base: here, bases: () => bases, maySteps: () => mayStep });
+  makeDrawer(() => mayStep);
+  whenChanged("forbidden", () => { mayStep = false; drawAlerts(); refreshDrawer(); });
   panels = {
     energy: makeEnergy(byId("energy"), { base: here, onData: (data) => { keep("energy")(data); panels.flow.redraw(); } }),
     pollutants: makePollutants(byId("pollutants"), { base: here, onData: keep("pollutants") }),
@@ -181,7 +183,7 @@ function tick() {
   const now = new Date();
   show(byId("clock"), h("span", {}, clockText(now)), h("small", {}, `${dayText(now)} ${zoneText()}`));
   const age = now - lastSeen;
-  if (link === "lost" && age > 10000) notice(t("lost_notice", { at: hourMinute(new Date(lastSeen)) }));
+  if (link === "lost" && age > 5000) notice(t("lost_notice", { at: hourMinute(new Date(lastSeen)) }));
   else if (link === "live") notice(null);
 }
 

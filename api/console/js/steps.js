@@ -9,7 +9,13 @@ const TIMES = [30, 60, 240, 480, 1440, 10080];
 const REASONS = ["maintenance", "instrument", "known"];
 
 async function take(alert, change, said, done = "stepped") {
-  const after = await step(alert.id, change, said);
+  let after;
+  try {
+    after = await step(alert.id, change, said);
+  } catch (refusal) {
+    if (refusal.status === 403) changed("forbidden");
+    throw refusal;
+  }
   changed("alerts", after);
   toast(t(done));
   return after;

@@ -4,7 +4,7 @@
 import { headers, refusalOf } from "./api.js";
 
 const SILENT_MS = 45000; // the server sends at least a comment every 15 s
-const BACK_OFF_MS = [500, 1000, 2000, 5000, 10000, 15000];
+const BACK_OFF_MS = [300, 1000, 2000, 3000, 5000];
 
 /** One parsed event of an SSE block, or null for a comment. */
 export function parseEvent(block) {

@@ -80,7 +80,7 @@ function place(column, depth, { k, depths, width, column0, margin }) {
 
 /** name(node), amount(node), describe(edge) give texts. */
 export function sankeyChart({ nodes, links, width, height, title, name, amount, describe }) {
-  const margin = { top: 8, bottom: 8, left: 2, right: Math.min(260, Math.max(200, width * 0.24)) };
+  const margin = { top: 8, bottom: 8, left: 2, right: Math.min(270, Math.max(240, width * 0.24)) };
   const drawn = layout(nodes, links, width, height, margin);
   const svg = s("svg.chart.sankey", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": title });
   for (const e of drawn.edges) {

@@ -66,6 +66,7 @@ function limitText(limit) {
 const limitTitle = (limit) => (limit ? [w("rank", limit.rank), limit.source, limit.verified ? null : t("unverified")].filter(Boolean).join(" · ") : "");
 
 function minutes(p) {
+  if (p.basis === "last_hour" && p.state === "valid") return h("span.muted", {}, t("last_hour"));
   const short = p.minutes < p.minutes_due - 2 && p.state !== "stopped";
   return h(short ? "span.short" : "span", {}, `${p.minutes}/${p.minutes_due}`);
 }
