@@ -55,7 +55,7 @@ def blocks(days: int, end: datetime, step_s: int = 900, seed: int = 1, *, skip_d
 @lru_cache(maxsize=2)
 def _park(scenario: str, seed: int) -> Park:
     told = read_scenario(scenario)
-    return Park(read_catalogue(catalogue_files()), told, seed)
+    return Park(read_catalogue(catalogue_files(told.catalogue)), told, seed)
 
 
 def _weeks(first: int, last: int) -> Iterator[tuple[int, int]]:

@@ -58,7 +58,7 @@ class Options:
 def build(options: Options, clock: Clock = utc_now) -> Field:
     """The field of a scenario, with the live run's faults counted from its first start over this data folder."""
     scenario = read_scenario(options.scenario)
-    catalogue = read_catalogue(catalogue_files())
+    catalogue = read_catalogue(catalogue_files(scenario.catalogue))
     return Field(Park(catalogue, scenario, options.seed, live_from(options, clock().timestamp())))
 
 

@@ -15,8 +15,10 @@ DEFAULT_MODBUS_PORT = 15020
 _CONNECTION = re.compile(r'tcp://127\.0\.0\.1:(\d+)')
 
 
-def catalogue_files(folder: Path = FOLDER) -> list[Path]:
-    """The YAML files of a catalogue folder in their order; InputError when there is none."""
+def catalogue_files(named: str | Path = FOLDER) -> list[Path]:
+    """The YAML files of a shipped catalogue's name or of a folder, in their order; InputError when there is none."""
+    shipped = FOLDER.parent / named
+    folder = shipped if shipped.is_dir() else Path(named)
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise InputError(f"expected a folder with catalogue files (*.yaml), got {folder}")
