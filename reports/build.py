@@ -44,7 +44,7 @@ def read(
     former = years.get(year - 1)
     if former is None:
         progress(str(year - 1))
-        former = facts.read_year(conn, base, year - 1, as_of, pinned=pinned)
+        former = facts.read_former(conn, base, year - 1, as_of, pinned=pinned)
     used = {f for y in years.values() for r in y.energy for f in r.factor_ids}
     return Context(
         base,

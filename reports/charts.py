@@ -131,8 +131,7 @@ def _lines(axes: Any, chart: Chart, labels: list[str], language: Language) -> No
         )
     axes.set_xticks(range(len(labels)), labels)
     if chart.unit == "%":
-        low = min((v for s in chart.series for v in s.values if v is not None), default=0.0)
-        axes.set_ylim(min(90.0, 10 * (low // 10)), 100.5)
+        axes.set_ylim(percent_floor(chart), 100.5)
     else:
         axes.set_ylim(0, 1.1 * max((v for s in chart.series for v in s.values if v is not None), default=1.0) or 1.0)
     _mark_missing(axes, chart, labels)
@@ -143,3 +142,8 @@ def _mark_missing(axes: Any, chart: Chart, labels: list[str]) -> None:
     for x in range(len(labels)):
         if all(s.values[x] is None for s in chart.series):
             axes.text(x, 0.02, "—", ha="center", va="bottom", color="#808080", transform=axes.get_xaxis_transform())
+
+
+def percent_floor(chart: Chart) -> float:
+    """Where the axis of a rate begins: 90 %, or lower by whole tens."""
+    return min(90.0, 10 * (min((v for s in chart.series for v in s.values if v is not None), default=0.0) // 10))

@@ -91,8 +91,45 @@ def factors(conn: Connection, ids: set[int]) -> list[Factor]:
 
 def read_year(conn: Connection, base: Base, year: int, as_of: datetime, *, pinned: bool = False) -> Year:
     """Every row of one year; `pinned`: coal equivalent and CO2 by the factor rows known at `as_of`."""
+    span, of = _span_and_values(base, year, as_of)
+    return Year(
+        **_headline_rows(conn, span, of, pinned),
+        balance=_rows(conn, "balance", Balance, of),
+        exchange=_rows(conn, "exchange", Exchange, of),
+        cost=_rows(conn, "cost_by_period", PeriodCost, of),
+        transmission=_rows(conn, "transmission", Transmission, of),
+        limits=_rows(conn, "limits", Limit, of),
+        events=_rows(conn, "treatment_events", Event, of),
+        availability=_rows(conn, "availability", Availability, of),
+        points=_rows(conn, "points", Points, of),
+        alert_counts=_rows(conn, "alert_counts", AlertCount, of),
+        alert_months=_rows(conn, "alert_months", AlertMonth, of),
+        alert_rates=_rows(conn, "alert_rates", AlertRates, of)[0],
+        alerts=_rows(conn, "alert_list", Alert, of),
+        alert_rules=_rows(conn, "alert_rules", AlertRule, of),
+        outcomes=_rows(conn, "ingest_outcomes", Outcome, of),
+    )
+
+
+def read_former(conn: Connection, base: Base, year: int, as_of: datetime, *, pinned: bool = False) -> Year:
+    """What a year must hold to be compared with: energy, emissions, indicators and ledger."""
+    span, of = _span_and_values(base, year, as_of)
+    return Year(**_headline_rows(conn, span, of, pinned))
+
+
+def _headline_rows(conn: Connection, span: Span, of: Mapping[str, Any], pinned: bool) -> dict[str, Any]:
+    return {
+        "span": span,
+        "energy": _rows(conn, "energy_month_known" if pinned else "energy_month", Energy, of),
+        "emission": _rows(conn, "emission", Emission, of),
+        "indicators": {i.indicator: i for i in _rows(conn, "indicators", Indicator, of)},
+        "ledger": _rows(conn, "ledger", Entry, of),
+    }
+
+
+def _span_and_values(base: Base, year: int, as_of: datetime) -> tuple[Span, Mapping[str, Any]]:
     span = span_of(year, base.timezone, as_of)
-    of: Mapping[str, Any] = {
+    return span, {
         "base": base.base_id,
         "first": span.first,
         "last": span.through,
@@ -104,27 +141,6 @@ def read_year(conn: Connection, base: Base, year: int, as_of: datetime, *, pinne
         "period": str(year),
         "limit": LISTED_ALERTS,
     }
-    return Year(
-        span,
-        _rows(conn, "energy_month_known" if pinned else "energy_month", Energy, of),
-        _rows(conn, "balance", Balance, of),
-        _rows(conn, "exchange", Exchange, of),
-        _rows(conn, "cost_by_period", PeriodCost, of),
-        _rows(conn, "emission", Emission, of),
-        _rows(conn, "transmission", Transmission, of),
-        _rows(conn, "limits", Limit, of),
-        _rows(conn, "treatment_events", Event, of),
-        _rows(conn, "availability", Availability, of),
-        _rows(conn, "points", Points, of),
-        {i.indicator: i for i in _rows(conn, "indicators", Indicator, of)},
-        _rows(conn, "alert_counts", AlertCount, of),
-        _rows(conn, "alert_months", AlertMonth, of),
-        _rows(conn, "alert_rates", AlertRates, of)[0],
-        _rows(conn, "alert_list", Alert, of),
-        _rows(conn, "alert_rules", AlertRule, of),
-        _rows(conn, "ledger", Entry, of),
-        _rows(conn, "ingest_outcomes", Outcome, of),
-    )
 
 
 def _rows(conn: Connection, name: str, kind: type[T], values: Mapping[str, Any]) -> list[T]:

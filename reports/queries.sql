@@ -153,7 +153,9 @@ WITH classed AS (
     FROM point p LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
     WHERE p.base_id = %(base)s AND (p.removed_at IS NULL OR p.removed_at > %(end)s)),
 heard AS (
-    SELECT DISTINCT point_id FROM availability_1d WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s AND n > 0)
+    SELECT point_id FROM classed c WHERE EXISTS (
+        SELECT FROM reading_1d r WHERE r.base_id = c.base_id AND r.point_id = c.point_id AND r.n > 0
+        AND r.bucket >= %(start)s AND r.bucket < %(end)s))
 SELECT system, count(*) AS points, count(heard.point_id) AS heard, count(DISTINCT enterprise_id) AS enterprises
 FROM classed LEFT JOIN heard USING (point_id) GROUP BY 1 ORDER BY 1
 

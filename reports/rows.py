@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
@@ -333,27 +333,27 @@ class Span:
 
 @dataclass(frozen=True)
 class Year:
-    """Everything a report says about one year."""
+    """Everything a report says about one year; a year that is only compared with holds the first five."""
 
     span: Span
     energy: list[Energy]
-    balance: list[Balance]
-    exchange: list[Exchange]
-    cost: list[PeriodCost]
     emission: list[Emission]
-    transmission: list[Transmission]
-    limits: list[Limit]
-    events: list[Event]
-    availability: list[Availability]
-    points: list[Points]
     indicators: dict[str, Indicator]
-    alert_counts: list[AlertCount]
-    alert_months: list[AlertMonth]
-    alert_rates: AlertRates
-    alerts: list[Alert]
-    alert_rules: list[AlertRule]
     ledger: list[Entry]
-    outcomes: list[Outcome]
+    balance: list[Balance] = field(default_factory=list)
+    exchange: list[Exchange] = field(default_factory=list)
+    cost: list[PeriodCost] = field(default_factory=list)
+    transmission: list[Transmission] = field(default_factory=list)
+    limits: list[Limit] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    availability: list[Availability] = field(default_factory=list)
+    points: list[Points] = field(default_factory=list)
+    alert_counts: list[AlertCount] = field(default_factory=list)
+    alert_months: list[AlertMonth] = field(default_factory=list)
+    alert_rates: AlertRates = AlertRates(None, None, 0)
+    alerts: list[Alert] = field(default_factory=list)
+    alert_rules: list[AlertRule] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
 
     @property
     def has_data(self) -> bool:

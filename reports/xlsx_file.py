@@ -12,6 +12,7 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
 
+from reports.charts import percent_floor
 from reports.model import Cell, Chart, Language, Text
 from reports.model import places as figures_of
 from reports.present import ChartView, Document, Entry, HeadingView, ParagraphView, Part, TableView, note, number, places
@@ -45,6 +46,7 @@ def write_xlsx(edition: Edition, document: Document, path: Path) -> None:
 
 
 def _cover(sheet: Any, document: Document) -> None:
+    _on_paper(sheet)
     sheet.title = "封面" if document.language == "zh" else "Cover"
     sheet.sheet_view.showGridLines = False
     for row, (text, size) in enumerate(((document.programme, 12), (document.base, 18), (document.title, 20)), 2):
@@ -61,8 +63,7 @@ def _part(book: Workbook, data: Worksheet, part: Part, language: Language) -> No
     sheet: Worksheet = book.create_sheet(_sheet_name(part, language))
     sheet.cell(1, 1, part.heading(language)).font = Font(name=HEI, size=14, bold=True)
     sheet.freeze_panes = "B3"
-    sheet.page_setup.orientation, sheet.page_setup.fitToWidth, sheet.page_setup.fitToHeight = "landscape", 1, 0
-    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
+    _on_paper(sheet)
     row = 3
     widths: dict[int, float] = {}
     for view in part.views:
@@ -81,6 +82,12 @@ def _part(book: Workbook, data: Worksheet, part: Part, language: Language) -> No
             row = _chart(sheet, data, view, row, language)
     for n, width in widths.items():
         sheet.column_dimensions[get_column_letter(n)].width = min(46.0, max(11.0, WIDTH * width))
+
+
+def _on_paper(sheet: Any) -> None:
+    """Landscape, as wide as the page, with the table's head on each."""
+    sheet.page_setup.orientation, sheet.page_setup.fitToWidth, sheet.page_setup.fitToHeight = "landscape", 1, 0
+    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
 
 
 def _length(text: str) -> int:
@@ -170,6 +177,8 @@ def _native(chart: Chart, data: Worksheet, top: int, last: int, right: int, titl
     native.width, native.height = 22, 8
     if right == 2:
         native.legend = None
+    if chart.kind == "line" and chart.unit == "%":
+        native.y_axis.scaling.min, native.y_axis.scaling.max = percent_floor(chart), 100
     return native
 
 
@@ -220,6 +229,8 @@ def _sources(sheet: Any, edition: Edition, language: Language) -> None:
         sheet.cell(sheet.max_row, 6).number_format = number_format(c)
         sheet.cell(sheet.max_row, 9).number_format = "0.0%"
     sheet.freeze_panes = "B2"
+    sheet.print_title_rows = "1:1"
+    _on_paper(sheet)
     sheet.auto_filter.ref = f"A1:{get_column_letter(len(_COLUMNS))}{sheet.max_row}"
     for n, width in enumerate((40, 20, 28, 28, 16, 16, 16, 12, 10, 7, 12, 11, 14, 40, 44), 1):
         sheet.column_dimensions[get_column_letter(n)].width = width
