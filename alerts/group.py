@@ -17,7 +17,7 @@ SMOOTHING = 0.12
 SHRINK = 0.6
 CLIP = 2.5          # deviations beyond which a sensor says no more: one that runs away must not outlast its fault
 # multiples of the reference's 99th percentile that alarm, by false alarms per series-month; frozen on development data
-LEVELS = {0.1: 2.2, 0.3: 2.0, 1.0: 1.8}
+LEVELS = {0.1: 2.1, 0.3: 1.9, 1.0: 1.75}
 
 
 @dataclass(frozen=True)

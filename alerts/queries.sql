@@ -216,3 +216,24 @@ WHERE channel = %(channel)s AND transition_id = ANY(%(ids)s)
 UPDATE delivery SET attempts = attempts + 1, last_error = %(error)s, next_at = now() + make_interval(secs => %(wait_s)s),
     state = CASE WHEN attempts + 1 >= %(most)s THEN 'dead' ELSE 'due' END
 WHERE channel = %(channel)s AND transition_id = ANY(%(ids)s) RETURNING state
+
+-- name: calendar
+-- The base's own classes of days.
+SELECT day, class FROM calendar WHERE base_id = %(base)s
+
+-- name: hour_values
+-- Hours of points: mean of a gauge, increment of a counter; hours with an invalid reading are not there.
+SELECT r.point_id, r.bucket, CASE WHEN p.kind = 'counter' THEN r.increment ELSE r.sum / r.n END
+FROM reading_1h r JOIN point p USING (base_id, point_id)
+WHERE r.base_id = %(base)s AND r.point_id = ANY(%(points)s) AND r.bucket = ANY(%(hours)s) AND r.n_good > 0
+  AND CASE WHEN p.kind = 'counter' THEN r.increment IS NOT NULL ELSE r.n = r.n_good AND r.sum IS NOT NULL END
+
+-- name: energy_prices
+-- CNY and kg CO2 a kWh of electricity in force today; NULL where there is no row.
+SELECT 'cost', (SELECT coalesce(t.terms ->> 'flat', t.terms -> 'prices' ->> 'flat')::float8 FROM tariff t
+                WHERE t.base_id = %(base)s AND t.carrier = 'electricity' AND t.superseded_at IS NULL AND t.enterprise_id IS NULL
+                  AND t.unit = 'CNY/kWh' AND t.valid_from <= now() AND (t.valid_to IS NULL OR t.valid_to > now())
+                ORDER BY t.valid_from DESC LIMIT 1)
+UNION ALL
+SELECT 'co2_kg', (SELECT f.co2_kg FROM carrier_factor f
+                  WHERE f.base_id = %(base)s AND f.carrier = 'electricity' AND f.valid_from <= now() AND f.valid_to > now() LIMIT 1)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from alerts import linkage, live, slow
+from alerts import baseline, linkage, live, slow
 from alerts.context import Context, load
 from alerts.evaluator import State, tick
 from alerts.finding import Finding, Key
@@ -42,6 +42,7 @@ class Evaluator:
     open: dict[Key, tuple[bool, str]]
     links: linkage.Memory
     started: float
+    hours: baseline.Memory
     saved_at: datetime
     slow_at: datetime | None = None
     loaded_at: datetime = field(default_factory=lambda: datetime(1970, 1, 1, tzinfo=UTC))
@@ -58,7 +59,8 @@ def start(conn: Connection, now: datetime) -> Evaluator:
     state = live.restore(context, bytes(row[0]) if row else None, known)
     newest = live.empty(len(context.points))
     live.refresh(conn, context, newest)
-    evaluator = Evaluator(context, state, newest, known, linkage.Memory(), now.timestamp(), now, loaded_at=now)
+    evaluator = Evaluator(context, state, newest, known, linkage.Memory(), now.timestamp(), baseline.Memory(), now,
+                          loaded_at=now)
     _commit(conn, evaluator, _orphans(evaluator, now), now)
     return evaluator
 
@@ -87,7 +89,7 @@ def step(conn: Connection, e: Evaluator, now: datetime) -> int:
     found = live.findings(e.context, before, e.state, e.live, raised, returned, now)
     found += linkage.judge(e.context, e.live, e.links, now)
     if e.slow_at is None or now >= e.slow_at:
-        found += slow.judge(conn, e.context, e.links, now)
+        found += slow.judge(conn, e.context, e.links, e.hours, now)
         e.slow_at = now + timedelta(seconds=SLOW_S)
     return _commit(conn, e, found, now)
 

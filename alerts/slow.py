@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from alerts import balance, emission, linkage
+from alerts import balance, baseline, emission, linkage
 from alerts.context import Context
 from alerts.finding import Finding
 from alerts.store import Connection, Q
 
 
-def judge(conn: Connection, context: Context, links: linkage.Memory, now: datetime) -> list[Finding]:
+def judge(conn: Connection, context: Context, links: linkage.Memory, hours: baseline.Memory,
+          now: datetime) -> list[Finding]:
     """Findings of every slow rule, and what the linkage has to know of the facilities' power."""
     links.learned_kw = {(base, point): kw for base, point, kw in conn.execute(Q["power_bands"]).fetchall()}
-    return emission.judge(conn, context, now) + balance.judge(conn, context, now)
+    return emission.judge(conn, context, now) + balance.judge(conn, context, now) + baseline.judge(conn, context, hours, now)

@@ -1,0 +1,150 @@
+"""Hourly load away from its time of week: level removed, robust, with holidays of its own kind.
+
+Usual is the median of the same hour of up to eight like days (`daytype.like`); the level is the median departure of the day
+before from its own usual, and is taken off. All points of a rule at once.
+From `reading_1h`: mean of a gauge, increment of a counter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from alerts.context import Context
+from alerts.daytype import SHUTDOWN, day_type, like
+from alerts.explain import clock_of, figure, name_en, name_zh
+from alerts.finding import Finding
+from alerts.rolling import Floats, quantile0
+from alerts.rules import Point, Rule, covers
+from alerts.store import Connection, Q
+
+SETTLE = timedelta(seconds=150)     # readings of an hour are in the rollup by then
+LIKE_DAYS = 8
+HOUR = timedelta(hours=1)
+
+
+@dataclass
+class Memory:
+    """The hour that each rule has judged."""
+
+    judged: dict[tuple[int, int], datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hours:
+    """(P,) of one hour: value, expected, usual deviation, and how many like days were known."""
+
+    value: Floats
+    expected: Floats
+    scale: Floats
+    known: np.ndarray[Any, np.dtype[np.intp]]
+
+    @property
+    def z(self) -> Floats:
+        out: Floats = (self.value - self.expected) / self.scale
+        return out
+
+
+def judge(conn: Connection, context: Context, memory: Memory, now: datetime) -> list[Finding]:
+    """Findings of every baseline rule, once an hour."""
+    hour = (now - SETTLE).replace(minute=0, second=0, microsecond=0) - HOUR
+    out: list[Finding] = []
+    for rule in context.of_kind("baseline"):
+        key = (rule.base_id, rule.rule_id)
+        if memory.judged.get(key) == hour:
+            continue
+        points = [p for p in context.points if covers(rule, p) and p.kind != "state"]
+        out += _judge_rule(conn, context, rule, points, hour, now)
+        memory.judged[key] = hour
+    return out
+
+
+def _judge_rule(conn: Connection, context: Context, rule: Rule, points: Sequence[Point], hour: datetime,
+                now: datetime) -> list[Finding]:
+    zone = context.zones[rule.base_id]
+    own = dict(conn.execute(Q["calendar"], {"base": rule.base_id}).fetchall())
+    if not points or day_type(hour.astimezone(ZoneInfo(zone)).date(), own) == SHUTDOWN:
+        return []
+    run = [compare(conn, rule.base_id, points, hour - k * HOUR, zone, own) for k in range(max(1, round(rule.number("hours"))))]
+    newest = run[0]
+    least_known = min(LIKE_DAYS, max(2, round(rule.number("min_weeks"))))
+    usable = (newest.known >= least_known) & ~np.isnan(newest.z)
+    away = np.abs(newest.value - newest.expected) >= rule.number("min_share") * np.abs(newest.expected)
+    beyond = np.stack([np.nan_to_num(h.z) for h in run])
+    present = usable & away & ((beyond > rule.number("z")).all(axis=0) | (beyond < -rule.number("z")).all(axis=0))
+    gone = usable & (np.abs(np.nan_to_num(newest.z)) < rule.number("clear_z"))
+    prices = dict(conn.execute(Q["energy_prices"], {"base": rule.base_id}).fetchall()) if present.any() else {}
+    raised, returned = np.flatnonzero(present).tolist(), np.flatnonzero(gone).tolist()
+    return [_finding(rule, points[i], newest, i, hour, zone, now, len(run), prices) for i in raised] + [
+        Finding(rule, False, now, point_id=points[i].point_id, value=float(newest.value[i])) for i in returned]
+
+
+def compare(conn: Connection, base: int, points: Sequence[Point], hour: datetime, zone: str,
+            own: Mapping[date, str]) -> Hours:
+    """The hour of each point beside its like hours; NaN where something is not known."""
+    local = hour.astimezone(ZoneInfo(zone))
+    days = like(local.date(), own, LIKE_DAYS)
+    same = [local.replace(year=d.year, month=d.month, day=d.day).astimezone(UTC) for d in days]
+    wanted = [h - k * HOUR for h in (hour, *same) for k in range(25)]
+    table = _table(conn, base, points, wanted).reshape(len(same) + 1, 25, len(points))
+    if not same:
+        nothing = np.full(len(points), np.nan)
+        return Hours(table[0, 0], nothing, nothing, np.zeros(len(points), np.intp))
+    usual = quantile0(table[1:].reshape(len(same), -1), least=2).reshape(25, -1)
+    away = table - usual                                        # of every hour from its like hours
+    level = np.stack([quantile0(day[1:], least=12) for day in away])
+    expected = usual[0] + level[0]
+    u = away[1:, 0] - level[1:]
+    spread = 1.4826 * quantile0(np.abs(u), least=2)
+    known = np.count_nonzero(~np.isnan(u), axis=0)
+    return Hours(table[0, 0], expected, np.maximum(spread, 0.03 * np.abs(expected) + 1e-9), known)
+
+
+def _table(conn: Connection, base: int, points: Sequence[Point], hours: Sequence[datetime]) -> Floats:
+    """(len(hours), P) values of the hours asked for."""
+    rows = conn.execute(Q["hour_values"], {"base": base, "points": [p.point_id for p in points], "hours": sorted(set(hours))})
+    column = {p.point_id: i for i, p in enumerate(points)}
+    known: dict[datetime, list[tuple[int, float]]] = {}
+    for point, bucket, value in rows.fetchall():
+        known.setdefault(bucket, []).append((column[point], value))
+    out = np.full((len(hours), len(points)), np.nan)
+    for i, h in enumerate(hours):
+        for j, value in known.get(h, ()):
+            out[i, j] = value
+    return out
+
+
+def _finding(rule: Rule, p: Point, h: Hours, i: int, hour: datetime, zone: str, now: datetime, run: int,
+             prices: Mapping[str, Any]) -> Finding:
+    value, expected, z = float(h.value[i]), float(h.expected[i]), float(h.z[i])
+    low, high = expected - rule.number("z") * float(h.scale[i]), expected + rule.number("z") * float(h.scale[i])
+    since = hour - (run - 1) * HOUR
+    at, above = clock_of(since, zone)[:-3], value > expected
+    unit = p.unit if p.kind == "gauge" else f"{p.unit}/h"
+    text: dict[str, Any] = {
+        "zh": f"{name_zh(p)} 小时值 {figure(value)} {unit},{'高' if above else '低'}于预期 {figure(expected)} {unit}"
+              f"(正常范围 {figure(low)}–{figure(high)}),自 {at} 起连续 {run} 小时。",
+        "en": f"{name_en(p)}: {figure(value)} {unit} in the hour, expected {figure(expected)} {unit} "
+              f"({figure(low)}–{figure(high)}), for {run} hours since {at}.",
+        "since": since.isoformat(), "z": round(z, 2), "point": p.code}
+    text |= _excess(p, value - expected, run, prices)
+    return Finding(rule, True, now, point_id=p.point_id, value=value, expected=expected, low=low, high=high, unit=unit,
+                   channel="high" if above else "low", explanation=text)
+
+
+def _excess(p: Point, more: float, hours: int, prices: Mapping[str, Any]) -> dict[str, Any]:
+    """Electricity above the expectation so far, with its cost and CO2 where a price and a factor are in force."""
+    if more <= 0 or p.unit not in ("kW", "kWh"):
+        return {}
+    kwh = more * hours
+    out: dict[str, Any] = {"excess": {"amount": round(kwh, 3), "unit": "kWh"}}
+    if prices.get("cost") is not None:
+        out["cost"] = round(kwh * float(prices["cost"]), 2)
+    if prices.get("co2_kg") is not None:
+        out["co2_kg"] = round(kwh * float(prices["co2_kg"]), 2)
+    return out
