@@ -26,6 +26,7 @@ from api import (
     live,
     problems,
     readings,
+    reference,
     reports,
     trace,
 )
@@ -68,6 +69,7 @@ def create_app(settings: Settings, *, limits: Limits | None = None, heartbeat_s:
         app.include_router(router, prefix=PREFIX)
     if importlib.util.find_spec("api.overview") is not None:
         app.include_router(import_module("api.overview").router, prefix=PREFIX)
+    app.include_router(reference.router)
     app.include_router(health.router, include_in_schema=False)  # probes look at the root too
     mount_console(app, Path(__file__).with_name("console"))
     app.add_middleware(Guard, meters=meters, body_bytes=limits.body_bytes)

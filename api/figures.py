@@ -67,7 +67,10 @@ class Span:
 
 def read_span(text: str, zone: str, now: datetime) -> Span:
     """The period in the base's zone; today counts as due."""
-    period = parse_period(text, zone)
+    try:
+        period = parse_period(text, zone)
+    except OverflowError as exc:  # the first and the last day that there are have no midnight in every zone
+        raise InputError(f"there is no period {text!r}") from exc
     today = now.astimezone(ZoneInfo(zone)).date()
     last = min(period.last_day, today)
     return Span(period, max(0, (last - period.first_day).days + 1))

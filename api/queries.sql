@@ -165,9 +165,14 @@ SELECT p.point_id, p.base_id, b.code, p.code, p.quantity, p.unit, p.kind, b.time
 FROM point p JOIN base b USING (base_id)
 WHERE p.code = ANY (%(codes)s) AND (%(base)s::text IS NULL OR b.code = %(base)s)
 
+-- name: readings_columns
+-- The rows of one of the two queries below as one array a column, NULL as NaN: a page becomes numpy arrays without a Python
+-- object a value.
+SELECT {columns} FROM ({rows}) AS r
+
 -- name: readings_raw
 -- Samples of points in the order given, from an instant (the cursor's for the first point) to another.
-SELECT %(first)s::integer + p.place::integer - 1 AS place, r.ts, r.value, r.quality
+SELECT %(first)s::integer + p.place::integer - 1 AS place, r.ts AS at, r.value, r.quality
 FROM unnest(%(points)s::integer[]) WITH ORDINALITY AS p (point_id, place)
 CROSS JOIN LATERAL (
     SELECT ts, value, quality FROM reading
@@ -180,7 +185,7 @@ LIMIT %(limit)s
 -- name: readings_rollup
 -- Buckets of points in the order given. The mean is over usable readings: their number is n, except where some were not
 -- good; then they are counted.
-SELECT %(first)s::integer + p.place::integer - 1 AS place, r.bucket, r.n, r.n_good, r.min, r.max,
+SELECT %(first)s::integer + p.place::integer - 1 AS place, r.bucket AS at, r.n, r.n_good, r.min, r.max,
        r.sum / nullif(CASE WHEN r.n = r.n_good THEN r.n ELSE (
            SELECT count(*) FROM reading x
            WHERE x.base_id = %(base)s::smallint AND x.point_id = p.point_id AND x.ts >= r.bucket AND x.ts < r.following

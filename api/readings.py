@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.ipc
 from fastapi import APIRouter, Header, Query
-from psycopg import sql
+from psycopg import AsyncCursor, sql
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
+from psycopg.postgres import types
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from starlette.responses import Response
@@ -89,22 +90,20 @@ async def readings(who: Who, data: Data,
         first = after[0] if after else 0
         if not 0 <= first < len(points):
             raise InputError("expected as `cursor` the `next` of the page before")
-        if form != "json":
-            db.adapters.register_loader("timestamptz", _Packed)
-        await db.execute(_query(resolution), {
-            "base": points[0].base_id, "points": [p.point_id for p in points[first:]], "first": first, "after": at,
-            "start": since, "end": until, "limit": limit + 1,
-            "width": WIDTH.get(resolution), "zone": points[0].zone})
-        rows = await db.fetchall()
-    following = None
-    if len(rows) > limit:
-        rows = rows[:limit]
-        following = cursor_of(rows[-1][0], _instants([rows[-1][1]])[0].item() if form != "json" else rows[-1][1])
-    if form == "json":
-        return _json(points, rows, resolution, since, until, following)
-    table = _table(points, rows, resolution)
+        about = {"base": points[0].base_id, "points": [p.point_id for p in points[first:]], "first": first, "after": at,
+                 "start": since, "end": until, "limit": limit + 1, "width": WIDTH.get(resolution), "zone": points[0].zone}
+        if form == "json":
+            rows = await (await db.execute(_query(resolution), about)).fetchall()
+            return _json(points, rows, resolution, since, until, limit)
+        columns = await _columns(db, resolution, about)
+    following = _next(columns["place"][limit - 1], columns["at"][limit - 1].item()) if len(columns["at"]) > limit else None
+    table = _table(points, {name: column[:limit] for name, column in columns.items()}, resolution)
     headers = {"X-Next-Cursor": following} if following else {}
     return _csv(table, headers) if form == "csv" else _arrow(table, headers)
+
+
+def _next(place: int, at: datetime) -> str:
+    return cursor_of(int(place), at.replace(tzinfo=UTC))
 
 
 def _before(until: datetime) -> datetime:
@@ -148,49 +147,72 @@ def _form(accept: str) -> str:
 
 
 def _json(points: Sequence[PointRow], rows: Sequence[tuple[Any, ...]], resolution: Resolution, since: datetime,
-          until: datetime, following: str | None) -> Response:
+          until: datetime, limit: int) -> Response:
     """One series a point; rows are lists in the order of `columns`, so that a page of 10,000 stays small."""
-    words = WORDS
-    series: list[dict[str, Any]] = []
-    by_place: dict[int, list[Any]] = {}
+    following = None
+    if len(rows) > limit:
+        rows = rows[:limit]
+        following = _next(rows[-1][0], rows[-1][1])
+    words, by_place = WORDS, dict[int, list[Any]]()
     if resolution == "raw":
         for place, at, value, quality in rows:
             by_place.setdefault(place, []).append((at, value, words[quality]))
     else:
         for row in rows:
             by_place.setdefault(row[0], []).append(row[1:])
-    for place, p in enumerate(points):
-        series.append({"point": p.code, "base": p.base, "quantity": p.quantity, "unit": p.unit, "kind": p.kind,
-                       "rows": by_place.get(place, [])})
+    series = [{"point": p.code, "base": p.base, "quantity": p.quantity, "unit": p.unit, "kind": p.kind,
+               "rows": by_place.get(place, [])} for place, p in enumerate(points)]
     return answer({"start": since, "end": until, "resolution": resolution, "columns": RAW if resolution == "raw" else ROLLUP,
                    "series": series, "next": following})
 
 
-class _Packed(Loader):
-    """An instant as its eight bytes: numpy turns a column of them into instants at once."""
+class _Bytes(Loader):
+    """An array as PostgreSQL sent it: numpy reads its elements without a Python object for each."""
 
     format = Format.BINARY
 
     def load(self, data: Buffer) -> bytes:
-        """The bytes as PostgreSQL sent them: microseconds since 2000, big-endian."""
+        """Header of 20 bytes, then for each element its length and its value, big-endian; no NULLs."""
         return bytes(data)
 
 
-def _instants(packed: Sequence[bytes]) -> np.ndarray[Any, np.dtype[np.datetime64]]:
-    return np.frombuffer(b"".join(packed), ">i8").astype("m8[us]") + np.datetime64("2000-01-01", "us")
+KINDS = {"int4": ">i4", "int2": ">i2", "float8": ">f8", "timestamptz": ">i8"}
+RAW_TYPES = {"place": "int4", "at": "timestamptz", "value": "float8", "quality": "int2"}
+ROLLUP_TYPES = {"place": "int4", "at": "timestamptz", "n": "int4", "n_good": "int4"} | dict.fromkeys(ROLLUP[3:], "float8")
 
 
-def _table(points: Sequence[PointRow], rows: Sequence[tuple[Any, ...]], resolution: Resolution) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [() for _ in range(4 if resolution == "raw" else 1 + len(ROLLUP))]
-    names = pa.DictionaryArray.from_arrays(pa.array(columns[0], pa.int32()), pa.array([p.code for p in points], pa.string()))
-    at = pa.array(_instants(columns[1])).cast(pa.timestamp("us", tz="UTC"))
+async def _columns(db: AsyncCursor[Any], resolution: Resolution, about: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """The rows of a page as numpy columns."""
+    kinds = RAW_TYPES if resolution == "raw" else ROLLUP_TYPES
+    for kind in KINDS:
+        db.adapters.register_loader(types[kind].array_oid, _Bytes)
+    parts = [sql.SQL("array_agg(coalesce({}, 'NaN'))" if kind == "float8" else "array_agg({})").format(sql.Identifier(name))
+             for name, kind in kinds.items()]
+    query = sql.SQL(SQL["readings_columns"]).format(  # type: ignore[arg-type]
+        columns=sql.SQL(", ").join(parts), rows=_query(resolution))
+    row = await (await db.execute(query, about)).fetchone()
+    found = {name: _elements(data, KINDS[kind]) for (name, kind), data in zip(kinds.items(), row or (), strict=True)}
+    found["at"] = found["at"].astype("m8[us]") + np.datetime64("2000-01-01", "us")
+    return found
+
+
+def _elements(data: bytes | None, kind: str) -> np.ndarray[Any, Any]:
+    if data is None:  # array_agg of no rows
+        return np.empty(0, kind[1:])
+    return np.frombuffer(data, [("length", ">i4"), ("value", kind)], offset=20)["value"].astype(kind[1:])
+
+
+def _table(points: Sequence[PointRow], columns: dict[str, np.ndarray[Any, Any]], resolution: Resolution) -> pa.Table:
+    """An Arrow table; what is NaN is null, because it is not known."""
+    arrays: dict[str, Any] = {
+        "point": pa.DictionaryArray.from_arrays(pa.array(columns["place"]), pa.array([p.code for p in points], pa.string())),
+        "at": pa.array(columns["at"]).cast(pa.timestamp("us", tz="UTC"))}
+    for name in RAW[1:] if resolution == "raw" else ROLLUP[1:]:
+        arrays[name] = pa.array(columns[name], from_pandas=True)
     if resolution == "raw":
         known = pa.array([WORDS[i] for i in range(len(WORDS))], pa.string())
-        words = pa.DictionaryArray.from_arrays(pa.array(columns[3], pa.int8()), known)
-        return pa.table({"point": names, "at": at, "value": pa.array(columns[2], pa.float64()), "quality": words})
-    kinds = [pa.int32() if name in ("n", "n_good") else pa.float64() for name in ROLLUP[1:]]
-    numbers = {name: pa.array(column, kind) for name, column, kind in zip(ROLLUP[1:], columns[2:], kinds, strict=True)}
-    return pa.table({"point": names, "at": at} | numbers)
+        arrays["quality"] = pa.DictionaryArray.from_arrays(arrays["quality"], known)
+    return pa.table(arrays)
 
 
 def _csv(table: pa.Table, headers: dict[str, str]) -> Response:

@@ -158,10 +158,9 @@ def test_the_token_in_the_address_works_for_the_stream_only_and_is_never_logged(
     assert ours and not any(token in line for line in ours)
 
 
-@pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30])
-def test_a_last_event_id_that_is_none_is_refused(service: Service, last: str) -> None:
-    with service.client() as client:
-        assert client.get("/alerts/stream", headers={"Last-Event-ID": last}).status_code == 422
+def test_a_last_event_id_that_is_none_is_refused(operator: httpx.Client) -> None:
+    for last in ("x", "-1", "1.5", "9" * 30):
+        assert operator.get("/alerts/stream", headers={"Last-Event-ID": last}).status_code == 422
 
 
 def test_heartbeats_come_and_a_revoked_token_loses_its_stream(mini: Connection, database_url: str) -> None:

@@ -1,0 +1,129 @@
+"""The shell of the service: problems, limits of size, headers, the console's files, and a fuzz of the whole schema."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+import schemathesis
+from fastapi import FastAPI
+from hypothesis import HealthCheck, Phase, given, settings
+
+from api.console_files import mount_console
+from tests.api.conftest import Service
+
+FUZZ_S = 12.0
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [
+    ("GET", "/api/v1/nothing", 404), ("DELETE", "/api/v1/bases", 405), ("POST", "/api/v1/alerts/1/ack", 401),
+    ("GET", "/api/v1/alerts/notanumber", 401), ("GET", "/api/v1/alerts/stream", 401)])
+def test_whatever_goes_wrong_is_a_problem_document(service: Service, method: str, path: str, status: int) -> None:
+    answer = httpx.request(method, service.url + path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status and body["title"] and body["detail"]
+    assert body["instance"].removeprefix("urn:request:") == answer.headers["x-request-id"]
+
+
+def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(service: Service, operator: httpx.Client) -> None:
+    large = b'{"note": "' + b"x" * 300_000 + b'"}'
+    assert operator.post("/alerts/1/ack", content=large).status_code == 413
+    assert operator.post("/alerts/1/ack", content=iter([large[:150_000], large[150_000:]]),
+                         headers={"Content-Type": "application/json"}).status_code == 413
+    assert operator.get("/bases").status_code == 200
+
+
+def test_every_answer_has_the_security_headers_and_a_request_id_that_the_log_has_too(
+        service: Service, operator: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "park.access"):
+        answer = operator.get("/bases?secret=1", headers={"X-Request-Id": "abc-1"})
+        bad = operator.get("/bases", headers={"X-Request-Id": "two words"})
+    assert answer.headers["x-request-id"] == "abc-1" and bad.headers["x-request-id"] != "two words"
+    assert answer.headers["content-security-policy"] == "default-src 'self'"
+    assert answer.headers["x-content-type-options"] == "nosniff" and "access-control-allow-origin" not in answer.headers
+    (line,) = [r.getMessage() for r in caplog.records if "abc-1" in r.getMessage()]
+    assert line.startswith("GET /api/v1/bases 200") and "secret" not in line and "operator of the test" in line
+
+
+def test_a_path_cannot_write_a_line_of_its_own_into_the_log(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "park.access"):
+        httpx.get(service.url + "/api/v1/x%0aINFO%20forged")
+    assert not any("\n" in r.getMessage() for r in caplog.records if r.name == "park.access")
+
+
+def test_the_console_s_files_have_an_etag_and_come_compressed(service: Service) -> None:
+    page = httpx.get(service.url + "/", headers={"Accept-Encoding": "identity"})
+    assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
+    assert page.headers["content-security-policy"] == "default-src 'self'" and page.headers["etag"]
+    again = httpx.get(service.url + "/", headers={"If-None-Match": page.headers["etag"]})
+    assert again.status_code == 304 and again.content == b""
+    assert httpx.get(service.url + "/../access.py").status_code == 404
+    assert httpx.get(service.url + "/%2e%2e/access.py").status_code == 404
+
+
+def test_large_files_of_the_console_are_gzipped(tmp_path: Path) -> None:
+    (tmp_path / "app.js").write_text("// words\n" * 1000)
+    app = FastAPI()
+    mount_console(app, tmp_path)
+
+    async def fetch() -> tuple[str, bytes]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://park") as client, \
+                client.stream("GET", "/app.js", headers={"Accept-Encoding": "gzip"}) as answer:
+            return answer.headers["content-encoding"], b"".join([chunk async for chunk in answer.aiter_raw()])
+    encoding, raw = asyncio.run(fetch())
+    assert encoding == "gzip" and gzip.decompress(raw) == b"// words\n" * 1000
+
+
+def test_the_reference_page_lists_every_route_without_another_origin(service: Service) -> None:
+    page = httpx.get(service.url + "/docs")
+    assert page.status_code == 200
+    schema = httpx.get(service.url + "/api/v1/openapi.json").json()
+    assert all(path in page.text for path in schema["paths"])
+    assert "http://" not in page.text and "https://" not in page.text and "<script" not in page.text
+
+
+def send(client: httpx.Client, url: str, case: schemathesis.Case) -> httpx.Response | None:
+    """The answer to a generated request; None where it cannot be put on the wire."""
+    made = case.as_transport_kwargs(base_url=url)
+    headers = {k: v for k, v in dict(made.get("headers") or {}).items() if k.lower() != "authorization"}
+    parts = {k: made[k] for k in ("method", "url", "params", "json", "content") if made.get(k) is not None}
+    try:
+        return client.request(headers=headers, **parts)
+    except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeEncodeError, ValueError):
+        return None
+
+
+def test_no_input_of_the_schema_makes_the_service_fail(service: Service) -> None:
+    """Random inputs after the OpenAPI schema, for a bounded time: every answer is below 500."""
+    schema = schemathesis.openapi.from_url(f"{service.url}/api/v1/openapi.json")
+    found = [operation.ok() for operation in schema.get_all_operations()]
+    operations = [o for o in found if not o.path.endswith("/stream") and "/reports/" not in o.path]
+    assert len(operations) >= 18
+    statuses: Counter[int] = Counter()
+    failures: list[str] = []
+    began = time.monotonic()
+    with service.client("operator") as client:
+        client.base_url = ""  # type: ignore[assignment]
+        for number, operation in enumerate(operations, 1):
+            until = began + FUZZ_S * number / len(operations)
+
+            @settings(max_examples=30, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+                      suppress_health_check=list(HealthCheck))
+            @given(case=operation.as_strategy())
+            def attempt(case: schemathesis.Case) -> None:
+                answer = send(client, service.url, case) if time.monotonic() < until else None  # noqa: B023  called in this round
+                if answer is not None:
+                    statuses[answer.status_code] += 1
+                    if answer.status_code >= 500:
+                        failures.append(f"{answer.request.method} {answer.request.url}: {answer.text}")
+            attempt()
+    assert not failures, "\n".join(failures[:10])
+    assert statuses[200] > 20 and statuses.total() > 150, statuses
