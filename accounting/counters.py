@@ -51,16 +51,18 @@ class Window:
 
 @dataclass(frozen=True)
 class Changed:
-    """Slots whose figures changed: the counter and the slot's start, one entry a slot."""
+    """Slots whose figures changed: the counter and the slot's start, one entry a slot; whether stored ones were replaced."""
 
     point_id: NDArray[np.int32]
     ts: NDArray[np.int64]
+    replaced: bool
 
     def __add__(self, other: Changed) -> Changed:
-        return Changed(np.concatenate([self.point_id, other.point_id]), np.concatenate([self.ts, other.ts]))
+        return Changed(np.concatenate([self.point_id, other.point_id]), np.concatenate([self.ts, other.ts]),
+                       self.replaced or other.replaced)
 
 
-NOTHING = Changed(np.empty(0, np.int32), np.empty(0, np.int64))
+NOTHING = Changed(np.empty(0, np.int32), np.empty(0, np.int64), False)
 
 
 def counters_of(conn: Connection, base_id: int, points: list[int]) -> dict[int, Counter]:
@@ -219,7 +221,7 @@ def _replace(conn: Connection, base_id: int, old: Columns, new: Columns, write: 
     stays[at[same]] = True
     gone = ~same
     changed = Changed(np.concatenate([old["point_id"][gone], new["point_id"][~stays]]).astype(np.int32),
-                      np.concatenate([old["ts"][gone], new["ts"][~stays]]).astype(np.int64))
+                      np.concatenate([old["ts"][gone], new["ts"][~stays]]).astype(np.int64), bool(gone.any()))
     if not write:
         return changed
     if gone.any():

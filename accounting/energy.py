@@ -5,7 +5,8 @@ One transaction a chunk of work: the slots, all that depends on them, and the li
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+import logging
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,12 @@ from accounting.columns import Connection, from_us, to_us
 from accounting.counters import SQL, Changed
 from accounting.localday import local_days
 from accounting.tariffs import price_slots, tariffs_of
+from park.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def prepare(conn: Connection) -> None:
@@ -22,23 +29,27 @@ def prepare(conn: Connection) -> None:
         conn.execute(SQL[name])
 
 
-def touch(conn: Connection, base_id: int, zone: str, changed: Changed) -> None:
+def touch(conn: Connection, zone: str, changed: Changed) -> None:
     """Note the base-local days of the changed slots."""
     if not len(changed.ts):
         return
     days = local_days(int(changed.ts.min()), int(changed.ts.max()) + 1, zone)
-    pairs = np.unique(np.stack([changed.point_id.astype(np.int64), days.index(changed.ts)]), axis=1)
+    pairs = np.divmod(np.unique(changed.point_id * np.int64(1 << 20) + days.index(changed.ts)), 1 << 20)
     borders = [from_us(b) for b in days.borders]
     conn.execute(SQL["touch_days"], {
         "points": pairs[0].tolist(), "days": [days.dates[i] for i in pairs[1]],
         "low": [borders[i] for i in pairs[1]], "high": [borders[i + 1] for i in pairs[1]]})
 
 
-def roll(conn: Connection, base_id: int, zone: str, now: datetime, *, slots_vanished: bool = True) -> list[str]:
-    """Hours, days, months, cost and totals of the touched days; the years and months they lie in are the answer."""
+def roll(conn: Connection, base_id: int, zone: str, now: datetime, *, replaced: bool) -> list[str]:
+    """Hours, days, months, cost and totals of the touched days; the years and months they lie in are the answer.
+
+    replaced: whether stored slots were replaced or taken away, so that an hour may have none left.
+    """
     key: dict[str, Any] = {"base": base_id, "now": now}
     conn.execute(SQL["analyze_touched"])
-    for name in (["forget_hours"] if slots_vanished else []) + ["roll_hours", "roll_days", "roll_months"]:
+    forget = ["forget_hours"] if replaced else []
+    for name in ["mark_fresh", *forget, "first_hours", "roll_hours", "roll_days", "roll_months"]:
         conn.execute(SQL[name], key)
     roll_costs(conn, base_id, zone)
     roll_totals(conn, base_id)
@@ -54,7 +65,12 @@ def roll_costs(conn: Connection, base_id: int, zone: str) -> None:
     classes = calendar_of(conn, base_id, days.dates[0], days.dates[-1])
     conn.execute(SQL["clear_prices"])
     for tariff in tariffs_of(conn, base_id):
-        table = price_slots(tariff, days, classes)
+        try:
+            table = price_slots(tariff, days, classes)
+        except (InputError, KeyError, ValueError, TypeError) as exc:
+            # no price is no cost (NULL), never a guess; the rest of the figures must not wait for it
+            log.error("tariff %d of base %d cannot be read, its costs stay unknown: %s", tariff.tariff_id, base_id, exc)
+            continue
         if table is not None:
             conn.execute(SQL["write_prices"], {
                 "tariffs": [tariff.tariff_id] * len(table.ts), "ts": [from_us(t) for t in table.ts],
@@ -70,9 +86,9 @@ def roll_totals(conn: Connection, base_id: int) -> None:
     conn.execute(SQL["roll_totals"], {"base": base_id})
 
 
-def touch_due_days(conn: Connection, base_id: int, now: datetime) -> int:
-    """Note the days on which a counter says nothing, and today as it grows; the number of days noted."""
-    rows = conn.execute(SQL["due_days"], {"base": base_id, "now": now}).fetchall()
+def touch_due_days(conn: Connection, base_id: int, now: datetime, since: datetime = BEGINNING) -> int:
+    """Note the days from `since` on that a counter says nothing of, and today as it grows; the number of days noted."""
+    rows = conn.execute(SQL["due_days"], {"base": base_id, "now": now, "since": since}).fetchall()
     if rows:
         points, days, low, high = (list(column) for column in zip(*rows, strict=True))
         conn.execute(SQL["touch_days"], {"points": points, "days": days, "low": low, "high": high})

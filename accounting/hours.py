@@ -65,8 +65,10 @@ def prevailing_step(ts: NDArray[np.int64], expected_s: float) -> float:
     step = np.diff(ts) / 1e6
     if len(step) < 4:
         return expected_s
-    usual = float(np.median(step))
-    regular = np.mean(np.abs(step - usual) <= 0.1 * usual) >= 0.8
+    step.sort()
+    usual = float(step[len(step) // 2])
+    low, high = np.searchsorted(step, [0.9 * usual - 1e-6, 1.1 * usual + 1e-6])
+    regular = high - low >= 0.8 * len(step)
     return min(max(expected_s, usual), 3600.0) if regular else expected_s
 
 

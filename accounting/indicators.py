@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from psycopg.types.json import Jsonb
 
@@ -69,12 +70,14 @@ class Carrier:
     co2_kg: float | None
     days_without_tce: int
     days_without_co2: int
+    n_days: int
     factor_ids: list[int] | None
+    days_due: int
 
     @property
     def coverage(self) -> float | None:
-        """Known slots over expected ones."""
-        return self.n_known / self.n_expected if self.n_expected else None
+        """Known slots over expected ones; days of the period before the first reading are as unknown as any."""
+        return self.n_known / self.n_expected * min(self.n_days / self.days_due, 1.0) if self.n_expected else None
 
 
 def compute(conn: Connection, base_id: int, zone: str, periods: list[str], now: datetime) -> set[str]:
@@ -82,7 +85,7 @@ def compute(conn: Connection, base_id: int, zone: str, periods: list[str], now: 
     changed: set[str] = set()
     for text in periods:
         period = parse_period(text, zone)
-        for f in figures(conn, base_id, period):
+        for f in figures(conn, base_id, period, now.astimezone(ZoneInfo(zone)).date()):
             row = conn.execute(SQL["write_indicator"], {
                 "base": base_id, "indicator": f.indicator, "period": text, "value": f.value, "unit": f.unit,
                 "coverage": f.coverage, "grade": f.grade, "inputs": Jsonb(f.inputs), "now": now}).fetchone()
@@ -90,20 +93,31 @@ def compute(conn: Connection, base_id: int, zone: str, periods: list[str], now: 
     return changed
 
 
-def figures(conn: Connection, base_id: int, period: Period) -> list[Figure]:
-    """Every indicator of a base and period, withheld where too little is known."""
-    days = {"base": base_id, "first": period.first_day, "last": period.last_day}
-    carriers = {row[0]: Carrier(*row[1:]) for row in conn.execute(SQL["indicator_energy"], days)}
-    ledger = conn.execute(SQL["ledger_now"], days).fetchall()
+def figures(conn: Connection, base_id: int, period: Period, today: date) -> list[Figure]:
+    """Every indicator of a base and period, withheld where too little is known.
+
+    What is due of a running period ends today. Its intensities end with the last day that the value added covers.
+    """
+    due_until = min(period.last_day, today)
+    carriers = _carriers(conn, base_id, period.first_day, due_until)
+    ledger = conn.execute(SQL["ledger_now"], {"base": base_id, "first": period.first_day, "last": period.last_day}).fetchall()
+    added = _value_added(ledger, period, running=today <= period.last_day)
+    n_hours = max(((due_until - period.first_day).days + 1) * 24 - (24 if today <= period.last_day else 0), 1)
     hours = conn.execute(SQL["indicator_emission"], {"base": base_id, "start": period.start, "end": period.end}).fetchall()
     due = conn.execute(SQL["indicator_transmission"], {"base": base_id, "start": period.start, "end": period.end}).fetchone()
     energy = list(_energy(carriers))
-    all_of = {f.indicator: f for f in energy}
-    out = [*energy, *_intensities(all_of, _value_added(ledger, period)), _water_reuse(carriers), _waste(ledger),
-           *_masses(hours)]
+    measured = energy if added is None or added.until >= due_until else list(
+        _energy(_carriers(conn, base_id, period.first_day, added.until)))
+    out = [*energy, *_intensities({f.indicator: f for f in measured}, added), _water_reuse(carriers), _waste(ledger),
+           *_masses(hours, n_hours)]
     if due is not None:
-        out.append(_transmission(*due))
+        out.append(_transmission(due[0], due[1], due[2], min(due[3] / (due[4] * n_hours), 1.0) if due[4] else None))
     return [f.withheld() for f in out]
+
+
+def _carriers(conn: Connection, base_id: int, first: date, last: date) -> dict[str, Carrier]:
+    rows = conn.execute(SQL["indicator_energy"], {"base": base_id, "first": first, "last": last})
+    return {name: Carrier(*[*figures, (last - first).days + 1]) for name, *figures in rows}
 
 
 def _energy(carriers: dict[str, Carrier]) -> Iterator[Figure]:
@@ -152,23 +166,26 @@ def _share(part: float | None, whole: float | None) -> float:
 
 @dataclass(frozen=True)
 class ValueAdded:
-    """Value added in 10,000 CNY, the part of the period's elapsed days that entries cover, and those entries."""
+    """Value added in 10,000 CNY up to a day, the part of the days until then that entries cover, and those entries."""
 
     value: float
     coverage: float
+    until: date
     entries: list[int]
     preliminary: bool
 
 
-def _value_added(ledger: list[Any], period: Period) -> ValueAdded | None:
-    """The sum over enterprises; an entry of a longer span counts by its days in the period."""
+def _value_added(ledger: list[Any], period: Period, *, running: bool) -> ValueAdded | None:
+    """The sum over enterprises; an entry of a longer span counts by its days in the period. A running period is looked at
+    up to the last day that an entry covers, a closed one as a whole."""
     rows = [r for r in ledger if r[1] == "value_added" and r[4] in PER_10K_CNY]
     if not rows:
         return None
     covered = {d for r in rows for d in _days(max(r[7], period.first_day), min(r[8], period.last_day))}
-    n_days = (period.last_day - period.first_day).days + 1
-    return ValueAdded(sum(r[5] * PER_10K_CNY[r[4]] * r[9] for r in rows), len(covered) / n_days, [r[0] for r in rows],
-                      any(r[6] == "preliminary" for r in rows))
+    until = max(covered) if running else period.last_day
+    n_days = (until - period.first_day).days + 1
+    return ValueAdded(sum(r[5] * PER_10K_CNY[r[4]] * r[9] for r in rows), len(covered) / n_days, until,
+                      sorted(r[0] for r in rows), any(r[6] == "preliminary" for r in rows))
 
 
 def _days(first: date, last: date) -> Iterator[date]:
@@ -184,6 +201,7 @@ def _intensities(energy: dict[str, Figure], added: ValueAdded | None) -> Iterato
             out.inputs["withheld"] = "no value added in the ledger for this period"
         elif f.value is not None and f.coverage is not None:
             out.inputs |= {"value_added_10k_cny": added.value, "ledger": added.entries, "preliminary": added.preliminary,
+                           "until": added.until.isoformat(),
                            "value_added_coverage": added.coverage}
             out.value, out.coverage = f.value / added.value, min(f.coverage, added.coverage)
         yield out
@@ -221,26 +239,29 @@ def _waste(ledger: list[Any]) -> Figure:
     return out
 
 
-def _masses(hours: list[Any]) -> Iterator[Figure]:
+def _masses(hours: list[Any], n_hours: int) -> Iterator[Figure]:
     rows = {r[0]: r[1:] for r in hours}
     for indicator, quantity in MASSES.items():
         if quantity not in rows:
             yield Figure(indicator, "t", None, None, inputs={"withheld": "no outlet measures it"})
             continue
-        kg, valid, stopped, exempt, missing, insufficient, substituted, unknown, exceeded = rows[quantity]
+        kg, valid, stopped, exempt, missing, insufficient, substituted, unknown, exceeded, outlets = rows[quantity]
         due = valid + exempt + missing + insufficient
         inputs = {"hours_valid": valid, "hours_stopped": stopped, "hours_exempt": exempt,
                   "hours_missing": missing + insufficient, "hours_substituted": substituted,
                   "hours_exceeded": exceeded, "hours_without_mass": unknown}
         # a substituted hour is known upward: it counts as known for the sum and as estimated for the grade
         coverage = (due - unknown) / due if due else 1.0 if stopped else None
+        if coverage is not None:             # hours before the first reading are as unknown as any
+            coverage *= min((due + stopped) / (outlets * n_hours), 1.0)
         tonnes = None if kg is None else kg / 1000
         yield Figure(indicator, "t", tonnes, coverage, substituted / due if due else 0.0, inputs=inputs)
 
 
-def _transmission(due: int, received: int, valid: int) -> Figure:
-    """传输有效率 = 传输率 x 有效率, by hours of outlets and pollutants; it judges coverage itself and is never withheld."""
-    out = Figure("transmission_effective_rate", "1", None, 1.0 if due else None,
+def _transmission(due: int, received: int, valid: int, coverage: float | None) -> Figure:
+    """传输有效率 = 传输率 x 有效率, by hours of outlets and pollutants; lost hours are its value, not its coverage: that is
+    the part of the period for which there are hours at all."""
+    out = Figure("transmission_effective_rate", "1", None, coverage,
                  inputs={"hours_due": due, "hours_received": received, "hours_valid": valid})
     if due:
         out.value = (received / due) * (valid / received if received else 0.0)

@@ -55,18 +55,21 @@ def account(conn: Connection, base_id: int, zone: str, spans: Spans, now: dateti
     return _settle(conn, base_id, zone, trace, changed)
 
 
-def pass_time(conn: Connection, base_id: int, zone: str, now: datetime) -> tuple[int, set[str]]:
-    """Hours that ended since the last pass, with or without data, and hours that nothing was ever read in."""
+def pass_time(conn: Connection, base_id: int, zone: str, now: datetime, *, hours_changed: bool) -> tuple[int, set[str]]:
+    """Hours that ended since the last pass, with or without data; after a change also hours that nothing was ever read in."""
     trace = trace_of(conn, base_id)
     until = from_us(to_us(now) // HOUR_US * HOUR_US)
     newest: dict[int, datetime] = {}
-    for unit_id, _, ts in conn.execute(SQL["newest_hours"], {"base": base_id}):
+    series = [(f.unit_id, q) for f in trace.outlets for q in POLLUTANTS if q in f.points]
+    for unit_id, _, ts in conn.execute(SQL["newest_hours"], {
+            "base": base_id, "units": [u for u, _ in series], "quantities": [q for _, q in series]}):
         newest[unit_id] = min(ts + timedelta(hours=1), newest.get(unit_id, ts + timedelta(hours=1)))
     changed: list[tuple[int, str, datetime, datetime, int]] = []
     for unit_id, low in newest.items():
         if low < until and unit_id in trace.facilities:
             changed += _account_outlet(conn, base_id, zone, trace, trace.facilities[unit_id], low, until, now)
-    changed += [(u, q, ts, ts, 1) for u, q, ts in conn.execute(SQL["fill_hours"], {"base": base_id})]
+    if changed or hours_changed:
+        changed += [(u, q, ts, ts, 1) for u, q, ts in conn.execute(SQL["fill_hours"], {"base": base_id})]
     return _settle(conn, base_id, zone, trace, changed)
 
 

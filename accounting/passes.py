@@ -79,8 +79,8 @@ def _account_chunk(conn: Connection, base_id: int, zone: str, after: Any, now: d
     energy.prepare(conn)
     spans = conn.execute(SQL["take_todo"], {"base": base_id, "day": after}).fetchall()
     changed = recount(conn, base_id, spans)
-    energy.touch(conn, base_id, zone, changed)
-    periods = energy.roll(conn, base_id, zone, now) if len(changed.ts) else []
+    energy.touch(conn, zone, changed)
+    periods = energy.roll(conn, base_id, zone, now, replaced=changed.replaced) if len(changed.ts) else []
     bands = treatment.learn(conn, base_id, zone, [p for p, _, _ in spans], now)
     hours, months = outlets.account(conn, base_id, zone, spans, now)
     result.events += treatment.account(conn, base_id, zone, spans + bands, now)
@@ -93,15 +93,26 @@ def _account_chunk(conn: Connection, base_id: int, zone: str, after: Any, now: d
 def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: PassResult) -> None:
     """What time alone brings: unknown days, hours without data; then the indicators that are owed."""
     energy.prepare(conn)
+    owed = _owed(conn, base_id)
     periods: list[str] = []
-    if energy.touch_due_days(conn, base_id, now):
-        periods = energy.roll(conn, base_id, zone, now, slots_vanished=False)
-    hours, months = outlets.pass_time(conn, base_id, zone, now)
+    if energy.touch_due_days(conn, base_id, now, _since(conn, base_id, owed)):
+        periods = energy.roll(conn, base_id, zone, now, replaced=False)
+    hours, months = outlets.pass_time(conn, base_id, zone, now, hours_changed=bool(owed))
     result.hours += hours
-    owed = _owed(conn, base_id) | {*periods, *months} | indicators.ledger_periods(conn, base_id, zone)
+    owed |= {*periods, *months} | indicators.ledger_periods(conn, base_id, zone)
     if owed:
         result.periods |= indicators.compute(conn, base_id, zone, sorted(owed), now)
     _note(conn, base_id, "indicators", now, {"owed": []})
+    _note(conn, base_id, "close", now, {})
+
+
+def _since(conn: Connection, base_id: int, owed: set[str]) -> datetime:
+    """From when on a day may be without its row: the last close, or the oldest month that chunks touched since."""
+    last: datetime | None = _one(conn, "pass_of", base=base_id, **{"pass": "close"})
+    if last is None:
+        return energy.BEGINNING
+    months = [datetime(int(p[:4]), int(p[5:]), 1, tzinfo=UTC) for p in owed if len(p) == 7]
+    return min([last, *months]) - timedelta(days=FIRST_DAYS)
 
 
 def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, result: PassResult) -> None:
@@ -118,9 +129,9 @@ def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, 
             span = conn.execute(SQL["span_of_readings"], {"base": base_id}).fetchone()
             if changed and span is not None and span[0] is not None:
                 slots = recount(conn, base_id, [(p, span[0], span[1] + timedelta(microseconds=1)) for p in changed])
-                energy.touch(conn, base_id, zone, slots)
+                energy.touch(conn, zone, slots)
                 result.slots += len(slots.ts)
-                _owe(conn, base_id, now, set(energy.roll(conn, base_id, zone, now)))
+                _owe(conn, base_id, now, set(energy.roll(conn, base_id, zone, now, replaced=True)))
                 energy.prepare(conn)
             if known["rows"] != rows:
                 _owe(conn, base_id, now, _recost(conn, base_id, zone))

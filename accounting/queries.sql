@@ -110,6 +110,7 @@ COPY interval_15m (ts, amount, point_id, base_id, quality, method) FROM STDIN (F
 -- Base-local days of a counter whose slots changed; they live as long as the transaction.
 CREATE TEMP TABLE IF NOT EXISTS touched_day (
     point_id integer NOT NULL, day date NOT NULL, low timestamptz NOT NULL, high timestamptz NOT NULL,
+    fresh boolean NOT NULL DEFAULT false,        -- has no hours yet
     PRIMARY KEY (point_id, day)) ON COMMIT DELETE ROWS
 
 -- name: clear_touched
@@ -118,7 +119,7 @@ TRUNCATE touched_day
 
 -- name: touch_days
 -- Note the changed days of each counter.
-INSERT INTO touched_day SELECT * FROM unnest(%(points)s::integer[], %(days)s::date[], %(low)s::timestamptz[], %(high)s::timestamptz[])
+INSERT INTO touched_day (point_id, day, low, high) SELECT * FROM unnest(%(points)s::integer[], %(days)s::date[], %(low)s::timestamptz[], %(high)s::timestamptz[])
 ON CONFLICT DO NOTHING
 
 -- name: analyze_touched
@@ -138,11 +139,26 @@ INSERT INTO interval_1h AS h (ts, amount, estimated, point_id, n_expected, n_kno
 SELECT date_bin('1 hour', i.ts, '2000-01-01 00:00+00'), sum(i.amount), coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0),
        i.point_id, 4, count(i.amount), count(i.amount) FILTER (WHERE i.quality <= 1), %(base)s
 FROM touched_day d JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high
+WHERE NOT d.fresh
 GROUP BY i.point_id, 1
 ON CONFLICT (base_id, point_id, ts) DO UPDATE
 SET amount = excluded.amount, estimated = excluded.estimated, n_known = excluded.n_known, n_good = excluded.n_good
 WHERE (h.amount, h.estimated, h.n_known, h.n_good)
       IS DISTINCT FROM (excluded.amount, excluded.estimated, excluded.n_known, excluded.n_good)
+
+-- name: mark_fresh
+-- Which touched days have no hours yet.
+UPDATE touched_day d SET fresh = true
+WHERE NOT EXISTS (SELECT FROM interval_1h h WHERE h.base_id = %(base)s AND h.point_id = d.point_id AND h.ts >= d.low AND h.ts < d.high)
+
+-- name: first_hours
+-- Hours of touched days that have none yet, without the search for what is there.
+INSERT INTO interval_1h (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
+SELECT date_bin('1 hour', i.ts, '2000-01-01 00:00+00'), sum(i.amount), coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0),
+       i.point_id, 4, count(i.amount), count(i.amount) FILTER (WHERE i.quality <= 1), %(base)s
+FROM touched_day d JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high
+WHERE d.fresh
+GROUP BY i.point_id, 1
 
 -- name: roll_days
 -- Touched days from their slots; a day without a slot stays as a day that is not known. What is expected of a day that is
@@ -173,7 +189,9 @@ WITH counter AS (
     SELECT point_id, timezone, (coalesce(ts, min(ts) OVER ()) AT TIME ZONE timezone)::date AS day FROM first
 ), day AS (
     SELECT s.point_id, d::date AS day, d AT TIME ZONE s.timezone AS low, (d + interval '1 day') AT TIME ZONE s.timezone AS high
-    FROM span s CROSS JOIN LATERAL generate_series(s.day::timestamp, (%(now)s AT TIME ZONE s.timezone)::date::timestamp, interval '1 day') d
+    FROM span s CROSS JOIN LATERAL generate_series(
+        greatest(s.day, (%(since)s AT TIME ZONE s.timezone)::date)::timestamp,
+        (%(now)s AT TIME ZONE s.timezone)::date::timestamp, interval '1 day') d
     WHERE s.day IS NOT NULL
 )
 SELECT d.point_id, d.day, d.low, d.high
@@ -413,7 +431,9 @@ WHERE e.base_id = %(base)s AND e.unit_id = %(unit)s AND e.quantity = %(quantity)
 
 -- name: newest_hours
 -- The newest hour of each outlet and pollutant.
-SELECT unit_id, quantity, max(ts) FROM emission_1h WHERE base_id = %(base)s GROUP BY 1, 2
+SELECT w.unit_id, w.quantity, e.ts FROM unnest(%(units)s::integer[], %(quantities)s::text[]) AS w (unit_id, quantity)
+CROSS JOIN LATERAL (SELECT ts FROM emission_1h e WHERE e.base_id = %(base)s AND e.unit_id = w.unit_id AND e.quantity = w.quantity
+                    ORDER BY ts DESC LIMIT 1) e
 
 -- name: oldest_of_points
 -- The first reading of each point, NULL without any.
@@ -431,7 +451,7 @@ RETURNING unit_id, quantity, ts
 
 -- name: bands
 -- Learned powers above which facilities run.
-SELECT point_id, valid_from, on_above FROM power_band WHERE base_id = %(base)s ORDER BY point_id, valid_from
+SELECT point_id, valid_from, on_above, greatest(valid_from, (learned_at AT TIME ZONE 'UTC')::date) FROM power_band WHERE base_id = %(base)s ORDER BY point_id, valid_from
 
 -- name: peaks
 -- Daily peaks of some power points, newest sixty days.
@@ -467,7 +487,7 @@ WHERE (e.ended_at, e.detail) IS DISTINCT FROM (excluded.ended_at, excluded.detai
 -- A base's energy of a period by carrier.
 SELECT carrier, unit, sum(amount), sum(generation), sum(export), sum(estimated), sum(n_expected), sum(n_known), sum(n_good),
        sum(tce_calorific), sum(tce_equivalent), sum(co2_kg), count(*) FILTER (WHERE amount IS NOT NULL AND tce_calorific IS NULL),
-       count(*) FILTER (WHERE amount IS NOT NULL AND co2_kg IS NULL),
+       count(*) FILTER (WHERE amount IS NOT NULL AND co2_kg IS NULL), count(*),
        (SELECT array_agg(DISTINCT f ORDER BY f) FROM energy_total x CROSS JOIN unnest(x.factor_ids) f
         WHERE x.base_id = %(base)s AND x.enterprise_id IS NULL AND x.carrier = t.carrier AND x.day BETWEEN %(first)s AND %(last)s)
 FROM energy_total t
@@ -485,7 +505,8 @@ WHERE base_id = %(base)s AND enterprise_id IS NOT NULL AND day BETWEEN %(first)s
 SELECT e.quantity, sum(e.mass_kg) FILTER (WHERE counts), count(*) FILTER (WHERE state = 'valid'),
        count(*) FILTER (WHERE state = 'stopped'), count(*) FILTER (WHERE state = 'exempt'), count(*) FILTER (WHERE state = 'missing'),
        count(*) FILTER (WHERE state = 'insufficient'), count(*) FILTER (WHERE substituted),
-       count(*) FILTER (WHERE counts AND mass_kg IS NULL AND state <> 'stopped'), count(*) FILTER (WHERE exceeded)
+       count(*) FILTER (WHERE counts AND mass_kg IS NULL AND state <> 'stopped'), count(*) FILTER (WHERE exceeded),
+       count(DISTINCT e.unit_id)
 FROM emission_1h e JOIN unit u USING (base_id, unit_id)
 CROSS JOIN LATERAL (SELECT NOT u.attributes ? 'discharges_to' AS counts) c
 WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s
@@ -494,7 +515,7 @@ GROUP BY e.quantity
 -- name: indicator_transmission
 -- Hours due, received and valid over outlets and pollutants; stopped hours are not due.
 SELECT count(*) FILTER (WHERE state <> 'stopped'), count(*) FILTER (WHERE state NOT IN ('stopped', 'missing')),
-       count(*) FILTER (WHERE state IN ('valid', 'exempt'))
+       count(*) FILTER (WHERE state IN ('valid', 'exempt')), count(*), count(DISTINCT (unit_id, quantity))
 FROM emission_1h WHERE base_id = %(base)s AND ts >= %(start)s AND ts < %(end)s
 
 -- name: ledger_now

@@ -46,9 +46,10 @@ def learn(conn: Connection, base_id: int, zone: str, points: list[int], now: dat
     powers = {f.points["active_power"].point_id: f for f in trace.facilities.values()
               if f.role != "outlet" and "active_power" in f.points}
     due, bands = [], _bands(conn, base_id)
+    learned = {row[0]: row[3] for row in conn.execute(SQL["bands"], {"base": base_id})}
     month = local_days(to_us(now), to_us(now) + 1, zone).dates[0].replace(day=1)
     for point_id in powers.keys() & set(points):
-        if "on_above" not in powers[point_id].attributes and (point_id not in bands or bands[point_id][-1][0] < month):
+        if "on_above" not in powers[point_id].attributes and (point_id not in bands or learned[point_id] < month):
             due.append(point_id)
     if not due:
         return []
@@ -190,6 +191,6 @@ def _minutes_on(p: TracePoint, part: Columns, threshold: NDArray[np.float64], da
 
 def _bands(conn: Connection, base_id: int) -> Bands:
     bands: Bands = {}
-    for point_id, since, above in conn.execute(SQL["bands"], {"base": base_id}):
+    for point_id, since, above, _ in conn.execute(SQL["bands"], {"base": base_id}):
         bands.setdefault(point_id, []).append((since, above))
     return bands

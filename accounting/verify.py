@@ -44,8 +44,8 @@ def verify(conn: Connection, base_id: int, now: datetime) -> list[str]:
         # what time alone brings is due at any moment and no fault of the stored figures
         energy.prepare(conn)
         if energy.touch_due_days(conn, base_id, now):
-            energy.roll(conn, base_id, zone[0], now)
-        outlets.pass_time(conn, base_id, zone[0], now)
+            energy.roll(conn, base_id, zone[0], now, replaced=False)
+        outlets.pass_time(conn, base_id, zone[0], now, hours_changed=True)
         periods = [row[0] for row in conn.execute(
             "SELECT DISTINCT period FROM indicator_value WHERE base_id = %s ORDER BY 1", (base_id,))]
         indicators.compute(conn, base_id, zone[0], periods, now)
@@ -63,14 +63,14 @@ def _compute_all(conn: Connection, base_id: int, zone: str, span: tuple[datetime
     energy.prepare(conn)
     points = [row[0] for row in conn.execute("SELECT point_id FROM point WHERE base_id = %s ORDER BY 1", (base_id,))]
     spans = [(p, span[0], span[1]) for p in points]
-    energy.touch(conn, base_id, zone, recount(conn, base_id, spans))
+    energy.touch(conn, zone, recount(conn, base_id, spans))
     energy.touch_due_days(conn, base_id, now)
-    energy.roll(conn, base_id, zone, now)
+    energy.roll(conn, base_id, zone, now, replaced=False)
     energy.prepare(conn)
     if energy.touch_due_days(conn, base_id, now):
-        energy.roll(conn, base_id, zone, now)
+        energy.roll(conn, base_id, zone, now, replaced=False)
     outlets.account(conn, base_id, zone, spans, min(now, span[1] + timedelta(days=1)))
-    outlets.pass_time(conn, base_id, zone, now)
+    outlets.pass_time(conn, base_id, zone, now, hours_changed=True)
     treatment.account(conn, base_id, zone, spans, now)
     indicators.compute(conn, base_id, zone, periods, now)
 

@@ -54,8 +54,8 @@ def test_the_converted_minutes_are_averaged_not_the_averages_converted() -> None
     assert got.converted[0] == pytest.approx((10 * 13 / 16 + 30 * 13 / 6) / 2)
 
 
-@pytest.mark.parametrize("oxygen, valid_oxygen, state", [(19.9, 60, State.VALID), (20.0, 60, State.EXEMPT), (20.9, 60, State.EXEMPT),
-                                                         (9.0, 44, State.INSUFFICIENT)])
+@pytest.mark.parametrize("oxygen, valid_oxygen, state", [
+    (19.9, 60, State.VALID), (20.0, 60, State.EXEMPT), (20.9, 60, State.EXEMPT), (9.0, 44, State.INSUFFICIENT)])
 def test_near_air_there_is_nothing_to_convert_and_without_oxygen_nothing_to_judge(oxygen: float, valid_oxygen: int,
                                                                                  state: State) -> None:
     got = air_hours(an_hour(5, 60), an_hour(oxygen, valid_oxygen), flow_of(1000), 8.0)
@@ -70,7 +70,8 @@ def test_mass_needs_45_minutes_of_flow_and_a_stopped_source_has_none() -> None:
 
 
 @pytest.mark.parametrize("flow, state, mass", [(100.0, State.VALID, 5.0), (0.0, State.STOPPED, 0.0)])
-def test_water_without_discharge_is_stopped_and_load_is_concentration_times_flow(flow: float, state: State, mass: float) -> None:
+def test_water_without_discharge_is_stopped_and_load_is_concentration_times_flow(flow: float, state: State,
+                                                                                 mass: float) -> None:
     got = water_hours(an_hour(50, 60), flow_of(flow), has_mass=True)
     assert (got.state[0], got.mass_kg[0]) == (state, pytest.approx(mass))
 
@@ -94,7 +95,8 @@ def hours_of(step_s: float, expected_s: float, lose: int = 0) -> Hours:
 @pytest.mark.parametrize("step_s, expected_s, lose, valid", [
     (60, 60, 15, True), (60, 60, 16, False), (5, 5, 179, True), (5, 5, 192, False), (900, 60, 1, True), (900, 60, 2, False),
     (900, 900, 1, True), (300, 60, 3, True), (300, 300, 4, False), (3600, 3600, 0, True), (3600, 3600, 1, False)])
-def test_a_slow_instrument_needs_three_quarters_of_its_own_readings(step_s: float, expected_s: float, lose: int, valid: bool) -> None:
+def test_a_slow_instrument_needs_three_quarters_of_its_own_readings(step_s: float, expected_s: float, lose: int,
+                                                                    valid: bool) -> None:
     got = hours_of(step_s, expected_s, lose)
     assert (got.state[2] == State.VALID) == valid
     assert (np.delete(got.state, 2) == State.VALID).all()
@@ -173,5 +175,5 @@ def test_water_fills_holes_of_a_valid_day_by_its_mean_and_a_lost_day_by_the_larg
     state[24 * 35:24 * 35 + 7], mass[24 * 35:24 * 35 + 7] = State.MISSING, np.nan            # 17 of 24: not
     got = substitute_water(state, mass, day)
     assert (got.mass_kg[240:246] == 1.0).all() and set(got.rule[240:246]) == {6} and not got.rule[246:264].any()
-    assert got.mass_kg[24 * 35:24 * 36].sum() == pytest.approx(24 * 5.0)      # day 20; day 2 lies more than thirty valid days back
+    assert got.mass_kg[24 * 35:24 * 36].sum() == pytest.approx(24 * 5.0)      # day 20; day 2 is too far back
     assert set(got.rule[24 * 35:24 * 36]) == {5}

@@ -48,7 +48,8 @@ def test_an_hour_against_the_permit_that_was_in_force(park: Conn, feed: Feed) ->
     """20 mg/m3 at 12 % O2 is 28.9 at 8 %: within the permit's 35, beyond the 25 that hold from the 12th."""
     park.execute("""INSERT INTO limit_value (base_id, unit_id, quantity, statistic, high, unit, rank, valid_from, source)
         SELECT 1, unit_id, 'so2', 'hour', v.high, 'mg/m3', v.rank, v.since::date, 'test' FROM unit,
-            (VALUES (10.0, 'standard', '2026-05-01'), (5.0, 'internal', '2026-05-01'), (25.0, 'permit', '2026-05-12')) v (high, rank, since)
+            (VALUES (10.0, 'standard', '2026-05-01'), (5.0, 'internal', '2026-05-01'), (25.0, 'permit', '2026-05-12'))
+            v (high, rank, since)
         WHERE code = 'e1.stack'""")
     stack(feed, 48)
     run_pass(park, MIDNIGHT + timedelta(hours=48))
@@ -58,8 +59,10 @@ def test_an_hour_against_the_permit_that_was_in_force(park: Conn, feed: Feed) ->
     assert day(park, "hours_valid, mean_converted, mass_kg, hours_exceeded, valid") == (24, pytest.approx(28.889, abs=1e-3),
                                                                                       pytest.approx(24.0), 0, True)
     assert day(park, "hours_exceeded", on=DAY + timedelta(days=1)) == (24,)
-    assert park.execute("SELECT value, grade FROM indicator_value WHERE indicator = 'so2_t' AND period = '2026-05'").fetchone() == (
-        pytest.approx(0.048), "A")
+    value, coverage, inputs = park.execute("""SELECT value, coverage, inputs FROM indicator_value
+        WHERE indicator = 'so2_t' AND period = '2026-05'""").fetchone() or ()
+    assert value is None and inputs["partial"] == pytest.approx(0.048)       # ten days of May before the first reading
+    assert coverage == pytest.approx(2 / 12, abs=0.01)
 
 
 def test_a_day_needs_twenty_hours_and_lost_hours_weigh_upward(park: Conn, feed: Feed) -> None:
@@ -97,7 +100,8 @@ def test_hours_without_any_reading_are_missing_and_without_production_stopped(pa
     assert hour(park, MIDNIGHT + timedelta(hours=33), "mass_kg, substituted") == (0, False)
     # time goes on without a reading: the hours that ended are there, as missing
     run_pass(park, now + timedelta(hours=3))
-    newest = park.execute("SELECT max(ts), count(*) FILTER (WHERE state = 'stopped') FROM emission_1h WHERE quantity = 'so2'").fetchone()
+    newest = park.execute("""SELECT max(ts), count(*) FILTER (WHERE state = 'stopped') FROM emission_1h
+        WHERE quantity = 'so2'""").fetchone()
     assert newest == (MIDNIGHT + timedelta(hours=44), 4 + 3)
     assert verify(park, 1, now + timedelta(hours=3)) == []
 
@@ -123,7 +127,8 @@ def test_a_water_day_is_weighted_by_flow_and_judged_by_its_daily_limit(park: Con
 
 
 def events(conn: Conn) -> list[tuple[Any, ...]]:
-    return conn.execute("SELECT kind, started_at, ended_at, detail->>'minutes' FROM treatment_event ORDER BY started_at").fetchall()
+    return conn.execute("""SELECT kind, started_at, ended_at, detail->>'minutes' FROM treatment_event
+        ORDER BY started_at""").fetchall()
 
 
 def powers(feed: Feed, first: datetime, hours: float, furnace: float, filter_kw: float | None) -> None:
@@ -136,15 +141,17 @@ def powers(feed: Feed, first: datetime, hours: float, furnace: float, filter_kw:
 def test_production_on_while_treatment_off_is_an_event_and_offline_is_not(park: Conn, feed: Feed) -> None:
     for d in range(4):
         powers(feed, MIDNIGHT + timedelta(days=d), 24, 400, 90)
-    park.execute("""INSERT INTO reading_1d (bucket, max, point_id, n, n_good, base_id) SELECT %s::timestamptz + d * interval '1 day',
-        CASE code WHEN 'e1.furnace.kw' THEN 400 ELSE 90 END, point_id, 1440, 1440, 1 FROM point, generate_series(0, 3) d
+    park.execute("""INSERT INTO reading_1d (bucket, max, point_id, n, n_good, base_id)
+        SELECT %s::timestamptz + d * interval '1 day', CASE code WHEN 'e1.furnace.kw' THEN 400 ELSE 90 END,
+            point_id, 1440, 1440, 1 FROM point, generate_series(0, 3) d
         WHERE code IN ('e1.furnace.kw', 'e1.filter.kw')""", (MIDNIGHT,))
     off = MIDNIGHT + timedelta(days=2, hours=5)
     powers(feed, off, 0.5, 400, 0.4)                                # thirty minutes: an event
     powers(feed, off + timedelta(hours=4), 0.15, 400, 0.4)          # nine minutes: not
     powers(feed, off + timedelta(hours=6), 1, 2.0, 0.4)             # both off: not
     quiet = off + timedelta(hours=8)
-    park.execute("DELETE FROM reading WHERE ts >= %s AND ts < %s AND point_id = (SELECT point_id FROM point WHERE code = 'e1.filter.kw')",
+    park.execute("""DELETE FROM reading WHERE ts >= %s AND ts < %s
+        AND point_id = (SELECT point_id FROM point WHERE code = 'e1.filter.kw')""",
                  (quiet, quiet + timedelta(hours=1)))               # meter offline: unknown
     now = MIDNIGHT + timedelta(days=4)
     run_pass(park, now)
@@ -178,7 +185,8 @@ def test_every_factor_of_the_tables_has_a_source_and_resolves(park: Conn) -> Non
     assert got["electricity", date(2021, 1, 1)] == 0.5568              # no region in 2021: the national row
     assert got["electricity", date(2022, 1, 1)] == 0.5617 and got["electricity", date(2023, 1, 1)] == 0.55
     park.execute("UPDATE base SET region = '华东/浙江'")
-    near = park.execute("SELECT value FROM factor_effective WHERE carrier = 'electricity' AND kind = 'co2' ORDER BY valid_from").fetchall()
+    near = park.execute("""SELECT value FROM factor_effective WHERE carrier = 'electricity' AND kind = 'co2'
+        ORDER BY valid_from""").fetchall()
     assert [v for (v,) in near] == [0.5568, 0.5617, 0.4974]            # the province where it is known, else the grid
     without = park.execute("""SELECT carrier, kind FROM factor f WHERE f.base_id IS NULL AND NOT EXISTS (
         SELECT FROM carrier_factor c WHERE c.carrier = f.carrier AND CASE f.kind WHEN 'co2' THEN c.co2_kg WHEN 'co2_residual'
