@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alerts import explain
 from alerts.context import Context
-from alerts.evaluator import Floats, Ints, Pair, State, fresh
+from alerts.evaluator import DEVICE, FLAT, SILENCE, Flags, Floats, Ints, Pair, State, fresh
 from alerts.finding import Finding, Key
 from alerts.store import Connection, Q, pack, unpack
 from park.quality import Quality
@@ -54,17 +54,31 @@ def refresh(conn: Connection, context: Context, live: Live) -> int:
     return news
 
 
-def ages(context: Context, live: Live, now: float, known_since: float, offline: set[tuple[int, int]]) -> Floats:
-    """(P,) seconds since each point's newest reading. A device that its collector calls offline makes its points silent
-    at once; a point never seen counts from when the evaluator first knew it, where a stale rule wants that."""
+def ages(context: Context, state: State, live: Live, now: float, started: float, offline: set[tuple[int, int]]) -> Floats:
+    """(P,) seconds since each point's newest reading, counted from the evaluator's start at the earliest: that the platform
+    stood is no silence of a device; what is silent already stays so. A point never seen counts from the start too where a
+    stale rule wants that. A device that its collector calls offline makes its points silent at once."""
     out = now - live.at
+    out = np.where(_silent(state), out, np.minimum(out, now - started))
     if any(r.kind == "stale" and r.params["unseen"] for r in context.rules):
-        out = np.where(np.isnan(out), now - known_since, out)
+        out = np.where(np.isnan(out), now - started, out)
     after = context.plan.after_s
     for i, p in enumerate(context.points) if offline else ():
         if p.device_id is not None and (p.base_id, p.device_id) in offline and np.isfinite(after[i]):
             out[i] = max(out[i], after[i] * 1.001)
     return out
+
+
+def _silent(state: State) -> Flags:
+    """(P,) whether the point, or the device that it hangs on, has an active alert of silence."""
+    plan = state.plan
+    active = plan.slot[state.active]
+    points = np.zeros(plan.n_points, bool)
+    points[active[(active >= SILENCE * plan.n_points) & (active < FLAT * plan.n_points)] - SILENCE * plan.n_points] = True
+    devices = np.zeros(plan.n_devices + 1, bool)
+    devices[active[active >= DEVICE * plan.n_points] - DEVICE * plan.n_points] = True
+    devices[-1] = False         # -1: no device
+    return points | devices[plan.device]
 
 
 def snapshot(context: Context, state: State) -> bytes:

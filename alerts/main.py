@@ -81,7 +81,7 @@ def check_rules() -> None:
     for pair in context.pairs:
         n[pair.rule.rule_id] += pair.point is not None
     for rule in context.rules:
-        covered = f" over {n[rule.rule_id]} points" if n[rule.rule_id] else ""
+        covered = f", points: {n[rule.rule_id]}" if n[rule.rule_id] else ""
         print(f"{context.bases[rule.base_id]} {rule.code}: {rule.kind}, {rule.severity}{covered}")
     if context.mistakes:
         raise CatalogueError(context.mistakes)

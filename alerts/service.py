@@ -49,8 +49,8 @@ class Evaluator:
     n_transitions: int = 0
 
 
-def start(conn: Connection, now: datetime) -> Evaluator:
-    """An evaluator that goes on where the last one stopped."""
+def start(conn: Connection, now: datetime, started: float | None = None) -> Evaluator:
+    """An evaluator that goes on where the last one stopped; `started` is when this process began, if not now."""
     context = load(conn, now)
     for mistake in context.mistakes:
         log.warning("rule left out: %s", mistake)
@@ -59,7 +59,7 @@ def start(conn: Connection, now: datetime) -> Evaluator:
     state = live.restore(context, bytes(row[0]) if row else None, known)
     newest = live.empty(len(context.points))
     live.refresh(conn, context, newest)
-    evaluator = Evaluator(context, state, newest, known, linkage.Memory(), now.timestamp(), baseline.Memory(), now,
+    evaluator = Evaluator(context, state, newest, known, linkage.Memory(), started or now.timestamp(), baseline.Memory(), now,
                           loaded_at=now)
     _commit(conn, evaluator, _orphans(evaluator, now), now)
     return evaluator
@@ -83,7 +83,7 @@ def step(conn: Connection, e: Evaluator, now: datetime) -> int:
     """One tick: read what is new, judge, write; returns the number of transitions."""
     live.refresh(conn, e.context, e.live)
     offline = {(b, d) for b, d in conn.execute(Q["offline_devices"], {"since": now - timedelta(minutes=10)}).fetchall()}
-    ages = live.ages(e.context, e.live, now.timestamp(), e.started, offline)
+    ages = live.ages(e.context, e.state, e.live, now.timestamp(), e.started, offline)
     before = e.state
     e.state, raised, returned = tick(before, e.live.value, e.live.quality, ages, now.timestamp())
     found = live.findings(e.context, before, e.state, e.live, raised, returned, now)
@@ -153,7 +153,7 @@ def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float)
             e.slow_at = min(e.slow_at or clock(), clock() + timedelta(seconds=1))
         if "park_catalogue" in told or (clock() - e.loaded_at).total_seconds() > RELOAD_S:
             _commit_snapshot(conn, e)
-            e = start(conn, clock())
+            e = start(conn, clock(), e.started)
     _commit_snapshot(conn, e)
 
 

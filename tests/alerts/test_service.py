@@ -92,6 +92,19 @@ def test_a_dead_device_is_one_alert_and_its_silent_points_are_suppressed(mini: D
     assert "Device d.e1.cems is offline: none of its 5 points sends" in rows[1][3]
 
 
+def test_that_the_platform_stood_is_no_silence_of_a_device_but_what_was_silent_stays_so(mini: Db) -> None:
+    add_rule(mini, "silent", "stale", {"quantity": "so2"}, {"after_s": 100})
+    read(mini, "e1.stack.so2", 10.0, T0)
+    e = service.start(mini, T0 + timedelta(hours=5))       # five hours of outage
+    service.step(mini, e, T0 + timedelta(hours=5))
+    assert log_of(mini) == []
+    service.step(mini, e, T0 + timedelta(hours=5, seconds=101))
+    assert log_of(mini) == [("silent", "raise")]
+    e = service.start(mini, T0 + timedelta(hours=6))
+    service.step(mini, e, T0 + timedelta(hours=6))
+    assert log_of(mini) == [("silent", "raise")]
+
+
 def test_a_closed_alert_is_never_reopened_but_a_new_one_is_opened(mini: Db) -> None:
     e = service.start(mini, T0)
 
