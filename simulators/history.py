@@ -1,6 +1,7 @@
 """History of the simulated park in blocks of whole weeks, for loading a year before the first page is shown.
 
-Most points come every `step_s` (15 minutes). Outlets come every minute in the last `minute_days` days, because an
+Most points come every `step_s` (15 minutes); from the last whole step to the end they come every minute, so that nothing
+looks interrupted when the live run goes on from there. Outlets come every minute in the last `minute_days` days, because an
 emission hour needs 45 valid minutes; before that they carry a reading every 15 minutes, so older hours are `insufficient`
 under the minute rule unless the accounting reads the block's resolution. Each block tells its step.
 """
@@ -48,8 +49,13 @@ def blocks(days: int, end: datetime, step_s: int = 900, seed: int = 1, *, skip_d
                          f"{int((end.timestamp() - park.rates.opened) // 86_400)} days of history, got {days}")
     fine_from = int(end.timestamp()) - minute_days * 86_400
     weeks = list(_weeks(first, last))
+    tail = np.arange(last, int(end.timestamp()) + 1, 60) if skip_days == 0 else np.empty(0, np.int64)
+    if newest_first and len(tail):
+        yield _block(park, tail, range(len(park.codes)))
     for start, stop in reversed(weeks) if newest_first else weeks:
         yield from _week(park, start, stop, step_s, fine_from)
+    if not newest_first and len(tail):
+        yield _block(park, tail, range(len(park.codes)))
 
 
 @lru_cache(maxsize=2)
