@@ -46,7 +46,7 @@ Progress = Callable[[int], None]
 class Week:
     """Readings of one base in one ISO week, ordered by point and time; `series` numbers their points from 0.
 
-    `rollover` by series as for `increments`; `midnights_us` are the base's local midnights in and around the week.
+    `repeated`: some instants stand twice, in order of arrival. `rollover` by series as for `increments`; `midnights_us` are the base's local midnights in and around the week.
     """
 
     number: int
@@ -54,6 +54,7 @@ class Week:
     series: NDArray[np.int64]
     rollover: NDArray[np.float64]
     midnights_us: NDArray[np.int64]
+    repeated: bool = False
 
     @property
     def start(self) -> datetime:
@@ -142,9 +143,13 @@ def load_weeks(url: str, weeks: Iterable[Week], progress: Progress, *, source: s
 
 def _ahead(pool: ThreadPoolExecutor, load: Callable[[Week], tuple[int, int]], weeks: Iterable[Week]) -> Iterator[tuple[int, int]]:
     waiting: list[Future[tuple[int, int]]] = []
+    under_way: list[int] = []  # parts of one week go one after the other: the later one wins
     try:
         for week in weeks:
+            while week.number in under_way[-len(waiting):] and waiting:
+                yield waiting.pop(0).result()
             waiting.append(pool.submit(load, week))
+            under_way = [*under_way, week.number][-len(waiting):]
             if len(waiting) > WORKERS + 1:
                 yield waiting.pop(0).result()
         while waiting:
@@ -165,7 +170,7 @@ class Loader:
 
     def load(self, week: Week) -> int:
         """Store a week by the fastest way that is right; the number of readings, 0 when it was there already."""
-        for way in (self._build, self._add, self._merge):
+        for way in (self._merge,) if week.repeated else (self._build, self._add, self._merge):
             try:
                 with self.conn.transaction(), self.conn.cursor() as cur:
                     if not self._book(cur, week):
@@ -309,12 +314,9 @@ def _week(number: int, parts: list[tuple[NDArray[Any], ...]], target: Target) ->
 
 def week_of(number: int, row: NDArray[np.int64], ts_us: NDArray[np.int64], value: NDArray[np.float64],
             quality: NDArray[np.int16], target: Target) -> Week:
-    """A week from one or more unordered columns by row of the directory; the last of several readings for an instant counts."""
+    """A week from unordered columns by row of the directory."""
     order = np.lexsort((ts_us, row))
     row, ts_us, value, quality = row[order], ts_us[order], value[order], quality[order]
-    last = np.r_[(row[1:] != row[:-1]) | (ts_us[1:] != ts_us[:-1]), True]
-    if not last.all():
-        row, ts_us, value, quality = row[last], ts_us[last], value[last], quality[last]
     value, quality = settle_quality(value, quality, row, target.directory)
     readings = Readings(target.directory.base_id[row], target.directory.point_id[row], ts_us, value, quality,
                         np.zeros(len(row), np.int32))
@@ -323,7 +325,8 @@ def week_of(number: int, row: NDArray[np.int64], ts_us: NDArray[np.int64], value
     tops = np.array([target.rollover.get(int(p), np.nan) for p in points], np.float64)
     monday = _at(number).date()
     midnights = [int(local_midnight(monday + timedelta(days=k), target.timezone).timestamp()) * 1_000_000 for k in range(-1, 9)]
-    return Week(number, readings, np.cumsum(new), tops, np.array(midnights, np.int64))
+    repeated = bool(((row[1:] == row[:-1]) & (ts_us[1:] == ts_us[:-1])).any())
+    return Week(number, readings, np.cumsum(new), tops, np.array(midnights, np.int64), repeated)
 
 
 def settle_quality(value: NDArray[np.float64], quality: NDArray[np.int16], row: NDArray[np.int64],

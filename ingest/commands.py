@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def ingest(
-    verify: Annotated[bool, typer.Option("--verify", help="Compare every rollup with a recomputation from raw, then end.")] = False,
-    replay: Annotated[bool, typer.Option("--replay", help="Store dead letters of unknown points that the catalogue knows by now, then end.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare every rollup with a recomputation from raw, "
+                                                          "then end.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Store dead letters whose points the catalogue knows by now, "
+                                                          "then end.")] = False,
     metrics_port: Annotated[int | None, typer.Option(help="Answer Prometheus on this port.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Writers, each with its own database connection.")] = 1,
-    client_id: Annotated[str, typer.Option(help="MQTT session; two ingest processes at one broker need two names.")] = "park-ingest",
+    client_id: Annotated[str, typer.Option(help="MQTT session; two ingest processes at one broker need two "
+                                                "names.")] = "park-ingest",
 ) -> None:
     """Take readings from the broker into the database and keep the rollups; runs until SIGTERM. 入库与汇总。"""
     import logging
@@ -50,5 +54,111 @@ def _replay(url: str) -> None:
     typer.echo(f"{done.letters} dead letters replayed: {done.stored} readings stored, {done.left} letters still wait")
 
 
-GROUPS: dict[str, str] = {}
-COMMANDS: dict[str, Callable[..., None]] = {"ingest": ingest}
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV with a header, or Parquet: point,at,value[,quality].", exists=True,
+                                         dir_okay=False)],
+    base: Annotated[str | None, typer.Option(help="Code of the base; not needed where there is only one.")] = None,
+    catalogue: Annotated[Path | None, typer.Option(help="Apply this catalogue first.", exists=True, dir_okay=False)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge the rows; store nothing.")] = False,
+) -> None:
+    """Load readings from a file; again after an interruption, it goes on where it was. 导入历史数据。
+
+    `at` is an instant with offset (2026-11-23T03:00:00Z) or epoch milliseconds; an empty value is a missing one.
+    Rows that cannot be stored are written to FILE.rejected.csv with their line and the reason; exit status 1 then.
+    """
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from ingest.importing import import_file
+    from park.settings import load_settings
+
+    url = load_settings().database_url
+    code = _base(url, base, None if dry_run else catalogue)
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("rows"),
+                  TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(file.name, total=None)
+        done = import_file(url, code, file, lambda n: progress.advance(task, n), dry_run=dry_run)
+    typer.echo(f"{done.rows} rows read, {done.rejected} rejected, " +
+               ("nothing stored (dry run)" if dry_run else f"{done.stored} new to the database"))
+    if done.aside is not None:
+        typer.echo(f"rejected rows, with line and reason: {done.aside}")
+        raise typer.Exit(1)
+
+
+def _base(url: str, base: str | None, catalogue: Path | None) -> str:
+    """The base to load into, after applying a catalogue if there is one to apply."""
+    from park.catalogue import read_catalogue
+    from park.catalogue_store import apply
+    from park.database import connect
+    from park.errors import InputError
+
+    with connect(url, autocommit=True) as conn:
+        if catalogue is not None:
+            read = read_catalogue([catalogue])
+            apply(conn, read)
+            base = base or (read.base.code if read.base else None)
+        bases = [str(code) for (code,) in conn.execute("SELECT code FROM base ORDER BY code")]
+    if base is None and len(bases) != 1:
+        raise InputError(f"say --base CODE; there are {', '.join(bases) or 'no bases: apply a catalogue first'}")
+    return base or bases[0]
+
+
+PointsOption = Annotated[list[str] | None, typer.Option("--point", help="Code of a point; may be repeated. None: all.")]
+StartOption = Annotated[str, typer.Option(help="First instant, with offset: 2026-01-01T00:00:00+08:00.")]
+EndOption = Annotated[str, typer.Option(help="First instant that is not in it any more.")]
+OutOption = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
+FormOption = Annotated[str, typer.Option("--format", help="csv or parquet.")]
+
+
+def export_readings(output: OutOption, start: StartOption, end: EndOption, base: Annotated[str | None, typer.Option()] = None,
+                    point: PointsOption = None, form: FormOption = "csv") -> None:
+    """Write raw readings to a file that `park import` reads again. 导出原始数据。"""
+    from ingest import exporting
+    from park.clock import parse_instant
+    from park.settings import load_settings
+
+    url = load_settings().database_url
+    n = exporting.export_readings(url, _base(url, base, None), point or [], parse_instant(start), parse_instant(end), output, form)
+    typer.echo(f"{n} readings in {output}")
+
+
+def export_aggregates(output: OutOption, start: StartOption, end: EndOption, base: Annotated[str | None, typer.Option()] = None,
+                      point: PointsOption = None, grain: Annotated[str, typer.Option(help="1m, 15m, 1h, 1d or 1mo.")] = "1h",
+                      form: FormOption = "csv") -> None:
+    """Write rollups to a file: count, mean, minimum, maximum, sum, first, last and increment. 导出汇总数据。"""
+    from ingest import exporting
+    from park.clock import parse_instant
+    from park.settings import load_settings
+
+    url = load_settings().database_url
+    n = exporting.export_aggregates(url, _base(url, base, None), point or [], parse_instant(start), parse_instant(end), output,
+                                    form, grain)
+    typer.echo(f"{n} rows in {output}")
+
+
+def deadletters(reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
+                limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
+    """List what could not be stored and waits; `park ingest --replay` stores what can be stored by now. 死信列表。"""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ingest.directory import QUERIES
+    from park.database import connect
+    from park.settings import load_settings
+
+    with connect(load_settings().database_url, autocommit=True) as conn:
+        reasons = conn.execute(QUERIES["letter_reasons"]).fetchall()
+        rows = conn.execute(QUERIES["list_letters"], {"reason": reason, "limit": limit}).fetchall()
+    table = Table("received", "base", "source", "seq", "reason", "detail", "bytes")
+    for at, *cells in rows:
+        table.add_row(at.isoformat(timespec="seconds"), *("" if c is None else str(c) for c in cells))
+    console = Console()
+    if rows:
+        console.print(table)
+    console.print(", ".join(f"{n} {word}" for word, n in reasons) or "no dead letters wait")
+
+
+GROUPS: dict[str, str] = {"export": "Readings or rollups to CSV or Parquet. 数据导出。"}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "ingest": ingest, "import": import_, "export readings": export_readings, "export aggregates": export_aggregates,
+    "deadletters": deadletters}

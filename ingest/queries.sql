@@ -444,3 +444,28 @@ ALTER TABLE {name} ADD PRIMARY KEY (base_id, point_id, {time})
 -- name: attach_week
 -- A filled and keyed table becomes a partition.
 ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM {bounds}
+-- name: point_ids
+-- Points of a base by code.
+SELECT code, point_id FROM point WHERE base_id = %(base_id)s ORDER BY code
+
+-- name: iso_instants
+-- Instants of a COPY as ISO 8601 with offset.
+SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'
+
+-- name: export_readings
+-- Readings of some points, point by point in order of time.
+SELECT p.code AS point, r.ts AS at, r.value, q.word AS quality
+FROM point p
+JOIN reading r ON r.base_id = p.base_id AND r.point_id = p.point_id AND r.ts >= %(start)s AND r.ts < %(end)s
+JOIN quality q ON q.code = r.quality
+WHERE p.base_id = %(base_id)s AND p.point_id = ANY (%(points)s)
+ORDER BY p.code, r.ts
+
+-- name: export_aggregates
+-- Rollups of some points, point by point in order of time. The mean only where every reading was good: n counts all.
+SELECT p.code AS point, r.bucket, r.n, r.n_good,
+       CASE WHEN r.n = r.n_good THEN r.sum / r.n END AS mean, r.min, r.max, r.sum, r.first, r.last, r.increment
+FROM point p
+JOIN {table} r ON r.base_id = p.base_id AND r.point_id = p.point_id AND r.bucket >= %(start)s AND r.bucket < %(end)s
+WHERE p.base_id = %(base_id)s AND p.point_id = ANY (%(points)s)
+ORDER BY p.code, r.bucket

@@ -84,7 +84,7 @@ class Store:
     def write_readings(self, cur: psycopg.Cursor[Any], readings: Readings, sources: list[str]) -> Counter[tuple[int, str]]:
         """Insert or merge ordered readings, with newest readings and dirty quarters; counts of what became of them."""
         self._ensure_weeks(readings)
-        winners = _Winners.of(readings)
+        winners = Winners.of(readings)
         counts: Counter[tuple[int, str]] = Counter()
         try:
             if len(winners.rows) < len(readings):
@@ -146,7 +146,7 @@ class Store:
                                           encode_batch(m.batch), len(m.batch.point)))
         return [asked[k] for k in sorted(booked)], letters
 
-    def _merge(self, cur: psycopg.Cursor[Any], readings: Readings, winners: _Winners,
+    def _merge(self, cur: psycopg.Cursor[Any], readings: Readings, winners: Winners,
                sources: list[str]) -> Counter[tuple[int, str]]:
         """The slow path: readings for instants that are in the table already, or twice in the batch."""
         counts = _by_base(readings.base_id, "duplicate")
@@ -183,7 +183,7 @@ _WINS, _CORRECTED, _NOT_TAKEN, _SAME = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
-class _Winners:
+class Winners:
     """Which of several readings for one instant counts: the last usable one, or the last where none is usable.
 
     `rows`: the winners. For every reading `loses` is _WINS, _CORRECTED (another came after it), _NOT_TAKEN (unusable,
@@ -195,18 +195,18 @@ class _Winners:
     origin: NDArray[np.int32]
 
     @staticmethod
-    def of(r: Readings) -> _Winners:
+    def of(r: Readings) -> Winners:
         new = np.r_[True, (r.ts_us[1:] != r.ts_us[:-1]) | (r.point_id[1:] != r.point_id[:-1]) | (r.base_id[1:] != r.base_id[:-1])]
         starts = np.flatnonzero(new)
         place, usable = np.arange(len(r)), r.quality <= LAST_USABLE
         if len(starts) == len(r):
-            return _Winners(starts, np.zeros(len(r), np.int16), r.origin)
+            return Winners(starts, np.zeros(len(r), np.int16), r.origin)
         last_usable = np.maximum.reduceat(np.where(usable, place, -1), starts)
         rows = np.where(last_usable >= 0, last_usable, np.r_[starts[1:], len(r)] - 1)
         w = rows[np.cumsum(new) - 1]
         same = (r.quality == r.quality[w]) & ((r.value == r.value[w]) | (np.isnan(r.value) & np.isnan(r.value[w])))
         loses = np.where(place == w, _WINS, np.where(same, _SAME, np.where(usable | ~usable[w], _CORRECTED, _NOT_TAKEN)))
-        return _Winners(rows, loses.astype(np.int16), np.where(loses == _CORRECTED, r.origin[w], r.origin).astype(np.int32))
+        return Winners(rows, loses.astype(np.int16), np.where(loses == _CORRECTED, r.origin[w], r.origin).astype(np.int32))
 
 
 def reading_columns(r: Readings) -> list[Column]:

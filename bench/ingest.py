@@ -1,0 +1,216 @@
+"""Ingest: from the broker to committed rows beside raw COPY into the same table, rollups, import, late repair, storage.
+
+Everything runs in one database of its own with the embedded server's usual settings (durable commits) and a broker of
+its own. Messages are queued at the broker first and then drained by a real `park ingest`, so that the sender costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as mqtt
+import psycopg
+
+from ingest.bulk import load_blocks
+from ingest.directory import load_directory
+from ingest.importing import import_file
+from ingest.packing import copy_into
+from ingest.rollup import prepare, roll_up_all
+from ingest.service import Service
+from ingest.store import Batch, Store, reading_columns
+from ingest.validation import Message, Readings
+from park.broker import Broker
+from park.database import connect as open_database
+from park.database import migrate
+from park.embedded import Postgres
+from park.mqtt import connect, new_client
+from park.settings import Settings
+from park.wire import Batch as Columns
+from park.wire import encode_batch
+
+Row = tuple[str, str, str]
+POINTS = 1000
+CLIENT = "park-ingest-bench"
+MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def run() -> list[Row]:
+    """Rows of name, figure, limit or goal."""
+    with tempfile.TemporaryDirectory(prefix="park-bench-") as folder, \
+            Postgres(Path(folder) / "pg").start() as postgres, Broker(Path(folder) / "broker").start() as broker:
+        migrate(postgres.url())
+        settings = Settings(database_url=postgres.url(), mqtt_url=broker.url)
+        with open_database(postgres.url(), autocommit=True) as db:
+            _catalogue(db)
+            rows = _from_broker(db, settings, _raw_copy(db))
+            rows += _rollups(db)
+            rows.append(_import(db, settings.database_url, Path(folder)))
+            rows += _history(db, settings.database_url)
+            rows.append(_storage(db))
+        return rows
+
+
+def _catalogue(db: psycopg.Connection[Any]) -> None:
+    db.execute("INSERT INTO base (base_id, code, name_zh, name_en) VALUES (1, 'bench', 'bench', 'bench')")
+    db.execute("""INSERT INTO point (base_id, point_id, code, name_zh, name_en, quantity, unit, kind)
+        SELECT 1, i, 'p' || i, 'p', 'p', 'active_energy', 'kWh', CASE WHEN i %% 3 = 0 THEN 'counter' ELSE 'gauge' END
+        FROM generate_series(1, %s) i""", (POINTS,))
+
+
+def _readings(first: datetime, points: int, n: int, step_s: int) -> Readings:
+    """n readings of each of some points, ordered by time as a poll gives them."""
+    ts = int(first.timestamp()) * 1_000_000 + np.arange(n, dtype=np.int64) * step_s * 1_000_000
+    total = points * n
+    return Readings(np.ones(total, np.int16), np.tile(np.arange(1, points + 1, dtype=np.int32), n), np.repeat(ts, points),
+                    np.random.default_rng(1).uniform(0, 100, total), np.zeros(total, np.int16), np.zeros(total, np.int32))
+
+
+def _raw_copy(db: psycopg.Connection[Any]) -> float:
+    """Rows a second of binary COPY alone: 10,000 rows a transaction, the table with its key."""
+    first = MONDAY + timedelta(days=70)
+    db.execute("SELECT ensure_reading_partitions(%s, %s)", (first, first))
+    readings = _readings(first, POINTS, 500, 60)
+    began = time.perf_counter()
+    for k in range(0, len(readings), 10_000):
+        with db.transaction(), db.cursor() as cur:
+            copy_into(cur, "reading", reading_columns(readings.take(np.arange(k, k + 10_000))))
+    return len(readings) / (time.perf_counter() - began)
+
+
+def _from_broker(db: psycopg.Connection[Any], settings: Settings, limit: float) -> list[Row]:
+    rows = []
+    for k, (size, messages) in enumerate(((1, 30_000), (10, 30_000), (50, 20_000))):
+        _subscribe_once(settings)
+        _publish(settings.mqtt_url, size, messages, k)
+        rate = _drain(db, settings, size * messages)
+        goal = "150,000; " if size == 50 else ""
+        rows.append((f"MQTT to committed rows/s, {size} a message", f"{rate:,.0f}",
+                     f"{goal}raw COPY {limit:,.0f} ({rate / limit:.2f} of it)"))
+    return rows
+
+
+def _subscribe_once(settings: Settings) -> None:
+    """Let the session exist, so that the broker queues for it."""
+    service = Service(settings, client_id=CLIENT).start()
+    while not service.subscriber.connected:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    service.stop()
+
+
+def _publish(url: str, size: int, messages: int, run_number: int) -> None:
+    first_ms = int((MONDAY + timedelta(days=80 + 2 * run_number)).timestamp()) * 1000
+    client = new_client(url, "bench-sender")
+    client.max_inflight_messages_set(1000)
+    connect(client, url)
+    client.loop_start()
+    last: mqtt.MQTTMessageInfo | None = None
+    for seq in range(messages):
+        place = (seq * size) % POINTS
+        at = first_ms + (seq * size) // POINTS * 5000
+        batch = Columns(seq, [f"p{place + i + 1}" for i in range(size)], [at] * size, [float(seq + i) for i in range(size)], None)
+        last = client.publish(f"park/v1/bench/run{run_number}/readings", encode_batch(batch), qos=1)
+        if seq % 1000 == 999:
+            last.wait_for_publish(60)
+    if last is not None:
+        last.wait_for_publish(60)
+    client.disconnect()
+    client.loop_stop()
+
+
+def _drain(db: psycopg.Connection[Any], settings: Settings, total: int) -> float:
+    before = _stored(db)
+    with _process(settings):
+        while _stored(db) == before:
+            time.sleep(0.005)
+        began, first = time.perf_counter(), _stored(db) - before
+        while (there := _stored(db) - before) < total:
+            time.sleep(0.02)
+        return (there - first) / (time.perf_counter() - began)
+
+
+@contextmanager
+def _process(settings: Settings) -> Iterator[None]:
+    env = os.environ | {"PARK_DATABASE_URL": settings.database_url, "PARK_MQTT_URL": settings.mqtt_url, "PARK_LOG_LEVEL": "ERROR"}
+    process = subprocess.Popen([sys.executable, "-m", "park.cli", "ingest", "--client-id", CLIENT], env=env,
+                               cwd=Path(__file__).parents[1])
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _stored(db: psycopg.Connection[Any]) -> int:
+    row = db.execute("SELECT coalesce(sum(n), 0) FROM ingest_counter WHERE outcome = 'stored'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _rollups(db: psycopg.Connection[Any]) -> list[Row]:
+    """Forward pass over readings that came at once, at two rates of a point."""
+    prepare(db)
+    roll_up_all(db)
+    rows = []
+    store = Store(db, future_after_s=600, late_after_s=900)
+    for day, step_s, points in ((100, 5, 1000), (110, 60, 1000)):
+        readings = _readings(MONDAY + timedelta(days=day), points, 700_000 // points, step_s)
+        order = np.lexsort((readings.ts_us, readings.point_id))
+        with db.transaction(), db.cursor() as cur:
+            store.write_readings(cur, readings.take(order), ["bench"])
+        began = time.perf_counter()
+        n = roll_up_all(db)
+        rate = n / (time.perf_counter() - began)
+        rows.append((f"rollup, raw rows/s, a reading every {step_s} s", f"{rate:,.0f}", "goal 500,000"))
+    return rows
+
+
+def _import(db: psycopg.Connection[Any], url: str, folder: Path) -> Row:
+    path = folder / "import.csv"
+    n_points, n = 100, 10_000
+    with path.open("w") as file:
+        file.write("point,at,value,quality\n")
+        for t in range(n):
+            at = (MONDAY + timedelta(days=130, minutes=5 * t)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            file.write("".join(f"p{p},{at},{t + p / 7:.3f},good\n" for p in range(1, n_points + 1)))
+    began = time.perf_counter()
+    outcome = import_file(url, "bench", path, lambda _: None)
+    rate = outcome.rows / (time.perf_counter() - began)
+    return "import of a CSV to committed, rolled-up rows/s", f"{rate:,.0f}", "goal 300,000"
+
+
+def _history(db: psycopg.Connection[Any], url: str) -> list[Row]:
+    """A year of 15-minute readings of 300 points; then one late point-day into it."""
+    codes, first = [f"p{i}" for i in range(1, 301)], MONDAY - timedelta(days=371)
+    random = np.random.default_rng(1)
+    weeks = []
+    for k in range(52):
+        ts = (int(first.timestamp()) + k * 604_800 + np.arange(672) * 900) * 1000
+        weeks.append((codes, ts, random.uniform(0, 100, (300, 672)), np.zeros((300, 672), np.int16)))
+    began = time.perf_counter()
+    n = load_blocks(url, "bench", weeks)
+    loaded_s = time.perf_counter() - began
+    at = int((first + timedelta(days=100)).timestamp()) * 1000
+    late = Columns(1, ["p7"] * 1440, [at + 60_000 * i + 1 for i in range(1440)], [1.0] * 1440, None)
+    store = Store(db, future_after_s=600, late_after_s=900)
+    began = time.perf_counter()
+    store.write(Batch([Message(1, "late", "", time.time_ns() // 1000, late)]), load_directory(db))
+    roll_up_all(db)
+    repaired_s = time.perf_counter() - began
+    return [("a year of history, 300 points, committed and rolled up", f"{loaded_s:.1f} s ({n / loaded_s:,.0f} rows/s)", "goal 45 s"),
+            ("one late point-day (1,440 readings) stored and repaired", f"{repaired_s:.2f} s", "goal 0.5 s")]
+
+
+def _storage(db: psycopg.Connection[Any]) -> Row:
+    row = db.execute("""SELECT sum(pg_total_relation_size(inhrelid))::float8 / (SELECT count(*) FROM reading)
+        FROM pg_inherits WHERE inhparent = 'reading'::regclass""").fetchone()
+    return "storage a reading, with its key", f"{row[0] if row else 0:.0f} B", "goal 75 B"
