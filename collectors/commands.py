@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from collectors.device_read import DeviceReading
     from collectors.template import Template
 
-GROUPS: dict[str, str] = {"device": "Device templates: list, show, test them, and read a meter with one."}
+GROUPS: dict[str, str] = {
+    "device": "Device templates: list, show, test them, and read a meter with one.",
+    "mqtt": "Mappings of MQTT devices: try one before it goes into the catalogue.",
+}
 
 
 def collect(
@@ -110,12 +113,49 @@ def device_check(templates: Annotated[list[str] | None, typer.Argument(
         raise typer.Exit(1)
 
 
+def mqtt_try(
+    mapping: Annotated[str, typer.Argument(help="A YAML file with a mapping, or itself: '{topic: a/+, form: flat}'.")],
+    payload: Annotated[str, typer.Argument(help="A message of the device, or a file with one.")],
+    topic: Annotated[str, typer.Option(help="Topic of the message, for captures and {device}.")] = "",
+    timezone: Annotated[str, typer.Option(help="Zone of the base, for local times.")] = "Asia/Shanghai",
+) -> None:
+    """Show what a mapping makes of a message: key, time, value and quality, as they would be stored."""
+    from datetime import datetime
+    from zoneinfo import ZoneInfo, available_timezones
+
+    import yaml
+    from rich.table import Table
+
+    from collectors.modbus_link import now_ms
+    from collectors.mqtt_mapping import keyed_values, parse_mapping, topic_pattern
+    from park.errors import InputError
+
+    if timezone not in available_timezones():
+        raise typer.BadParameter(f"expected a zone such as Asia/Shanghai, got {timezone!r}", param_hint="--timezone")
+    text = Path(mapping).read_text(encoding="utf-8") if mapping.endswith((".yaml", ".yml")) else mapping
+    try:
+        parsed = parse_mapping(yaml.safe_load(text))
+    except yaml.YAMLError as exc:
+        raise InputError(f"the mapping is not YAML: {exc}") from exc
+    captures = topic_pattern(parsed.topic).match(topic) if topic else {}
+    if captures is None:
+        raise InputError(f"the topic {topic!r} is not one of {parsed.topic!r}: such a message would not be heard")
+    is_file = not payload.lstrip().startswith(("{", "[")) and Path(payload).is_file()
+    raw = Path(payload).read_bytes() if is_file else payload.encode()
+    table, zone = Table("key", "at", "value", "quality"), ZoneInfo(timezone)
+    for key, at, value, quality in keyed_values(parsed, zone, captures, raw, now_ms()):
+        local = datetime.fromtimestamp(at / 1000, zone).isoformat(timespec="milliseconds")
+        table.add_row(key, local, "no value" if value is None else f"{value:.9g}", quality)
+    _console().print(table)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "collect": collect,
     "device list": device_list,
     "device show": device_show,
     "device read": device_read,
     "device check": device_check,
+    "mqtt try": mqtt_try,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,9 +58,13 @@ def health_topic(base: str, source: str) -> str:
     return f"park/v1/{base}/{source}/health"
 
 
-def health_message(devices: Iterable[DeviceHealth], spool: SpoolSize, now_ms: int) -> bytes:
-    """JSON for ingest, which keeps it in `device_state`."""
-    return msgspec.json.encode({
+def health_message(devices: Iterable[DeviceHealth], spool: SpoolSize, now_ms: int, *, mistakes: Sequence[str] = (),
+                   strangers: Mapping[str, int] | None = None) -> bytes:
+    """JSON for ingest, which keeps `devices` in `device_state`; `strangers` are data loggers that the catalogue lacks."""
+    more: dict[str, Any] = {"mistakes": list(mistakes)[:50]} if mistakes else {}
+    if strangers:
+        more["strangers"] = dict(list(strangers.items())[-50:])
+    return msgspec.json.encode(more | {
         "at": now_ms,
         "devices": [{"device": d.device, "state": d.state(now_ms), "last_answer": d.last_answer, "latency_ms": d.latency_ms,
                      "errors": dict(d.errors), "readings": d.readings, **({"notes": d.notes} if d.notes else {})}

@@ -60,24 +60,40 @@ def _crc_hj212_fast(data: bytes) -> int:
     return crc
 
 
-def crc_kinds(data: bytes, text: bytes) -> tuple[str, ...]:
-    """Which kinds of CRC the four characters are for this data; empty when none fits."""
+def crc_fits(data: bytes, text: bytes, kind: str) -> bool:
+    """Whether the four characters are the CRC of this kind for this data."""
     try:
         sent = int(text, 16)
     except ValueError:
-        return ()
-    modbus = crc_modbus(data)
-    fitting = {"hj212": _crc_hj212_fast(data), "modbus": modbus, "modbus_swapped": (modbus & 0xFF) << 8 | modbus >> 8}
-    return tuple(kind for kind, value in fitting.items() if value == sent)
+        return False
+    if kind == "hj212":
+        return _crc_hj212_fast(data) == sent
+    value = crc_modbus(data)
+    return sent == (value if kind == "modbus" else (value & 0xFF) << 8 | value >> 8)
+
+
+def crc_kinds(data: bytes, text: bytes) -> tuple[str, ...]:
+    """All kinds of CRC that the four characters are for this data; empty when none fits."""
+    return tuple(kind for kind in CRC_KINDS if crc_fits(data, text, kind))
+
+
+def _first_kind(data: bytes, text: bytes) -> str | None:
+    """The first kind that fits: nearly always the standard's own, so that the others cost nothing."""
+    return next((kind for kind in CRC_KINDS if crc_fits(data, text, kind)), None)
 
 
 @dataclass(frozen=True)
 class RawFrame:
-    """A frame cut from the stream: data between length and CRC, and the kinds of CRC that fit (none: damaged or unchecked)."""
+    """A frame cut from the stream: data between length and CRC, and the first kind of CRC that fits (None: damaged or
+    without one)."""
 
     data: bytes
-    crc: tuple[str, ...]
+    crc: str | None
     crc_text: bytes = b""
+
+    def fits(self, kind: str) -> bool:
+        """Whether the CRC is of that kind; a frame may fit two by chance."""
+        return self.crc == kind or (self.crc is not None and crc_fits(self.data, self.crc_text, kind))
 
 
 @dataclass
@@ -109,13 +125,13 @@ class FrameReader:
             if len(self._buffer) < end:
                 return self._overtaken()
             data, crc_text = bytes(self._buffer[HEAD:end - TAIL]), bytes(self._buffer[end - TAIL:end])
-            kinds = crc_kinds(data, crc_text)
-            if not kinds and (inner := _LENGTH.search(bytes(self._buffer[:end]), 2)) is not None:
+            kind = _first_kind(data, crc_text)
+            if kind is None and (inner := _LENGTH.search(bytes(self._buffer[:end]), 2)) is not None:
                 self._leave_out(inner.start())  # the frame was cut short and another begins inside its length
                 continue
             del self._buffer[:end]
-            self._bad_in_row = 0 if kinds else self._bad_in_row + 1
-            return RawFrame(data, kinds, crc_text)
+            self._bad_in_row = 0 if kind else self._bad_in_row + 1
+            return RawFrame(data, kind, crc_text)
         return None
 
     def _find_head(self) -> bool:
@@ -145,13 +161,13 @@ class FrameReader:
             if budget < 0:
                 break
             data, text = there[start + HEAD:end - TAIL], there[end - TAIL:end]
-            kinds = crc_kinds(data, text)
-            if kinds:
+            kind = _first_kind(data, text)
+            if kind is not None:
                 self.garbage_bytes += start
                 self.resyncs += 1
                 self._bad_in_row = 0
                 del self._buffer[:end]
-                return RawFrame(data, kinds, text)
+                return RawFrame(data, kind, text)
         return None
 
     def _drop_quiet(self, n: int) -> None:

@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from collectors.health import DeviceHealth
 from collectors.hj212_data import PERIODS, Station, clock_offset_ms, local_now, remember, station_of, to_readings
-from collectors.hj212_frame import FrameReader, Message, RawFrame, build_frame, parse_message, qn_of
+from collectors.hj212_frame import FrameReader, Message, RawFrame, build_frame, crc_kinds, parse_message, qn_of
 from collectors.modbus_link import now_ms
 from collectors.park_devices import FieldDevice, of_protocol, secret
 from collectors.readings import DeadLetter, Intake, Readings
@@ -201,13 +201,14 @@ class Hj212Server:
         logger = self.loggers.get(message.mn)
         if logger is None:
             return self._stranger(message, frame)
-        accepted = frame.crc if logger.crc is None else tuple(k for k in frame.crc if k == logger.crc)
-        if not accepted and logger.crc != "none":
+        wanted = logger.crc or frame.crc
+        if logger.crc != "none" and (wanted is None or not frame.fits(wanted)):
             logger.health.errors["bad_crc"] += 1
-            got, fits = frame.crc_text.decode(errors="replace"), ", ".join(frame.crc) or "none"
+            got = frame.crc_text.decode(errors="replace")
+            fits = ", ".join(crc_kinds(frame.data, frame.crc_text)) or "none"
             return self._reject("bad_crc", frame.data, f"{logger.station.device.code}: expected CRC {logger.crc or 'any'},"
                                 f" got {got!r} (fits: {fits})")
-        logger.crc_seen[accepted[0] if accepted else "none"] += 1
+        logger.crc_seen["none" if logger.crc == "none" and frame.crc is None else str(wanted)] += 1
         if logger.password is not None and message.pw != logger.password:
             logger.health.errors["bad_password"] += 1
             return self._reject("bad_password", frame.data, f"{logger.station.device.code}: wrong PW")

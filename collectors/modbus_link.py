@@ -34,6 +34,10 @@ EXCEPTIONS = {1: "illegal function", 2: "illegal data address", 3: "illegal data
               11: "gateway target did not answer"}
 
 
+MAX_SILENT_IN_ROW = 3
+"""Requests without any answer after which a connection is opened anew."""
+
+
 class ModbusRefusal(DeviceError):
     """The device answered with an exception code."""
 
@@ -102,6 +106,7 @@ class ModbusLink(asyncio.Protocol):
         self._answer: asyncio.Future[ModbusPDU] | None = None
         self._unit = 0
         self._tid = 0
+        self._silent_in_row = 0
 
     # ---- asyncio.Protocol
 
@@ -179,12 +184,14 @@ class ModbusLink(asyncio.Protocol):
             async with asyncio.timeout(self.endpoint.timeout_s or timeout_s):
                 pdu = await self._answer
         except TimeoutError as exc:
-            if self._rtu:
-                self.close()
+            self._silent_in_row += 1
+            if self._rtu or self._silent_in_row >= MAX_SILENT_IN_ROW:
+                self.close()  # half open: the gateway may have restarted without a word
             raise DeviceTimeout(f"{self.endpoint.url} unit {unit}: no answer to function {function}, "
                                 f"registers {address}+{count}") from exc
         finally:
             self._answer = None
+        self._silent_in_row = 0
         return self._checked(pdu, unit, function, address, count)
 
     def _checked(self, pdu: ModbusPDU, unit: int, function: int, address: int, count: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -73,6 +74,7 @@ class ModbusUnit:
         self.groups = self._groups(periods)
         self.retry_at = 0.0
         self._forget_bad_at = BAD_REGISTER_RETRY_S
+        self._asked, self._asked_s = 0, 0.0  # requests of this poll and their time without pauses
 
     def _groups(self, periods: Mapping[str, float]) -> list[Group]:
         chosen: dict[str, list[tuple[TemplatePoint, str, tuple[float, float]]]] = {}
@@ -102,15 +104,14 @@ class ModbusUnit:
             self._forget_bad_registers(now_s)
         try:
             await self._read_parameters(link)
-            at = at_ms()
+            at, self._asked, self._asked_s = at_ms(), 0, 0.0
             answers = await self._read_all(link, group)
         except (DeviceTimeout, ModbusRefusal, DeviceError) as exc:
             self._failed(exc, group, now_s)
             return None
-        took_ms = at_ms() - at
         readings = self._decoded(group, answers, at)
         if len(readings):
-            self.health.answered(at, took_ms / max(1, len(group.reads)))
+            self.health.answered(at, 1000 * self._asked_s / max(1, self._asked))
             self.health.readings += len(readings)
         self.retry_at = 0.0
         return readings
@@ -199,7 +200,10 @@ class ModbusUnit:
 
     async def _ask(self, link: Link, read: Read) -> bytes:
         limits = self.template.limits
+        begin = time.perf_counter()
         answer = await link.read(self.unit_id, read.function, read.address, read.count, limits.timeout_ms / 1000)
+        self._asked += 1
+        self._asked_s += time.perf_counter() - begin
         if limits.gap_ms:
             await self._sleep(limits.gap_ms / 1000)
         return answer

@@ -106,14 +106,19 @@ class MqttDevice:
     targets: dict[str, tuple[Target, float, float]]
 
 
-def mqtt_device(device: FieldDevice) -> MqttDevice:
-    """Compile a device's mapping; InputError with the field that is wrong."""
+def parse_mapping(raw: object) -> Mapping_:
+    """A mapping from plain data; InputError with every field that is wrong."""
     try:
-        mapping = Mapping_.model_validate(device.device.mapping)
+        return Mapping_.model_validate(raw)
     except ValidationError as exc:
         wrong = "; ".join(f"mapping.{'.'.join(map(str, e['loc']))}: {str(e['msg']).removeprefix('Value error, ')}"
                           for e in exc.errors())
         raise InputError(wrong) from exc
+
+
+def mqtt_device(device: FieldDevice) -> MqttDevice:
+    """Compile a device's mapping; InputError with the field that is wrong."""
+    mapping = parse_mapping(device.device.mapping)
     targets = {}
     for key, target in device.targets.items():
         sent_in = mapping.units.get(key)
@@ -275,23 +280,36 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def to_readings(device: MqttDevice, captures: Mapping[str, str], payload: bytes, arrived_ms: int
-                ) -> tuple[Readings, list[str]]:
-    """Readings of a message, and the keys that no point takes; ReadingError when the payload is not of the form."""
-    mapping = device.mapping
-    readings, unmapped = Readings(device.field.base), []
+def keyed_values(mapping: Mapping_, zone: ZoneInfo, captures: Mapping[str, str], payload: bytes, arrived_ms: int
+                 ) -> Iterator[tuple[str, int, float | None, str]]:
+    """(key, at, value in the device's unit, quality) of everything in a message; ReadingError when it is not of the form."""
     for record in parse_payload(mapping, payload):
         names = {**captures, **record.captures}
         if any(names.get(k) != v for k, v in mapping.where.items()):
             continue
-        at = instant_ms(record.time, mapping.time_unit, device.zone, arrived_ms)
+        at = instant_ms(record.time, mapping.time_unit, zone, arrived_ms)
         for name, raw in record.values.items():
-            key = mapping.key.format_map({"key": name, **names}) if mapping.key != "{key}" else name
-            target = device.targets.get(key)
-            if target is None:
-                unmapped.append(key)
-                continue
+            key = name if mapping.key == "{key}" else mapping.key.format_map(_Names(names, key=name))
             value, quality = number(raw, mapping.missing)
-            point, factor, offset = target
-            readings.add(point.point, at, None if value is None else value * factor + offset, quality)
+            yield key, at, value, quality
+
+
+class _Names(dict[str, str]):
+    """Captures for a key's pattern; one that the topic does not have stays visible as it is written."""
+
+    def __missing__(self, name: str) -> str:
+        return "{" + name + "}"
+
+
+def to_readings(device: MqttDevice, captures: Mapping[str, str], payload: bytes, arrived_ms: int
+                ) -> tuple[Readings, list[str]]:
+    """Readings of a message, and the keys that no point takes; ReadingError when the payload is not of the form."""
+    readings, unmapped = Readings(device.field.base), []
+    for key, at, value, quality in keyed_values(device.mapping, device.zone, captures, payload, arrived_ms):
+        target = device.targets.get(key)
+        if target is None:
+            unmapped.append(key)
+            continue
+        point, factor, offset = target
+        readings.add(point.point, at, None if value is None else value * factor + offset, quality)
     return readings, unmapped

@@ -124,7 +124,7 @@ class Publisher(threading.Thread):
             if again_at is not None and not flight.by_mid and now >= again_at:
                 cursor, again_at = 0, None
             sent = 0
-            if again_at is None and self.window - len(flight.by_mid) > self.window // 2:
+            if again_at is None and self.spool.newest > cursor and len(flight.by_mid) < self.window // 2:
                 for row in self.spool.after(cursor, self.window - len(flight.by_mid)):
                     mid = client.publish(row.topic, row.payload, qos=1).mid
                     flight.by_mid[mid] = (row.seq, row.n)

@@ -22,11 +22,12 @@ from collectors.mqtt_devices import MqttSubscriber, Router, listeners_of
 from collectors.park_devices import FieldDevice
 from collectors.publish import Publisher
 from collectors.spool import Spool, SpoolSize
-from park.errors import ParkError, SetupError
+from park.errors import ParkError, SetupError, StorageError
 
 log = logging.getLogger(__name__)
 
 DEFAULT_HJ212_PORT = 9212
+HEALTH_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,17 @@ class Collection:
         devices, size, now = self.health(), self.spool.size(), now_ms()
         for base in self.bases:
             mine = [d for d in devices if d.base == base]
-            self.publisher.note(health_topic(base, self.options.source), health_message(mine, size, now))
+            strangers = self.hj212.unknown if self.hj212 is not None and self.hj212.base == base else None
+            self.publisher.note(health_topic(base, self.options.source),
+                                health_message(mine, size, now, mistakes=self.mistakes, strangers=strangers))
 
 
 async def collect(catalogue: CatalogueSource, options: CollectOptions, stop: asyncio.Event, *,
                   ready: asyncio.Future[Collection] | None = None) -> None:
     """Run until `stop`. The first catalogue must be right (InputError); a later mistake keeps the former running."""
-    devices = await asyncio.to_thread(catalogue.load)
+    devices = await _first_load(catalogue, stop)
+    if devices is None:
+        return
     collection = open_collection(options)
     tasks = [asyncio.create_task(collection.intake.run(), name="intake")]
     try:
@@ -96,6 +101,21 @@ async def collect(catalogue: CatalogueSource, options: CollectOptions, stop: asy
         await close_collection(collection)
         tasks[0].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _first_load(catalogue: CatalogueSource, stop: asyncio.Event) -> list[FieldDevice] | None:
+    """The catalogue, waiting for a database that is not there yet; None when stopped meanwhile."""
+    wait_s = 0.5
+    while not stop.is_set():
+        try:
+            return await asyncio.to_thread(catalogue.load)
+        except StorageError as exc:
+            log.warning("%s; trying again in %.0f s", exc, wait_s)
+        try:
+            await asyncio.wait_for(stop.wait(), wait_s)
+        except TimeoutError:
+            wait_s = min(wait_s * 2, 15.0)
+    return None
 
 
 def open_collection(options: CollectOptions) -> Collection:
@@ -189,10 +209,17 @@ def _apply_mqtt(collection: Collection, devices: Sequence[FieldDevice]) -> list[
 
 
 async def _tell_health(collection: Collection) -> None:
-    await asyncio.sleep(min(2.0, collection.options.health_s))  # the first word comes early
+    """Every `health_s`, and within a second of a change of state."""
+    told: dict[tuple[str, str], str] = {}
+    since_s = 0.0
     while True:
-        collection.tell_health()
-        await asyncio.sleep(collection.options.health_s)
+        await asyncio.sleep(HEALTH_LOOK_S)
+        since_s += HEALTH_LOOK_S
+        now = now_ms()
+        states = {(d.base, d.device): d.state(now) for d in collection.health()}
+        if states != told or since_s >= collection.options.health_s:
+            collection.tell_health()
+            told, since_s = states, 0.0
 
 
 async def _reload(collection: Collection, catalogue: CatalogueSource) -> None:

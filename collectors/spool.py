@@ -144,6 +144,11 @@ class Spool:
                     self._batches -= 1
                     self._bytes -= int(row[0])
 
+    @property
+    def newest(self) -> int:
+        """Number of the newest batch that was ever appended; cheap, for a look without a query."""
+        return self._next_seq - 1
+
     def size(self) -> SpoolSize:
         """Present size and what was dropped for want of room."""
         with self._lock:

@@ -35,6 +35,7 @@ class FieldGateway:
     silent: set[int] = field(default_factory=set)
     delay_s: dict[int, float] = field(default_factory=dict)
     refuses: dict[int, set[int]] = field(default_factory=dict)  # unit -> addresses that answer exception 2
+    mute_connections: int = 0  # so many first connections never answer: a half-open link
     requests: list[tuple[int, int, int, int]] = field(default_factory=list)  # unit, function, address, count
     connections: int = 0
     port: int = 0
@@ -75,6 +76,7 @@ class FieldGateway:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        mute = self.connections <= self.mute_connections
         me = asyncio.current_task()
         assert me is not None
         self._tasks.add(me)
@@ -90,7 +92,7 @@ class FieldGateway:
                     unit, pdu = head[6], await reader.readexactly(struct.unpack(">H", head[4:6])[0] - 1)
                 function, address, count = struct.unpack(">BHH", pdu)
                 self.requests.append((unit, function, address, count))
-                if unit in self.silent or unit not in self.units:
+                if mute or unit in self.silent or unit not in self.units:
                     continue
                 answer = self._answer(unit, function, address, count)
                 task = asyncio.create_task(self._send(writer, head, unit, answer))

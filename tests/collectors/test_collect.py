@@ -151,6 +151,10 @@ def test_three_kinds_of_devices_reach_the_broker_with_health_and_metrics(
     health = until(lambda: listener.of("health"))[-1]
     assert {d["device"] for d in health["devices"]} == {"d.main", "d.cems", "d.plc"}
     assert set(health) == {"at", "devices", "spool"} and health["spool"]["batches"] >= 0
+    catalogue[1].silent.add(1)
+    until(lambda: {d["device"]: d["state"] for d in listener.of("health")[-1]["devices"]}["d.main"] == "offline")
+    catalogue[1].silent.clear()
+    until(lambda: {d["device"]: d["state"] for d in listener.of("health")[-1]["devices"]}["d.main"] == "online")
     metrics = collector.metrics()
     assert 'park_device_up{base="mini",device="d.main"} 1.0' in metrics
     assert "park_hj212_frames_total 1.0" in metrics
@@ -243,6 +247,13 @@ class Done:
     returncode: int
     stdout: str
     stderr: str
+
+
+def test_a_database_that_is_not_there_yet_is_waited_for(tmp_path: Path, collect: Callable[..., Collector], until: Any) -> None:
+    collector = collect("mqtt://127.0.0.1:1", PARK_DATABASE_URL=f"postgresql:///park?host={tmp_path}")
+    until(lambda: "trying again" in collector.log())
+    assert collector.process.poll() is None
+    assert collector.stop() < 3 and collector.process.returncode == 0
 
 
 def _park(*arguments: str, **environment: str) -> Done:
@@ -341,6 +352,20 @@ def test_device_list_show_and_check() -> None:
     assert "ct_ratio" in shown.stdout and "trap: secondary-side values" in shown.stdout and "source:" in shown.stdout
     checked = _park("device", "check")
     assert checked.returncode == 0 and " 0 wrong" in checked.stdout
+
+
+def test_mqtt_try_shows_what_would_be_stored(tmp_path: Path) -> None:
+    mapping = "{topic: 'v/{device}/up', form: flat, key: '{device}.{key}'}"
+    done = _park("mqtt", "try", mapping, '{"ts": "2026-11-23T11:00:00", "t": "21.5", "p": null}', "--topic", "v/d7/up")
+    assert done.returncode == 0
+    assert "d7.t" in done.stdout and "2026-11-23T11:00:00.000+08:00" in done.stdout and "21.5" in done.stdout
+    assert "d7.p" in done.stdout and "missing" in done.stdout
+    file = tmp_path / "m.json"
+    file.write_text("not json")
+    wrong = _park("mqtt", "try", mapping, str(file))
+    assert wrong.returncode == 1 and "not JSON" in wrong.stderr
+    assert "would not be heard" in _park("mqtt", "try", mapping, "{}", "--topic", "w/d7/up").stderr
+    assert "mapping.form" in _park("mqtt", "try", "{topic: a, form: xml}", "{}").stderr
 
 
 def test_sigint_ends_the_collector_cleanly(broker: Broker, catalogue: tuple[Path, Any], collect: Callable[..., Collector],

@@ -11,9 +11,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from collectors.health import health_message
 from collectors.hj212_frame import build_frame, crc_hj212
 from collectors.hj212_server import Hj212Server, loggers_of
 from collectors.park_devices import FieldDevice, Target
+from collectors.spool import SpoolSize
 from park.catalogue import Device
 from park.errors import StorageError
 
@@ -179,6 +181,7 @@ def test_a_stranger_is_recorded_and_shown_and_not_stored_as_readings(basket: Any
         many = b"".join(build_frame(_data(mn="STRANGER")) for _ in range(100))
         await talk(many, 0)
         assert server.unknown["STRANGER"] == 102
+        assert b'"strangers":{"STRANGER":102}' in health_message([], SpoolSize(0, 0, 0, 0), NOW, strangers=server.unknown)
         assert len(basket.letters()) == 20, "a stranger must not fill the spool"
     _with_server(basket, script)
 

@@ -204,6 +204,15 @@ def test_the_link_comes_back_after_the_gateway_was_away(field_gateway: Callable[
     assert unit.health.state(now_ms()) == "online"
 
 
+def test_a_half_open_connection_is_opened_anew(field_gateway: Callable[..., Any], basket: Any) -> None:
+    field = field_gateway(mute_connections=1)
+    field.f32(1, 52, 1000.0)
+    url = f"tcp://127.0.0.1:{field.port}"
+    gateway = Gateway(parse_connection(url), [ModbusUnit(_device(url, {"active_power": _kw()}), _quick("eastron.sdm630", 50))])
+    _until_rows(gateway, basket, lambda: len(basket.rows()) > 0)
+    assert field.connections == 2
+
+
 @pytest.mark.parametrize("scheme", ["tcp", "rtu+tcp"])
 def test_a_late_answer_is_never_taken_for_the_next_registers(field_gateway: Callable[..., Any], scheme: str) -> None:
     field = field_gateway(rtu=scheme == "rtu+tcp")

@@ -81,8 +81,10 @@ def test_nothing_is_lost_while_brokers_are_killed(
     try:
         for round_ in range(3):
             _append(spool, 100 * round_, 50)
-            if round_ != 1:
-                until(lambda r=round_: len(listener.rows()) >= 100 * r + 50 - (50 if r else 0))
+            if server.kind != "amqtt":
+                until(lambda r=round_: len(listener.rows()) >= 100 * r + 10)  # killed in the middle of them
+            else:  # it acknowledges before it delivers and keeps nothing on disk, so only what was delivered is safe
+                until(lambda r=round_: len(listener.rows()) >= 100 * r + 50)
             server.kill()
             _append(spool, 100 * round_ + 50, 50)
             time.sleep(0.1)
