@@ -22,6 +22,7 @@ from simulators.scenario import Encoding, Scenario
 from simulators.sky import Sky
 
 NO_READING = -1
+RUNS_ABOVE = 0.3      # share of its rated power above which a production facility counts as running
 SETTLE_S = 3600.0     # how long the consequences of a fault are felt after its end
 GAUGE_NOISE = 0.003
 NOISY = ("active_power", "reactive_power", "current", "gas_flow", "steam_flow", "water_flow")
@@ -62,6 +63,7 @@ class Park:
         for i, p in enumerate(self.points):
             assert p.source is not None
             self._columns_of_device.setdefault(p.source.device, []).append(i)
+        self._treats = {u.code: [n for n in u.treats if n in scenario.rates] for u in catalogue.units if u.role == "treatment"}
         self._schedule = Schedule(scenario.faults, seed, self.rates.opened, live_from)
         self.faults: list[Fault] = []
         self._seen: dict[Fault, float] = {}
@@ -99,10 +101,23 @@ class Park:
         return sorted(rows, key=lambda r: (r["start"], r["target"]))
 
     def _draw(self, until: float) -> None:
-        fresh = self._schedule.until(until)
+        fresh = self._matter(self._schedule.until(until))
         if fresh:
             self.rates.add_faults(fresh)
             self.faults += fresh
+
+    def _matter(self, faults: list[Fault]) -> list[Fault]:
+        """Without the stops of treatment facilities at whose start nothing that they treat runs: those are no faults."""
+        stops = [f for f in faults if f.kind == "treatment_off" and self._treats.get(f.target)]
+        if not stops:
+            return faults
+        rate = self.rates.without_faults(np.array([f.start for f in stops]))
+        idle = set()
+        for f, row in zip(stops, rate, strict=True):
+            treated = [self.rates.index[n] for n in self._treats[f.target]]
+            if (row[treated] < RUNS_ABOVE * self.rates.rated[treated]).all():
+                idle.add(f)
+        return [f for f in faults if f not in idle]
 
     def _faults_near(self, start: float, end: float) -> list[Fault]:
         self._draw(end + 1)

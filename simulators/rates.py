@@ -98,6 +98,10 @@ class Rates:
         hours = (t - self.opened) / 3600.0
         return rate @ self._matrix.T + self._base, total @ self._matrix.T + np.outer(hours, self._base)
 
+    def without_faults(self, t: Floats) -> Floats:
+        """Rates of the leaves, (T, leaves), had nothing gone wrong."""
+        return self._plain(t)[0]
+
     def _plain(self, t: Floats) -> tuple[Floats, Floats]:
         """Rates and totals of the leaves without faults, shape (T, leaves)."""
         local = t + ZONE_S

@@ -61,6 +61,16 @@ def test_the_last_year_holds_a_believable_number_of_every_kind(lvyuan: Park) -> 
     assert kinds["rollover"] >= 3 and kinds["swap"] == 2 and kinds["leak"] >= 2
 
 
+def test_a_treatment_that_stops_does_so_while_something_that_it_treats_runs(lvyuan: Park) -> None:
+    lvyuan.ground_truth(NOW)
+    treats = {u.code: [n for n in u.treats if n in lvyuan.rates.index] for u in lvyuan.catalogue.units}
+    stops = [f for f in lvyuan.faults if f.kind == "treatment_off"]
+    assert len(stops) > 20
+    for f in stops:
+        rate = lvyuan.rates.at(np.array([f.start]))[0][0]
+        assert any(rate[lvyuan.rates.index[n]] > 0.25 * lvyuan.rates.rated[lvyuan.rates.index[n]] for n in treats[f.target])
+
+
 def test_ground_truth_carries_target_start_end_and_detail(lvyuan: Park) -> None:
     rows = lvyuan.ground_truth(NOW)
     assert rows == sorted(rows, key=lambda r: (r["start"], r["target"]))
