@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -115,12 +115,36 @@ def headline(ctx: Context, year: Year, code: str) -> Cell:
     if row is not None and ctx.pinned and row.computed_at > ctx.as_of:
         return figures.plain(figure, None, row.unit, "measured", reason=figures.RECOMPUTED_LATER)
     cell = figures.indicator(figure, row, code)
-    return cell if cell.unit else replace_unit(cell, table()["indicators"].get(code, {}).get("unit", ""))
+    if not cell.unit:
+        cell = msgspec.structs.replace(cell, unit=table()["indicators"].get(code, {}).get("unit", ""))
+    if code in _PER_VALUE_ADDED and cell.value is not None and _value_added_runs_ahead(year):
+        return msgspec.structs.replace(cell, value=None, grade="", reason=figures.AHEAD)
+    return figures.covered(cell, _reach(year, code))
 
 
-def replace_unit(cell: Cell, unit: str) -> Cell:
-    """The same cell with a unit where it had none."""
-    return msgspec.structs.replace(cell, unit=unit)
+_PER_VALUE_ADDED = ("energy_per_value_added", "co2_per_value_added", "water_per_value_added")
+_BEHIND = {
+    "renewable_share": ("electricity",),
+    "water_per_value_added": ("water",),
+    "water_reuse_rate": ("water", "reclaimed_water"),
+}
+
+
+def _value_added_runs_ahead(year: Year) -> bool:
+    """Whether value added is booked beyond the last day of data: a quotient with it would be too low."""
+    return any(e.kind == "value_added" and e.last_day > year.span.through for e in year.ledger)
+
+
+def _reach(year: Year, code: str) -> float | None:
+    """How much of the year the data behind an indicator can cover at most, days without any row counted; None: no bound."""
+    if code == "solid_waste_use_rate":
+        return None
+    if code == "transmission_effective_rate":
+        hours = [e.hours_valid + e.hours_stopped + e.hours_exempt + e.hours_missing for e in year.emission]
+        due = 24 * year.span.days * len(hours)
+        return min(1.0, sum(hours) / due) if due else None
+    rows = [r for c in _BEHIND[code] for r in carrier_rows(year, c)] if code in _BEHIND else energy_rows(year)
+    return figures.add(rows, "amount", year.span).coverage
 
 
 def declared_sum(figure: str, year: Year, kind: str, unit: str) -> Cell:
@@ -186,8 +210,3 @@ def years_table(ctx: Context, figure: str, title: Text, codes: tuple[str, ...]) 
 def renamed(cell: Cell, figure: str) -> Cell:
     """The same figure at another place of the report."""
     return msgspec.structs.replace(cell, id=figure)
-
-
-def with_factors(ctx: Context, factors: list[Factor]) -> Context:
-    """The context with the factor rows that its years used."""
-    return replace(ctx, factors=factors)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from reports.model import MIN_COVERAGE, Basis, Cell, Text, tidy
 from reports.rows import Energy, Indicator, Span
 from reports.words import indicator_digits, word
@@ -24,6 +26,9 @@ RECOMPUTED_LATER = Text(
 NOT_DUE = Text("年度未结束或无可比口径", "year not ended or no comparable basis")
 
 
+NOT_APPLICABLE = Text("不适用", "not applicable")
+AS_ACTUAL = Text("同“实际”", "see actual")
+AHEAD = Text("增加值填报至数据截止日之后，口径不可比", "value added is booked beyond the last day of data")
 INCOMPLETE = {
     True: Text("部分缺价格，合计偏低", "a part is unpriced: too low"),
     False: Text("部分缺因子，合计偏低", "a part lacks a factor: too low"),
@@ -177,6 +182,16 @@ def indicator(figure: str, row: Indicator | None, code: str) -> Cell:
         factors=_factor_ids(row.inputs),
         digits=digits,
     )
+
+
+def covered(cell: Cell, reach: float | None) -> Cell:
+    """The indicator with its coverage bounded by how far the data behind it reach; withheld when that is under 90 %."""
+    if reach is None or cell.coverage is None or reach >= cell.coverage:
+        return cell
+    cell = msgspec.structs.replace(cell, coverage=tidy(reach))
+    if reach >= MIN_COVERAGE or (cell.value is None and cell.reason is not None and "覆盖率" not in cell.reason.zh):
+        return cell
+    return msgspec.structs.replace(cell, value=None, grade="", quality="", factors=(), reason=low_coverage(reach))
 
 
 def _factor_ids(inputs: object) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from reports import figures
 from reports.context import Context, carrier_rows, energy_rows, headline, headline_name, renamed, years_table
 from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
 from reports.rows import Energy, Span, Year
-from reports.words import both, said, table, word
+from reports.words import said, table, word
 
 MONTHS = tuple(
     Text(f"{m}月", name)
@@ -206,7 +206,14 @@ def _enterprises(ctx: Context) -> Table:
             "kWh",
             digits=0,
         )
-        rows.append((Text(e.name_zh, e.name_en), both(e.industry or "—"), power, *_total_cells(name, year, e.enterprise_id)))
+        rows.append(
+            (
+                Text(e.name_zh, e.name_en),
+                word("industries", e.industry or "—"),
+                power,
+                *_total_cells(name, year, e.enterprise_id),
+            )
+        )
     return Table(
         "energy-enterprises",
         Text("分企业能源消费", "Energy by enterprise"),

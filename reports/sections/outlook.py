@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from reports.context import Context, headline
 from reports.model import MIN_COVERAGE, Block, Column, Heading, Paragraph, Section, Table, Text
-from reports.sections.plan import FILL, completion, forecast, same_unit
+from reports.rows import Target
+from reports.sections.plan import FILL, completion, forecast, same_unit, targets_of
 from reports.sections.pollution import outlet_name, valid_share
-from reports.words import indicator_digits, said, word
+from reports.sections.resources import balance_coverage
+from reports.words import both, indicator_digits, said, word
 
 UNACCOUNTED_SHARE = 0.05
 DRAFT = said("outlook_draft")
@@ -24,34 +26,35 @@ def section(ctx: Context) -> Section:
 
 
 def _targets(ctx: Context) -> list[Text]:
-    out = []
-    for t in (t for t in ctx.targets if t.year == ctx.year.span.year):
+    out, silent = [], []
+    for t in targets_of(ctx, ctx.year.span.year):
         actual = headline(ctx, ctx.year, t.indicator)
-        if actual.value is None or (actual.unit and not same_unit(actual.unit, t.unit)):
-            out.append(
-                Text(
-                    f"“{t.name_zh}”有目标但缺少可比的实际值，需补充数据。",
-                    f"“{t.name_en}” has a target but no comparable figure.",
-                )
+        low = actual.coverage is not None and actual.coverage < MIN_COVERAGE
+        expected = None if low or not same_unit(actual.unit, t.unit) else forecast(ctx.year, t.indicator, actual)
+        if expected is None:
+            silent.append(Text(t.name_zh, t.name_en))
+        elif expected > t.value if t.sense == "at_most" else expected < t.value:
+            out.append(_behind(t, expected))
+    if silent:
+        out.append(
+            Text(
+                f"下列目标缺少可比的实际值（未核算或覆盖率低于 90 %），无法判断：{'、'.join(t.zh for t in silent)}。",
+                f"No comparable figure (not computed, or under 90 % coverage) for: {', '.join(t.en for t in silent)}.",
             )
-            continue
-        expected = forecast(ctx.year, t.indicator, actual)
-        if expected is None or (actual.coverage is not None and actual.coverage < MIN_COVERAGE):
-            continue
-        if expected > t.value if t.sense == "at_most" else expected < t.value:
-            done = completion(t, expected)
-            share = f"，完成率 {100 * done:.1f} %" if done is not None else ""
-            share_en = f", {100 * done:.1f} % of the way" if done is not None else ""
-            ahead, goal = (f"{v:,.{indicator_digits(t.indicator)}f}" for v in (expected, t.value))
-            out.append(
-                Text(
-                    f"“{t.name_zh}”全年预计 {ahead} {t.unit}，目标 {goal} {t.unit}{share}，"
-                    f"责任单位：{t.responsible or '未明确'}。",
-                    f"“{t.name_en}” is expected at {ahead} {t.unit} against {goal}{share_en}; responsible: "
-                    f"{t.responsible or 'nobody named'}.",
-                )
-            )
+        )
     return out
+
+
+def _behind(t: Target, expected: float) -> Text:
+    done = completion(t, expected)
+    share = f"，完成率 {100 * done:.1f} %" if done is not None else ""
+    share_en = f", {100 * done:.1f} % of the way" if done is not None else ""
+    ahead, goal = (f"{v:,.{indicator_digits(t.indicator)}f}" for v in (expected, t.value))
+    return Text(
+        f"“{t.name_zh}”全年预计 {ahead} {t.unit}，目标 {goal} {t.unit}{share}，责任单位：{t.responsible or '未明确'}。",
+        f"“{t.name_en}” is expected at {ahead} {t.unit} against {goal}{share_en}; "
+        f"responsible: {t.responsible or 'nobody named'}.",
+    )
 
 
 def _coverage(ctx: Context) -> list[Text]:
@@ -70,7 +73,7 @@ def _coverage(ctx: Context) -> list[Text]:
 
 
 def _outlets(ctx: Context) -> list[Text]:
-    out = []
+    out, low = [], []
     for e in ctx.year.emission:
         name, share = outlet_name(e), valid_share(e, ctx.year)
         if e.hours_exceeded:
@@ -81,12 +84,14 @@ def _outlets(ctx: Context) -> list[Text]:
                 )
             )
         if share is not None and share < MIN_COVERAGE:
-            out.append(
-                Text(
-                    f"{name.zh}有效率 {100 * share:.1f} %，低于 90 %。",
-                    f"{name.en} was valid for {100 * share:.1f} % of its due hours.",
-                )
+            low.append(Text(f"{name.zh}（{100 * share:.1f} %）", f"{name.en} ({100 * share:.1f} %)"))
+    if low:
+        out.append(
+            Text(
+                f"下列排口因子的有效率低于 90 %：{'、'.join(t.zh for t in low)}。",
+                f"Valid for less than 90 % of their due hours: {'; '.join(t.en for t in low)}.",
             )
+        )
     for kind in dict.fromkeys(e.kind for e in ctx.year.events):
         own = [e for e in ctx.year.events if e.kind == kind]
         name = word("events", kind)
@@ -102,7 +107,13 @@ def _outlets(ctx: Context) -> list[Text]:
 def _balance(ctx: Context) -> list[Text]:
     out = []
     for b in ctx.year.balance:
-        if b.unaccounted is not None and b.parent_compared and abs(b.unaccounted) / b.parent_compared > UNACCOUNTED_SHARE:
+        known = (balance_coverage(b, ctx.year) or 0.0) >= MIN_COVERAGE
+        if (
+            known
+            and b.unaccounted is not None
+            and b.parent_compared
+            and abs(b.unaccounted) / b.parent_compared > UNACCOUNTED_SHARE
+        ):
             share, carrier = 100 * b.unaccounted / b.parent_compared, word("carriers", b.carrier)
             out.append(
                 Text(
@@ -153,12 +164,11 @@ def _next(ctx: Context) -> Table:
     rows = [
         (
             Text(t.name_zh, t.name_en),
-            Text(f"{t.value:g} {t.unit}", f"{t.value:g} {t.unit}"),
+            both(f"{t.value:,.{indicator_digits(t.indicator)}f} {t.unit}"),
             Text(t.responsible or FILL.zh, t.responsible or FILL.en),
             FILL,
         )
-        for t in ctx.targets
-        if t.year == following
+        for t in targets_of(ctx, following)
     ]
     rows = rows or [(FILL, FILL, FILL, FILL)]
     return Table(

@@ -32,7 +32,7 @@ def _span(ctx: Context) -> Text:
 
 
 def _card(ctx: Context) -> Table:
-    industries = sorted({e.industry for e in ctx.enterprises if e.industry})
+    industries = [word("industries", i) for i in sorted({e.industry for e in ctx.enterprises if e.industry})]
     rows: Rows = [
         (Text("基地名称", "Base"), Text(ctx.base.name_zh, ctx.base.name_en)),
         (Text("平台编码", "Code"), both(ctx.base.code)),
@@ -41,7 +41,10 @@ def _card(ctx: Context) -> Table:
             Text("接入企业数", "Enterprises connected"),
             figures.plain("overview/enterprises", float(len(ctx.enterprises)), "1", "count"),
         ),
-        (Text("行业", "Industries"), both(", ".join(industries) or "—")),
+        (
+            Text("行业", "Industries"),
+            Text("、".join(i.zh for i in industries) or "—", ", ".join(i.en for i in industries) or "—"),
+        ),
         (
             Text("在册测点数", "Points on record"),
             figures.plain("overview/points", float(sum(p.points for p in ctx.year.points)), "1", "count"),

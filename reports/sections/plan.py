@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from reports import figures
@@ -21,7 +22,7 @@ def targets(ctx: Context) -> Section:
     none = Text("下列年度在平台中没有登记目标：", "No targets are on record for: ")
     missing = [y for y in years if not any(t.year == y for t in ctx.targets)]
     for y, facts in years.items():
-        wanted = [t for t in ctx.targets if t.year == y]
+        wanted = targets_of(ctx, y)
         if wanted:
             blocks += [Heading(Text(f"{y}年", str(y)))] if ctx.several else []
             blocks.append(_table(ctx, facts, wanted))
@@ -78,15 +79,37 @@ def _table(ctx: Context, year: Year, wanted: list[Target]) -> Table:
         Text(f"{y}年目标完成表", f"Targets of {y}"),
         columns,
         tuple(_row(ctx, year, t) for t in wanted),
-        tuple(_note(t) for t in wanted if not t.verified),
+        _sources(wanted),
     )
 
 
-def _note(t: Target) -> Text:
-    return Text(
-        f"“{t.name_zh}”的目标来源（{t.source or '未注明'}）未经核验。",
-        f"The source of the target “{t.name_en}” ({t.source or 'not given'}) is not verified.",
+def _sources(wanted: list[Target]) -> tuple[Text, ...]:
+    """One note for each source that nobody has checked."""
+    loose: dict[str, int] = {}
+    for t in wanted:
+        if not t.verified:
+            loose[t.source] = loose.get(t.source, 0) + 1
+    return tuple(
+        Text(
+            f"{n} 项目标的来源（{source or '未注明'}）未经核验。",
+            f"The source of {n} targets ({source or 'not given'}) is not verified.",
+        )
+        for source, n in loose.items()
     )
+
+
+def in_percent(t: Target) -> Target:
+    """The target as a percentage where the plan writes a share, as its indicator is printed."""
+    if t.unit not in ("1", "") or table()["indicators"].get(t.indicator, {}).get("unit") != "%":
+        return t
+    return replace(t, unit="%", value=100 * t.value, baseline=None if t.baseline is None else 100 * t.baseline)
+
+
+def targets_of(ctx: Context, year: int) -> list[Target]:
+    """The year's targets in the order of the table of indicators, the base's own after them."""
+    order = list(table()["indicators"])
+    mine = [in_percent(t) for t in ctx.targets if t.year == year]
+    return sorted(mine, key=lambda t: order.index(t.indicator) if t.indicator in order else len(order))
 
 
 def _row(ctx: Context, year: Year, t: Target) -> tuple[Text | Cell, ...]:
@@ -96,13 +119,11 @@ def _row(ctx: Context, year: Year, t: Target) -> tuple[Text | Cell, ...]:
     goal = figures.plain(f"{name}/target", t.value, t.unit, "plan", digits=digits)
     short = actual.coverage is not None and actual.coverage < MIN_COVERAGE
     mixed = bool(actual.unit) and not same_unit(actual.unit, t.unit)
-    reason = (
-        figures.low_coverage(actual.coverage)
-        if short
-        else actual.reason or Text("单位不一致，无法比较", "units differ")
-        if mixed or actual.value is None
-        else None
-    )
+    reason = None
+    if actual.value is None or short:
+        reason = figures.AS_ACTUAL if actual.value is None else Text("覆盖率不足", "coverage too low")
+    elif mixed:
+        reason = Text("单位不一致", "units differ")
     expected = None if reason else forecast(year, t.indicator, actual)
     done = completion(t, expected)
     ahead = _derived(f"{name}/forecast", expected, actual.unit or t.unit, actual, reason, digits)
@@ -157,7 +178,7 @@ def _progress(ctx: Context) -> list[Block]:
     """Planned and actual values of every indicator over the years, as a table and a chart where both are numbers."""
     blocks: list[Block] = []
     for code in sorted({t.indicator for t in ctx.targets}):
-        mine = {t.year: t for t in ctx.targets if t.indicator == code and t.year in ctx.years}
+        mine = {t.year: in_percent(t) for t in ctx.targets if t.indicator == code and t.year in ctx.years}
         if not mine:
             continue
         actual = {y: headline(ctx, facts, code) for y, facts in ctx.years.items()}

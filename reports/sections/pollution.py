@@ -152,7 +152,11 @@ def _means(year: Year) -> Table:
             scale=100,
             digits=1,
             withhold=False,
-            absent=figures.NO_LIMIT if high is None else figures.NO_VALID_HOUR,
+            absent=figures.NOT_APPLICABLE
+            if e.quantity == "ph"
+            else figures.NO_LIMIT
+            if high is None
+            else figures.NO_VALID_HOUR,
         )
         rows.append((outlet_name(e), word("units", unit), *cells, bound, kind, used))
     return Table(
