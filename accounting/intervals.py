@@ -16,7 +16,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from accounting.gaps import shape_gaps
+from accounting.gaps import LINEAR_US, shape_gaps
 from park.quality import LAST_USABLE, Quality
 
 SLOT_US = 900_000_000
@@ -172,7 +172,8 @@ def _amounts(at: Ints, value: Floats, meter: Ints, rollover: float | None) -> tu
         return step, method, uncertain
     usual = _usual_rate(at, step, same)
     for i in drops:
-        step[i], method[i], uncertain[i] = _drop(value[i], value[i + 1], usual(int(i)) * (at[i + 1] - at[i]), rollover)
+        length = int(at[i + 1] - at[i])
+        step[i], method[i], uncertain[i] = _drop(value[i], value[i + 1], usual(int(i)) * length, rollover, length > LINEAR_US)
     for i in jumps:
         allowed = usual(int(i), second=True) * (at[i + 1] - at[i])
         if 0 < 50 * allowed < step[i]:
@@ -180,8 +181,10 @@ def _amounts(at: Ints, value: Floats, meter: Ints, rollover: float | None) -> tu
     return step, method, uncertain
 
 
-def _drop(before: float, after: float, usual: float, rollover: float | None) -> tuple[float, Method, bool]:
+def _drop(before: float, after: float, usual: float, rollover: float | None, long: bool) -> tuple[float, Method, bool]:
     """What a register that fell from `before` to `after` counted, when `usual` is what such a time usually brings.
+
+    Over a long step peaks even out: what is more than usual there is rather a reset that nobody saw than a roll-over.
 
     A roll-over is exact. A reset to zero has lost what was counted before it: the rest is a lower bound and uncertain.
     Anything else (a meter swapped without a record) is unknown.
@@ -189,7 +192,7 @@ def _drop(before: float, after: float, usual: float, rollover: float | None) -> 
     next_turn = min(int(np.searchsorted(TURNS, before, side="right")), len(TURNS) - 1)
     turn = rollover if rollover is not None else float(TURNS[next_turn])
     wrapped = after - before + turn
-    bound = 10 * usual if usual > 0 else (0.02 * turn if rollover is not None else 0.0)
+    bound = (1 if long else 10) * usual if usual > 0 else (0.02 * turn if rollover is not None else 0.0)
     if 0 <= wrapped <= bound and before <= turn:
         return wrapped, Method.ROLLOVER, False
     if 0 <= after <= (10 * usual if usual > 0 else 0.05 * before):
@@ -219,11 +222,10 @@ class _usual_rate:
         low = max(0, i - WINDOW)
         near = np.delete(self.rate[low:i + WINDOW + 1], i - low)
         near = near[near > 0]
-        if not len(near):
-            return 0.0
         if second:
-            return float(np.sort(near)[-2]) if len(near) > 1 else float(near[0])
-        return 3.0 * float(np.median(near))
+            return float(np.sort(near)[-2]) if len(near) > 1 else float(near.sum())
+        # a lone positive step among idle ones may be the way back from the very spike that is being judged
+        return 3.0 * float(np.median(near)) if len(near) > 1 else 0.0
 
 
 def _spikes(at: Ints, value: Floats, meter: Ints, rollover: float | None) -> Bools:
