@@ -231,7 +231,8 @@ GROUP BY d.carrier, d.unit, e.code ORDER BY e.code NULLS FIRST, d.carrier
 -- name: unit_rows
 -- Counters of units, summed over days, by unit and carrier. A unit's meter may include those of units below: not additive.
 WITH d AS MATERIALIZED (
-    SELECT t.*, CASE WHEN t.direction = 'export' THEN -1 ELSE 1 END AS sign FROM energy_1d t
+    SELECT t.*, CASE WHEN t.direction = 'export' THEN -1 WHEN t.direction = 'generation' AND t.carrier <> 'electricity' THEN 0
+                     ELSE 1 END AS sign FROM energy_1d t
     WHERE t.base_id = %(base)s AND t.day BETWEEN %(first)s AND %(last)s AND t.unit_id IS NOT NULL
       AND (%(carrier)s::text IS NULL OR t.carrier = %(carrier)s)
       AND (%(own)s::integer IS NULL OR t.enterprise_id = %(own)s)
@@ -506,26 +507,31 @@ SELECT concat_ws('|', (SELECT max(at) FROM pass WHERE base_id = %(base)s),
 
 -- name: trace_counters
 -- The counters behind an energy figure, summed over days: those that count for the base or enterprise, or those of the unit
--- or point. Gate counters of the base count where the carrier has any, else those of the enterprises.
+-- or point. The rule is that of accounting: counters at the base's gate; where a carrier has none, the enterprises', without
+-- what they sell each other and media made inside. Only generated electricity is used inside, so it alone adds up.
 WITH wanted AS (
     SELECT e.point_id, e.carrier, e.direction, e.boundary, e.unit, e.unit_id, e.enterprise_id
     FROM energy_1d e
     LEFT JOIN enterprise n ON n.base_id = e.base_id AND n.enterprise_id = e.enterprise_id
     LEFT JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+    LEFT JOIN carrier c ON c.carrier = e.carrier
     JOIN point p ON p.base_id = e.base_id AND p.point_id = e.point_id
     WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s
       AND (%(carrier)s::text IS NULL OR e.carrier = %(carrier)s)
       AND CASE %(scope)s::text
-            WHEN 'base' THEN e.boundary = 'base' OR (e.boundary = 'enterprise' AND NOT EXISTS (
-                SELECT FROM point g WHERE g.base_id = e.base_id AND g.carrier = e.carrier AND g.boundary = 'base'
-                AND g.direction <> 'generation' AND g.kind = 'counter'))
+            WHEN 'base' THEN e.boundary = 'base' OR (e.boundary = 'enterprise' AND NOT coalesce(c.at_gate_only, false)
+                AND NOT EXISTS (SELECT FROM point g WHERE g.base_id = e.base_id AND g.carrier = e.carrier AND g.kind = 'counter'
+                                AND g.boundary = 'base' AND g.direction IN ('import', 'sum'))
+                AND NOT EXISTS (SELECT FROM flow f WHERE f.base_id = e.base_id AND f.kind = 'exchange' AND f.carrier = e.carrier
+                                AND e.point_id IN (f.parent_id, f.child_id)))
             WHEN 'enterprise' THEN e.boundary = 'enterprise' AND n.code = %(code)s
             WHEN 'unit' THEN u.code = %(code)s
             ELSE p.code = %(code)s END
     GROUP BY 1, 2, 3, 4, 5, 6, 7
 )
 SELECT w.point_id, p.code AS point, p.name_zh, p.name_en, w.carrier, w.direction, w.boundary, w.unit, p.unit AS register_unit,
-       p.ratio, CASE WHEN w.direction = 'export' THEN -1 ELSE 1 END AS sign, count(*)::integer AS days, sum(e.amount) AS amount,
+       p.ratio,
+       CASE WHEN w.direction = 'export' THEN -1 WHEN w.direction = 'generation' AND w.carrier <> 'electricity' THEN 0 ELSE 1 END AS sign, count(*)::integer AS days, sum(e.amount) AS amount,
        sum(e.estimated) AS estimated, sum(e.n_expected)::bigint AS n_expected, sum(e.n_known)::bigint AS n_known,
        sum(e.n_good)::bigint AS n_good, sum(e.tce_calorific) AS tce_calorific, sum(e.tce_equivalent) AS tce_equivalent,
        sum(e.co2_kg) AS co2_kg
