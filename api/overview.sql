@@ -8,7 +8,9 @@ SELECT base_id, code, name_zh, name_en, timezone FROM base WHERE code = %(code)s
 -- The counters whose sum is the total of a carrier (docs/architecture.md), each with its factor to the carrier's unit.
 WITH counter AS (
     SELECT p.point_id, p.code, p.carrier, p.direction, p.boundary, u.enterprise_id, c.at_gate_only, coalesce(c.unit, p.unit) AS unit,
-           CASE WHEN coalesce(c.unit, p.unit) = p.unit THEN 1 ELSE coalesce(own.multiplier, every.multiplier) END AS multiplier
+           CASE WHEN coalesce(c.unit, p.unit) = p.unit THEN 1 ELSE coalesce(own.multiplier, every.multiplier) END AS multiplier,
+           EXISTS (SELECT FROM flow f WHERE f.base_id = p.base_id AND f.kind = 'exchange' AND f.carrier = p.carrier
+                   AND p.point_id IN (f.parent_id, f.child_id)) AS exchanged
     FROM point p
     LEFT JOIN unit u USING (base_id, unit_id)
     LEFT JOIN carrier c USING (carrier)
@@ -20,9 +22,9 @@ SELECT point_id, carrier, unit, multiplier * CASE direction WHEN 'export' THEN -
 FROM counter c
 WHERE multiplier IS NOT NULL AND CASE
     WHEN %(enterprise)s::integer IS NOT NULL THEN boundary = 'enterprise' AND enterprise_id = %(enterprise)s
-    WHEN EXISTS (SELECT FROM counter b WHERE b.carrier = c.carrier AND b.boundary = 'base' AND b.direction = 'import')
+    WHEN EXISTS (SELECT FROM counter b WHERE b.carrier = c.carrier AND b.boundary = 'base' AND b.direction IN ('import', 'sum'))
     THEN boundary = 'base'
-    ELSE boundary IN ('base', 'enterprise') AND at_gate_only IS NOT TRUE END
+    ELSE boundary = 'base' OR boundary = 'enterprise' AND NOT exchanged AND at_gate_only IS NOT TRUE END
 ORDER BY carrier, point_id
 
 -- name: energy_hours

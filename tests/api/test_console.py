@@ -13,15 +13,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from psycopg import sql
 
 from api.server import make_server
 from api.tokens import create_token
 from park.catalogue import read_catalogue
 from park.catalogue_store import apply
+from park.database import connect
+from park.embedded import Postgres
 from park.settings import Settings
 
 HERE = Path(__file__).parent
@@ -42,14 +46,36 @@ def afternoon_zone(now: datetime) -> str:
     return f"Etc/GMT{-ahead:+d}" if ahead else "Etc/GMT"
 
 
+@pytest.fixture(scope="module")
+def seeded(postgres: Postgres) -> Iterator[str]:
+    """A database with the bases `green`, with a day of data up to now, and `mini`, with none."""
+    name = f"seed_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE park STRATEGY FILE_COPY").format(sql.Identifier(name)))
+        with connect(postgres.url(name), autocommit=True) as db:
+            now = datetime.now(UTC)
+            apply(db, read_catalogue([HERE.parent / "data" / "mini.yaml"]))
+            apply(db, read_catalogue([HERE / "console_park.yaml"]))
+            db.execute("UPDATE base SET timezone = %s", [afternoon_zone(now)])
+            psycopg.ClientCursor(db).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": now})
+        yield name
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 @pytest.fixture
-def town(mini: Conn) -> Conn:
-    """The bases `green`, with a day of data up to now, and `mini`, with none."""
-    now = datetime.now(UTC)
-    apply(mini, read_catalogue([HERE / "console_park.yaml"]))
-    mini.execute("UPDATE base SET timezone = %s", [afternoon_zone(now)])
-    psycopg.ClientCursor(mini).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": now})
-    return mini
+def database_url(postgres: Postgres, seeded: str) -> Iterator[str]:
+    """A fresh copy of the seeded database."""
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(*map(sql.Identifier, (name, seeded))))
+        yield postgres.url(name)
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def town(db: Conn) -> Conn:
+    """A connection to the copy."""
+    return db
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +252,24 @@ def test_shelving_asks_for_a_time_and_a_reason(console: Open, town: Conn) -> Non
     assert one(town, "SELECT note FROM transition WHERE alert_id = %s AND change = 'shelve'", alert) == "更换传感器"
     page.locator("[data-key='state-shelved']").click()
     expect(page.locator(f".alert[data-id='{alert}']")).to_contain_text("搁置至")
+
+
+def test_a_flood_of_one_rule_is_one_row_and_can_be_acknowledged_at_once(console: Open, town: Conn) -> None:
+    page = console()
+    for point in ("steel.gas", "chem.gas", "chem.steam", "food.steam", "food.water", "chem.water"):
+        raise_alert(town, "baseline", point)
+    flood = page.locator(".alert.group")
+    expect(flood.locator(".count")).to_have_text("× 7")
+    expect(page.locator(".alert")).to_have_count(6)
+    flood.get_by_role("button", name="展开").click()
+    expect(page.locator(".alert.inner")).to_have_count(7)
+    flood.get_by_role("button", name="全部确认").click()
+    page.locator("#dialog").get_by_role("button", name="确定").click()
+    expect(page.locator("#dialog")).to_be_hidden()
+    assert one(town, "SELECT count(*) FROM alert JOIN rule USING (base_id, rule_id) "
+                     "WHERE code = 'baseline' AND NOT acknowledged") == 0
+    assert one(town, "SELECT count(*) FROM transition WHERE change = 'ack' AND actor = '王工'") == 7 + 2  # two were before
+    expect(page).to_have_title(re.compile(r"^\(3\) "))
 
 
 def test_the_keyboard_is_enough(console: Open, town: Conn) -> None:

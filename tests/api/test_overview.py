@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from api import overview
 from park.catalogue import read_catalogue
 from park.catalogue_store import apply
+from park.database import connect
+from park.embedded import Postgres
 
 HERE = Path(__file__).parent
 NOW = datetime(2026, 3, 18, 8, 40, tzinfo=UTC)  # a Wednesday, 16:40 in the base
@@ -24,11 +28,33 @@ Panel = Callable[..., dict[str, Any]]
 Conn = psycopg.Connection[Any]
 
 
+@pytest.fixture(scope="module")
+def seeded(postgres: Postgres) -> Iterator[str]:
+    """A database with the park of console_park.yaml as it stands at NOW, and mini beside it."""
+    name = f"seed_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE park STRATEGY FILE_COPY").format(sql.Identifier(name)))
+        with connect(postgres.url(name), autocommit=True) as db:
+            apply(db, read_catalogue([HERE.parent / "data" / "mini.yaml"]))
+            apply(db, read_catalogue([HERE / "console_park.yaml"]))
+            psycopg.ClientCursor(db).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": NOW})
+        yield name
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_url(postgres: Postgres, seeded: str) -> Iterator[str]:
+    """A fresh copy of the seeded database."""
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(*map(sql.Identifier, (name, seeded))))
+        yield postgres.url(name)
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 @pytest.fixture
 def park(db: Conn) -> Conn:
-    """The park of console_park.yaml as it stands at NOW."""
-    apply(db, read_catalogue([HERE / "console_park.yaml"]))
-    psycopg.ClientCursor(db).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": NOW})
+    """A connection to the copy."""
     return db
 
 
@@ -82,7 +108,8 @@ def test_an_hour_with_a_gap_says_so_and_is_left_out_of_the_comparison(panel: Pan
 
 def test_an_hour_without_any_known_part_is_null_and_not_zero(panel: Panel, park: Conn) -> None:
     park.execute("UPDATE interval_1h i SET amount = NULL, n_known = 0, n_good = 0 FROM point p "
-                 "WHERE p.code IN ('steel.gas', 'chem.gas') AND i.point_id = p.point_id AND ts >= %s", [NOW - timedelta(hours=3)])
+                 "WHERE p.code IN ('steel.gas', 'chem.gas') AND i.point_id = p.point_id AND ts >= %s",
+                 [NOW - timedelta(hours=3)])
     gas = carrier_of(panel("energy"), "natural_gas")["hours"]
     assert gas[14]["amount"] is None
     assert gas[14]["n_expected"] == 8
@@ -161,7 +188,8 @@ def test_waste_water_is_the_flow_weighted_mean_of_todays_valid_hours(panel: Pane
                  "AND unit_id = (SELECT unit_id FROM unit WHERE code = 'water.outlet')")
     cod = pollutant_of(panel("pollutants"), "water.outlet", "cod")
     rows = park.execute("SELECT converted, flow FROM emission_1h JOIN unit USING (base_id, unit_id) "
-                        "WHERE code = 'water.outlet' AND quantity = 'cod' AND state = 'valid' AND ts >= '2026-03-17 16:00Z'").fetchall()
+                        "WHERE code = 'water.outlet' AND quantity = 'cod' "
+                        "AND state = 'valid' AND ts >= '2026-03-17 16:00Z'").fetchall()
     assert cod["basis"] == "day_flow_weighted"
     assert cod["value"] == pytest.approx(sum(c * f for c, f in rows) / sum(f for _, f in rows))
 

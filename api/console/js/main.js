@@ -139,7 +139,14 @@ function told(transition) {
   changed("alerts", alert);
 }
 
+let drawing = null;
+
+/** Soon, and once for many alerts at a time; by a timer, because a page in the background draws no frames. */
 function drawAlerts() {
+  drawing ??= setTimeout(() => { drawing = null; drawAlertsNow(); }, 30);
+}
+
+function drawAlertsNow() {
   alertPanel.draw();
   drawTop();
   const waiting = book.openAlerts().filter(book.isUnacknowledged).length;

@@ -30,6 +30,29 @@ async function atOnce(alert, change, done) {
   }
 }
 
+const AT_A_TIME = 6;
+
+/** Acknowledge alerts one by one after a question; each is a step of its own. */
+export function acknowledgeAll(alerts) {
+  ask({ title: t("ack_all_title", { n: alerts.length }), about: `${titleOf(alerts[0])} — ${t("ack_all_about", { n: alerts.length })}`,
+    fields: null, send: async () => {
+      const due = [...alerts];
+      let done = 0;
+      const work = async () => {
+        for (let alert = due.pop(); alert; alert = due.pop()) {
+          try {
+            await step(alert.id, "ack", {});
+            done += 1;
+          } catch (refusal) {
+            if (refusal.status !== 409) throw refusal; // 409: a colleague was faster
+          }
+        }
+      };
+      await Promise.all(Array.from({ length: AT_A_TIME }, work)).finally(() => changed("alerts"));
+      toast(t("acked_of", { done, n: alerts.length }));
+    } });
+}
+
 export const acknowledge = (alert) => atOnce(alert, "ack", "acked");
 export const unshelve = (alert) => atOnce(alert, "unshelve");
 

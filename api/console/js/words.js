@@ -47,7 +47,9 @@ export const words = {
   shelved_until: ["搁置至 {at}", "shelved until {at}"],
   late: ["迟到数据", "late data"],
   raised_times: ["{n} 次", "{n}×"],
-  ack: ["确认", "Ack"], shelve: ["搁置", "Shelve"], unshelve: ["取消搁置", "Unshelve"], comment: ["备注", "Comment"], assign: ["指派", "Assign"], close_alert: ["关闭告警", "Close alert"],
+  ack: ["确认", "Ack"], ack_all: ["全部确认", "Ack all"], expand: ["展开", "Expand"], collapse: ["收起", "Collapse"], and_more: ["等", "and more"],
+  ack_all_title: ["确认 {n} 条告警", "Acknowledge {n} alerts"], ack_all_about: ["同一规则的 {n} 条告警将逐条确认并留痕。", "Each of the {n} alerts of this rule is acknowledged by itself and recorded."],
+  acked_of: ["已确认 {done}/{n}", "Acknowledged {done} of {n}"], shelve: ["搁置", "Shelve"], unshelve: ["取消搁置", "Unshelve"], comment: ["备注", "Comment"], assign: ["指派", "Assign"], close_alert: ["关闭告警", "Close alert"],
   details: ["详情", "Details"],
   assigned: ["负责人 {name}", "with {name}"],
   expected_short: ["预期", "exp."], limit_short: ["限值", "limit"], low_short: ["下限", "low"],
@@ -113,7 +115,7 @@ export const words = {
 
   flow: ["能流图", "Energy flow"],
   "period.today": ["今日", "Today"], "period.yesterday": ["昨日", "Yesterday"], "period.month": ["本月", "This month"],
-  unaccounted: ["未计量差额", "Unaccounted"], generation: ["自发电", "Own generation"],
+  unaccounted: ["未计量差额", "Unaccounted"], unaccounted_sum: ["未计量差额合计 {amount}（{percent}）", "Unaccounted in all {amount} ({percent})"], other_meters: ["其他 {n} 项", "{n} others"], generation: ["自发电", "Own generation"],
   children_exceed: ["分表合计多于总表 {amount}", "children exceed the parent by {amount}"],
   no_flow: ["该介质没有上下级计量关系或没有数据", "No metering tree, or no data, for this carrier"],
 
@@ -129,7 +131,6 @@ export const words = {
   today_outcomes: ["读数（UTC 日）", "Readings, UTC day"],
   "outcome.stored": ["入库", "stored"], "outcome.duplicate": ["重复", "duplicate"], "outcome.corrected": ["更正", "corrected"], "outcome.late": ["迟到", "late"], "outcome.dead": ["死信", "dead letter"],
   devices_all_well: ["{n} 台设备，全部正常", "{n} devices, all well"], devices_ill: ["{n} 台设备，{ill} 台需关注", "{n} devices, {ill} need attention"],
-  show_all: ["显示全部", "Show all"], show_fewer: ["收起", "Show fewer"],
 
   linkage: ["治污联动", "Treatment linkage"],
   linkage_about: ["生产设施 → 治理设施 → 排放口", "production → treatment → outlet"],

@@ -3,54 +3,84 @@
 import { s } from "../dom.js";
 
 const NODE = 9;
-const PAD = 12;
+const ROW = 15; // a line of text
+const PAD = 6;
 const UNDER = 38; // room for the two lines of text under a node whose ribbon is too short to write on
+const RIBBONS = 300; // height of everything that flows
 
 /**
- * nodes: [{id, name, value, kind}] kind: meter, generation, lost; links: [{from, to, value, kind}].
- * Columns come from the links; a node stands beside its parent, largest first, what is lost last.
+ * nodes: [{id, name, value, kind}] kind: meter, generation, other, lost; links: [{from, to, value, kind}].
+ * Columns come from the links; children stand in a block beside their parent, largest first, what is lost last.
  */
-export function layout(nodes, links, width, height, margin) {
-  const by = new Map(nodes.map((n) => [n.id, { ...n, out: [], into: [], depth: 0 }]));
+export function layout(nodes, links, width, margin) {
+  const by = new Map(nodes.map((n) => [n.id, { ...n, out: [], into: [], depth: 0, y: null }]));
   for (const link of links) {
     const edge = { ...link, source: by.get(link.from), target: by.get(link.to) };
     edge.source.out.push(edge);
     edge.target.into.push(edge);
   }
-  const all = [...by.values()];
-  const roots = all.filter((n) => !n.into.length);
+  const roots = [...by.values()].filter((n) => !n.into.length).sort((a, b) => b.value - a.value);
   const order = [];
   const visit = (node, depth, seen) => {
     if (seen.has(node)) return; // a ring in the catalogue must not hang the page
     node.depth = Math.max(node.depth, depth);
     if (!order.includes(node)) order.push(node);
-    node.out.sort((a, b) => (a.kind === "lost") - (b.kind === "lost") || b.value - a.value);
+    const last = (edge) => ["meter", "other", "lost"].indexOf(edge.target.kind);
+    node.out.sort((a, b) => last(a) - last(b) || b.value - a.value);
     for (const edge of node.out) visit(edge.target, depth + 1, new Set([...seen, node]));
   };
-  roots.sort((a, b) => b.value - a.value).forEach((root) => visit(root, 0, new Set()));
+  roots.forEach((root) => visit(root, 0, new Set()));
   const depths = Math.max(1, ...order.map((n) => n.depth));
   const columns = Array.from({ length: depths + 1 }, (_, d) => order.filter((n) => n.depth === d));
-  const scale = Math.min(...columns.filter((c) => c.length).map((c) => {
-    const sum = c.reduce((total, n) => total + sizeOf(n), 0);
-    return sum > 0 ? (height - margin.top - margin.bottom - PAD * (c.length - 1)) / sum : Infinity;
-  }));
-  const k = Number.isFinite(scale) && scale > 0 ? scale : 0;
-  columns.forEach((column, d) => place(column, d, { k, depths, width, column0: columns[0], margin }));
-  for (const node of order) {
-    let at = node.y;
-    for (const edge of node.out) {
-      edge.width = Math.max(1, edge.value * k);
-      edge.y0 = at + edge.width / 2;
-      at += edge.width;
+  const most = Math.max(...columns.map((column) => column.reduce((total, n) => total + sizeOf(n), 0)));
+  const k = most > 0 ? RIBBONS / most : 0;
+  const height = placeAll(roots, { k, top: margin.top }) + margin.bottom;
+  for (const node of order) node.x = columnAt(node.depth, columns[0], { depths, width, margin });
+  order.forEach((node) => stack(node, k));
+  return { nodes: order, edges: order.flatMap((n) => n.out), height };
+}
+
+/** Top to bottom: a node without children takes the next row, one with children stands in the middle of theirs. */
+function placeAll(roots, { k, top }) {
+  let cursor = top;
+  const place = (node) => {
+    if (node.y !== null) return;
+    node.h = Math.max(2, sizeOf(node) * k);
+    node.y = cursor;
+    const mine = node.out.map((e) => e.target).filter((n) => n.y === null);
+    if (!mine.length) {
+      const row = Math.max(node.h, ROW);
+      node.y += (row - node.h) / 2;
+      cursor += row + PAD;
+      return;
     }
-    at = node.y;
-    for (const edge of node.into) {
-      const w = Math.max(1, edge.value * k);
-      edge.y1 = at + w / 2;
-      at += w;
+    const start = cursor;
+    mine.forEach(place);
+    const end = Math.max(...mine.map((n) => n.y + n.h));
+    node.y = Math.max(start, (mine[0].y + end - node.h) / 2);
+    cursor = Math.max(cursor, node.y + node.h + PAD);
+  };
+  roots.forEach(place);
+  const given = new Map();
+  for (const node of roots.filter((n) => n.kind === "generation" && n.out.length)) {
+    const { target } = node.out[0];
+    const before = given.get(target) ?? 0; // own generation stands level with what it feeds
+    node.y = target.y + before * UNDER;
+    given.set(target, before + 1);
+  }
+  return cursor;
+}
+
+/** Where the ribbons of a node begin and end. */
+function stack(node, k) {
+  for (const [edges, width, middle] of [[node.out, "width", "y0"], [node.into, "width1", "y1"]]) {
+    let at = node.y;
+    for (const edge of edges) {
+      edge[width] = Math.max(1, edge.value * k);
+      edge[middle] = at + edge[width] / 2;
+      at += edge[width];
     }
   }
-  return { nodes: order, edges: order.flatMap((n) => n.out), depths };
 }
 
 /** As tall as the larger of what comes in and what goes out, so that no ribbon leaves its node. */
@@ -68,20 +98,11 @@ function columnAt(depth, column0, { depths, width, margin }) {
   return depths === 1 ? margin.left + room : margin.left + first + ((room - first) * (depth - 1)) / (depths - 1);
 }
 
-function place(column, depth, { k, depths, width, column0, margin }) {
-  const x = columnAt(depth, column0, { depths, width, margin });
-  const heights = column.map((n) => Math.max(2, sizeOf(n) * k));
-  let y = margin.top;
-  column.forEach((node, i) => {
-    Object.assign(node, { x, y, h: heights[i] });
-    y += heights[i] + (node.kind === "generation" ? UNDER : PAD);
-  });
-}
-
-/** name(node), amount(node), describe(edge) give texts. */
-export function sankeyChart({ nodes, links, width, height, title, name, amount, describe }) {
+/** name(node), amount(node), about(node), describe(edge) give texts. */
+export function sankeyChart({ nodes, links, width, title, name, amount, describe, about }) {
   const margin = { top: 8, bottom: 8, left: 2, right: Math.min(270, Math.max(240, width * 0.24)) };
-  const drawn = layout(nodes, links, width, height, margin);
+  const drawn = layout(nodes, links, width, margin);
+  const { height } = drawn;
   const svg = s("svg.chart.sankey", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": title });
   for (const e of drawn.edges) {
     const [x0, x1] = [e.source.x + NODE, e.target.x];
@@ -93,7 +114,7 @@ export function sankeyChart({ nodes, links, width, height, title, name, amount, 
   }
   for (const n of drawn.nodes) {
     const classes = ["node", n.kind, n.attention && "attention"].filter(Boolean).join(".");
-    svg.append(s(`rect.${classes}`, { x: n.x, y: n.y, width: NODE, height: n.h, rx: 1 }));
+    svg.append(s(`rect.${classes}`, { x: n.x, y: n.y, width: NODE, height: n.h, rx: 1 }, s("title", {}, about(n))));
     const under = n.kind === "generation" && n.depth === 0;
     const text = under ? { x: n.x, y: n.y + n.h + 15 } : { x: n.x + NODE + 6, y: n.y + n.h / 2 };
     const room = n.h > 25 || under;

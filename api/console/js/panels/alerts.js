@@ -5,10 +5,12 @@ import { t, w, nameOf } from "../i18n.js";
 import { dateTime, hourMinute, since } from "../format.js";
 import { SEVERITIES, severityShape } from "../shapes.js";
 import * as book from "../alertbook.js";
-import { acknowledge, shelve, unshelve, comment, assign } from "../steps.js";
+import { acknowledge, acknowledgeAll, shelve, unshelve, comment, assign } from "../steps.js";
 import { openAlert } from "../drawer.js";
 
 const SHOWN = 200;
+const GROUP_FROM = 5; // as many alerts of one rule in one state are a flood: one row until someone wants to see them
+const expanded = new Set();
 const filter = { state: "open", severities: new Set(SEVERITIES), everyBase: false };
 let closed = [];
 let context = null; // {base(), bases()}
@@ -60,8 +62,7 @@ export function draw() {
     h("header", {}, h("h2", {}, t("alerts")), h("span.meta", {}, stateFilter())),
     h("div.filters", {}, severityFilter(), context.bases().length > 1 && baseFilter()),
     h("div.list", { role: "list", "data-scroll": "alerts" },
-      list.length ? list.slice(0, SHOWN).map(row) : h("p.empty", {}, t("alerts_none")),
-      list.length > SHOWN && h("p.empty", {}, t("alerts_more", { n: SHOWN }))),
+      list.length ? rows(list) : h("p.empty", {}, t("alerts_none"))),
     h("p.keys", { "aria-hidden": "true" }, t("keys")));
 }
 
@@ -98,10 +99,49 @@ function baseFilter() {
   }, t(every ? "all_bases" : "this_base"))));
 }
 
-function row(alert) {
+const groupOf = (a) => [a.base, a.rule?.code, a.severity, a.active, book.isUnacknowledged(a), book.stateOf(a)].join("/");
+
+/** One row an alert; a flood of one rule is one row, with its alerts below when it is opened. */
+function rows(list) {
+  const groups = Map.groupBy ? Map.groupBy(list, groupOf) : grouped(list);
+  return [...groups].flatMap(([key, members]) => {
+    if (members.length < GROUP_FROM) return members.map((alert) => row(alert));
+    const open = expanded.has(key);
+    return [groupRow(key, members, open), ...(open ? members.slice(0, SHOWN).map((alert) => row(alert, true)) : []),
+      open && members.length > SHOWN && h("p.empty", {}, t("alerts_more", { n: SHOWN }))];
+  });
+}
+
+function grouped(list) {
+  const groups = new Map();
+  list.forEach((a) => groups.set(groupOf(a), [...(groups.get(groupOf(a)) ?? []), a]));
+  return groups;
+}
+
+function groupRow(key, members, open) {
+  const [first] = members;
+  const waiting = book.isUnacknowledged(first);
+  const toggle = () => { expanded[open ? "delete" : "add"](key); draw(); };
+  const places = [...new Set(members.map(book.placeOf))];
+  const times = members.map((a) => a.opened_at).sort();
+  return h(`div.alert.group.${first.severity}${waiting ? ".waiting" : ""}`, {
+    role: "listitem", tabindex: 0, "data-key": `group-${key}`, onclick: (event) => { if (!event.target.closest("button")) toggle(); },
+    onkeydown: (event) => { if (event.key === "Enter" && event.target === event.currentTarget) toggle(); },
+  },
+  severityShape(first.severity, !first.active),
+  h("div.main", {},
+    h("div.head", {}, h("strong.title", {}, book.titleOf(first), h("span.count", {}, `× ${members.length}`)),
+      h("time.since", { datetime: times[0] }, `${hourMinute(times[0])} · ${since(times[0])}`)),
+    h("div.text", {}, places.slice(0, 3).join("、"), places.length > 3 && ` ${t("and_more")}`),
+    h("div.foot", {}, h("span.state", {}, book.stateText(first)),
+      h("span.steps", {}, h("button", { "data-key": `open-${key}`, "aria-expanded": String(open), onclick: toggle }, t(open ? "collapse" : "expand")),
+        waiting && context.maySteps() && h("button.ack", { "data-key": `ack-${key}`, onclick: () => acknowledgeAll(members) }, t("ack_all"))))));
+}
+
+function row(alert, inner = false) {
   const state = book.stateOf(alert);
   const waiting = book.isUnacknowledged(alert) && state !== "closed";
-  const classes = ["alert", alert.severity, waiting && "waiting", !alert.active && "over", fresh.has(alert.id) && "fresh", state].filter(Boolean);
+  const classes = ["alert", inner && "inner", alert.severity, waiting && "waiting", !alert.active && "over", fresh.has(alert.id) && "fresh", state].filter(Boolean);
   return h(`div.${classes.join(".")}`, {
     role: "listitem", tabindex: 0, "data-key": `alert-${alert.id}`, "data-id": alert.id,
     "aria-current": selected === alert.id ? "true" : null,
@@ -145,11 +185,11 @@ function buttons(alert, state, waiting) {
 function onKey(event) {
   const current = event.target.closest(".alert");
   if (!current || event.target !== current || event.ctrlKey || event.metaKey || event.altKey) return;
-  const alert = book.alertOf(Number(current.dataset.id));
+  const alert = current.dataset.id && book.alertOf(Number(current.dataset.id));
   const move = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
   const may = alert && context.maySteps();
   if (move) (move > 0 ? current.nextElementSibling : current.previousElementSibling)?.focus();
-  else if (event.key === "Enter") openAlert(Number(current.dataset.id));
+  else if (event.key === "Enter" && current.dataset.id) openAlert(Number(current.dataset.id));
   else if (event.key === "a" && may && book.isUnacknowledged(alert)) acknowledge(alert);
   else if (event.key === "s" && may) shelve(alert);
   else if (event.key === "c" && may) comment(alert);

@@ -2,13 +2,14 @@
 
 import { h, show } from "../dom.js";
 import { t, w, nameOf } from "../i18n.js";
-import { amount, isoDay, lacking, number } from "../format.js";
+import { amount, isoDay, lacking, number, percentOf } from "../format.js";
 import { sankeyChart } from "../charts/sankey.js";
 import { onResize } from "../charts/scale.js";
 import { makePanel } from "../panel.js";
 
 const PERIODS = ["today", "yesterday", "month"];
 const LOSS_WORTH_A_LOOK = 0.1; // of the parent: more than metering classes and line losses explain
+const SMALL = 0.025; // of all that flows: smaller ends of one parent are drawn together
 let period = "today";
 let carrier = "electricity";
 
@@ -27,22 +28,24 @@ export function makeFlow(element, { base, carriers }) {
     tools: () => [choice(PERIODS, period, "period", (x) => { period = x; panel.again(); panel.redraw(); }),
       choice(carriers(), carrier, "carrier", (x) => { carrier = x; panel.again(); panel.redraw(); })],
     draw: ({ data, body, meta }) => {
-      const { nodes, links, silent } = known(data);
+      const { nodes, links, silent, lost } = known(data);
       const known_ = data.balances.filter((b) => b.coverage !== null && b.coverage < 1).map((b) => b.coverage);
       const least = known_.length ? lacking(Math.min(...known_), 1) : null;
       meta.replaceChildren(...[least && h("span.coverage", { title: t("coverage") }, t("coverage_mark", { percent: least }))].filter(Boolean));
       if (!links.length) return show(body, h("p.empty", {}, t("no_flow")));
       const holder = h("div.chart-holder");
       const notes = data.balances.filter((b) => b.unaccounted < 0).map((b) => exceeded(b, nodes));
-      const lost = silent.length ? h("p.note.muted", {}, `${t("not_known")}: ${silent.map((n) => nameOf(n)).join(", ")}`) : null;
-      show(body, holder, notes, lost);
+      const unknown = silent.length ? h("p.note.muted", {}, `${t("not_known")}: ${silent.map((n) => nameOf(n)).join(", ")}`) : null;
+      const sum = lost.value > 0 && h("p.note.muted", {}, t("unaccounted_sum", { amount: amount(lost.value, lost.unit), percent: percentOf(lost.share) }));
+      show(body, holder, sum, notes, unknown);
       const draw = () => {
         const width = Math.max(640, holder.clientWidth);
         holder.replaceChildren(sankeyChart({
-          nodes, links, width, height: heightFor(nodes, links), title: `${t("flow")} ${w("carrier", data.carrier)}`,
+          nodes, links, width, title: `${t("flow")} ${w("carrier", data.carrier)}`,
           name: nodeName,
           amount: (n) => [amount(n.value, n.unit), n.share !== undefined && `${number(n.share * 100, 1)} %`, n.lacks && t("coverage_mark", { percent: n.lacks })].filter(Boolean).join(" · "),
-          describe: (e) => `${nameOf(e.source)} → ${e.kind === "lost" ? t("unaccounted") : nameOf(e.target)}\n${amount(e.value, e.unit)}`,
+          about: (n) => [nodeName(n), amount(n.value, n.unit), ...(n.members ?? []).map((m) => `${nodeName(m)}: ${amount(m.value, m.unit)}`)].join("\n"),
+          describe: (e) => `${nameOf(e.source)} → ${nodeName(e.target)}\n${amount(e.value, e.unit)}`,
         }));
       };
       onResize(holder, draw);
@@ -53,7 +56,11 @@ export function makeFlow(element, { base, carriers }) {
   return panel;
 }
 
-const nodeName = (n) => (n.kind === "lost" ? t("unaccounted") : n.kind === "generation" ? `${nameOf(n)} · ${t("generation")}` : nameOf(n));
+function nodeName(n) {
+  if (n.kind === "lost") return t("unaccounted");
+  if (n.kind === "other") return t("other_meters", { n: n.members.length });
+  return n.kind === "generation" ? `${nameOf(n)} · ${t("generation")}` : nameOf(n);
+}
 
 /** More below a meter than through it: worth a look, unless data are missing, which alone can explain it. */
 function exceeded(b, nodes) {
@@ -75,10 +82,25 @@ function known(data) {
       share: lost ? share.get(n.id) ?? undefined : undefined, attention: lost && share.get(n.id) > LOSS_WORTH_A_LOOK,
       lacks: !lost && n.coverage !== null && n.coverage !== undefined ? lacking(n.coverage, 1) : null };
   });
-  return { nodes, links, silent: data.nodes.filter((n) => n.value === null) };
+  const total = nodes.filter((n) => !links.some((l) => l.to === n.id)).reduce((sum, n) => sum + n.value, 0);
+  const rests = nodes.filter((n) => n.kind === "lost");
+  const lost = { value: rests.reduce((sum, n) => sum + n.value, 0), unit: rests[0]?.unit };
+  return { ...together(nodes, links, SMALL * total), silent: data.nodes.filter((n) => n.value === null), lost: { ...lost, share: lost.value / total } };
 }
 
-function heightFor(nodes, links) {
-  const leaves = nodes.filter((n) => !links.some((l) => l.from === n.id)).length;
-  return Math.max(240, Math.min(560, leaves * 30));
+/** The small ends of each parent as one node, so that what matters can be read; its tooltip lists them. */
+function together(nodes, links, small) {
+  const by = new Map(nodes.map((n) => [n.id, n]));
+  const parents = new Set(links.map((l) => l.from));
+  const added = [];
+  const gone = new Set();
+  for (const parent of parents) {
+    const ends = links.filter((l) => l.from === parent && !parents.has(l.to) && l.value < small && !by.get(l.to).attention);
+    if (ends.length < 2) continue;
+    ends.forEach((l) => gone.add(l.to));
+    const value = ends.reduce((sum, l) => sum + l.value, 0);
+    added.push({ id: `other:${parent}`, parent, kind: "other", value, unit: ends[0].unit, members: ends.map((l) => by.get(l.to)) });
+  }
+  return { nodes: [...nodes.filter((n) => !gone.has(n.id)), ...added],
+    links: [...links.filter((l) => !gone.has(l.to)), ...added.map((n) => ({ from: n.parent, to: n.id, value: n.value, unit: n.unit, kind: "meter" }))] };
 }

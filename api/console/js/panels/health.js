@@ -5,19 +5,15 @@ import { t, w } from "../i18n.js";
 import { duration, number, percentOf, since } from "../format.js";
 import { asOf, makePanel } from "../panel.js";
 
-const FEW = 9;
-let all = false;
-
 export function makeHealth(element, { base, onData }) {
-  const panel = makePanel(element, {
+  return makePanel(element, {
     title: "health", path: "/overview/health", every_s: 15, parameters: () => base() && { base: base().code }, onData,
     draw: ({ data, body, meta }) => {
       meta.replaceChildren(asOf(data.now));
       show(body, h("div.systems", {}, data.systems.map(system)), h("dl.facts", {}, facts(data)),
-        devices(data, () => { all = !all; panel.redraw(); }));
+        devices(data));
     },
   });
-  return panel;
 }
 
 function system(s) {
@@ -70,15 +66,13 @@ function outcomes(counts) {
 
 const isWell = (d) => ["online", "unknown"].includes(d.state) && d.n_fresh === d.n_points;
 
-function devices(data, toggle) {
+function devices(data) {
   const ill = data.devices.filter((d) => !isWell(d)).length;
-  const listed = all ? data.devices : data.devices.slice(0, Math.max(FEW, Math.min(ill, 2 * FEW)));
-  return h("div.devices", {},
-    h("p.summary", {}, h("span", {}, ill ? t("devices_ill", { n: data.devices.length, ill }) : t("devices_all_well", { n: data.devices.length })),
-      data.devices.length > FEW && h("button.quiet", { "data-key": "devices-all", onclick: toggle }, t(all ? "show_fewer" : "show_all"))),
+  return h("div.devices", { "data-scroll": "devices", tabindex: 0, "aria-label": t("device") },
+    h("p.summary", {}, ill ? t("devices_ill", { n: data.devices.length, ill }) : t("devices_all_well", { n: data.devices.length })),
     h("table.figures", {},
       h("thead", {}, h("tr", {}, ["device", "fresh_points", "last_answer", "state"].map((c) => h("th", { scope: "col" }, t(c))))),
-      h("tbody", {}, listed.map((d) => h("tr", {},
+      h("tbody", {}, data.devices.map((d) => h("tr", {},
         h("th", { scope: "row", title: [d.protocol, d.template].filter(Boolean).join(" · ") }, d.code),
         h("td.number", {}, h(d.n_fresh < d.n_points ? "span.text-medium" : "span", {}, `${d.n_fresh}/${d.n_points}`)),
         h("td.number", { title: d.latency_ms === null ? "" : `${number(d.latency_ms)} ms` }, answered(d)),
