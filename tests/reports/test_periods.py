@@ -13,7 +13,7 @@ from reports.build import read, years_of
 from reports.facts import span_of
 from reports.model import Cell, Report, Table, places
 from reports.rows import Base, Target
-from reports.sections.plan import completion, forecast
+from reports.sections.plan import completion, forecast, in_percent
 from reports.store import draft
 
 AFTER = datetime(2027, 1, 15, 4, 0, tzinfo=UTC)
@@ -177,3 +177,29 @@ def test_an_absent_figure_of_a_plan_is_marked_for_the_base_to_fill(park_year: Db
         "(to be filled by the base)",
         "3200",
     ]
+
+
+def test_an_indicator_reaches_no_further_than_the_days_behind_it(park_year: Db) -> None:
+    park_year.execute("DELETE FROM energy_total WHERE carrier = 'electricity' AND day BETWEEN '2026-03-01' AND '2026-12-31'")
+    share = cell(draft(park_year, "mini", "annual", 2026, AFTER).report, "headlines/2026/renewable_share")
+    assert share.value is None
+    assert share.coverage == pytest.approx(59 / 365)
+    assert share.reason is not None
+    assert "16.2 %" in share.reason.zh
+
+
+def test_an_intensity_of_an_open_year_is_not_divided_by_the_value_added_of_the_whole(park_year: Db) -> None:
+    at = datetime(2026, 10, 1, tzinfo=UTC)
+    park_year.execute("UPDATE ledger SET recorded_at = '2026-01-02Z'")
+    open_year = cell(draft(park_year, "mini", "annual", 2026, at).report, "headlines/2026/energy_per_value_added")
+    assert open_year.value is None
+    assert open_year.reason is not None
+    assert "beyond the last day" in open_year.reason.en
+    closed = cell(draft(park_year, "mini", "annual", 2026, AFTER).report, "headlines/2026/energy_per_value_added")
+    assert closed.value == 1.4523
+
+
+def test_a_share_in_the_plan_is_compared_as_a_percentage() -> None:
+    share = Target("renewable_share", "可再生", "Renewable", 2026, 0.04, "1", "at_least", 0.02, 2025, "", "", True)
+    assert (in_percent(share).value, in_percent(share).baseline, in_percent(share).unit) == (4.0, 2.0, "%")
+    assert in_percent(target(2026)) == target(2026)
