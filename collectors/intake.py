@@ -32,7 +32,7 @@ class SpoolIntake:
         self.dropped_readings = 0
         self._pending: list[Item] = []
         self._pending_rows = 0
-        self._waiters: list[asyncio.Future[None]] = []
+        self._stores: list[tuple[Sequence[Item], asyncio.Future[None]]] = []
         self._urgent = asyncio.Event()
         self._stopping = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
@@ -49,13 +49,10 @@ class SpoolIntake:
             self._urgent.set()
 
     async def store(self, items: Sequence[Item]) -> None:
-        """Wait until the items are on disk; StorageError when the spool does not take them (they are not kept then)."""
-        if self._pending_rows + sum(map(len, items)) > self.max_pending:
-            raise StorageError(f"{self._pending_rows} readings already wait for the disk")
-        for item in items:
-            self.add(item)
+        """Wait until the items are on disk; StorageError when the spool does not take them. They are not kept then:
+        whoever sent them was not answered and sends them again."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        self._stores.append((items, waiter))
         self._urgent.set()
         await waiter
 
@@ -71,28 +68,27 @@ class SpoolIntake:
                 await asyncio.sleep(1.0)
 
     async def flush(self) -> bool:
-        """Write what is pending; False when the disk refuses (readings stay pending, waiters are told)."""
-        items, waiters = self._pending, self._waiters
-        if not items and not waiters:
+        """Write what is pending; False when the disk refuses (added items stay pending, those of `store` are told)."""
+        items, stores, rows = self._pending, self._stores, self._pending_rows
+        if not items and not stores:
             return True
-        rows = self._pending_rows
-        self._pending, self._waiters, self._pending_rows = [], [], 0
-        batches = _merge(items, self.batch_rows)
+        self._pending, self._stores, self._pending_rows = [], [], 0
+        waited_for = [item for some, _ in stores for item in some]
+        batches = _merge([*items, *waited_for], self.batch_rows)
+        refusal: StorageError | None = None
         try:
             if batches:
                 await asyncio.get_running_loop().run_in_executor(self._thread, self.spool.append, batches)
+            self.taken_readings += sum(map(len, waited_for))
         except StorageError as exc:
             log.error("%s", exc)
+            refusal = exc
             self._pending = items + self._pending
             self._pending_rows += rows
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(StorageError(str(exc)))
-            return False
-        for waiter in waiters:
+        for _, waiter in stores:
             if not waiter.done():
-                waiter.set_result(None)
-        return True
+                waiter.set_result(None) if refusal is None else waiter.set_exception(StorageError(str(refusal)))
+        return refusal is None
 
     async def stop(self) -> None:
         """Write the rest and end `run`."""
