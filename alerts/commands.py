@@ -48,4 +48,19 @@ def detect(
     main.detect_file(file, onsets, scores, weather, group, budget)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"alert": alert, "detect": detect}
+def backtest(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    start: Annotated[str, typer.Option("--from", help="First base-local day, 2026-11-01.")],
+    end: Annotated[str, typer.Option("--to", help="Last base-local day, 2026-11-30.")],
+    rule: Annotated[str | None, typer.Option(help="Code of one rule; all that judge readings when not given.")] = None,
+) -> None:
+    """What the present rules would have done over stored readings: every raise and return, and how many a day.
+
+    Limits, rates, stale and stuck rules with the code that runs live; nothing is written. 用历史数据回放报警规则。
+    """
+    from alerts import main
+
+    main.backtest_rules(base, start, end, rule)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"alert": alert, "detect": detect, "backtest": backtest}

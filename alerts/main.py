@@ -8,11 +8,12 @@ import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from alerts import notify, service
 from alerts.context import load
 from alerts.mqtt_channel import MqttChannel
-from park.clock import utc_now
+from park.clock import parse_period, utc_now
 from park.database import connect
 from park.errors import CatalogueError, InputError
 from park.settings import load_settings
@@ -71,6 +72,27 @@ def detect_file(file: Path, onsets: Path | None, scores: Path | None, weather: P
     steps = sum(len(s.score) for s in scored)
     print(f"{len(series)} series, {steps} steps judged: {n} onsets at {budget:g} false alarms allowed per series-month",
           file=sys.stderr)
+
+
+def backtest_rules(base: str, first: str, last: str, rule: str | None) -> None:
+    """Print every episode and the number of raises a day."""
+    from alerts.backtest import backtest, table
+    from park.catalogue_store import base_id_of
+
+    with connect(load_settings().database_url, autocommit=True, name="park backtest") as conn:
+        base_id = base_id_of(conn, base)
+        zone = load(conn, utc_now()).zones[base_id]
+        begin, end = parse_period(first, zone).start, parse_period(last, zone).end
+        if begin >= end:
+            raise InputError(f"expected --from before --to, got {first} and {last}")
+        outcome = backtest(conn, base, begin, end, rule)
+    offset = begin.astimezone(ZoneInfo(zone)).utcoffset() or timedelta()
+    print("rule,object,raised,returned,minutes")
+    for row in table(outcome, offset):
+        print(",".join(row))
+    days = (end - begin) / timedelta(days=1)
+    print(f"{outcome.n_readings} readings in {outcome.n_ticks} ticks over {days:g} days: {len(outcome.episodes)} raises, "
+          f"{len(outcome.episodes) / days:.2f} a day", file=sys.stderr)
 
 
 def check_rules() -> None:

@@ -237,3 +237,14 @@ SELECT 'cost', (SELECT coalesce(t.terms ->> 'flat', t.terms -> 'prices' ->> 'fla
 UNION ALL
 SELECT 'co2_kg', (SELECT f.co2_kg FROM carrier_factor f
                   WHERE f.base_id = %(base)s AND f.carrier = 'electricity' AND f.valid_from <= now() AND f.valid_to > now() LIMIT 1)
+
+-- name: readings_between
+-- Readings of a base in order of time.
+SELECT extract(epoch FROM ts)::float8, point_id, value, quality FROM reading
+WHERE base_id = %(base)s AND ts >= %(start)s AND ts < %(end)s ORDER BY ts
+
+-- name: running_slot
+-- Mean and newest value of power points since a slot began.
+SELECT point_id, avg(value), (array_agg(value ORDER BY ts DESC))[1], max(ts) FROM reading
+WHERE base_id = %(base)s AND point_id = ANY(%(points)s) AND ts >= %(start)s AND ts <= %(now)s AND quality < 10 AND value IS NOT NULL
+GROUP BY point_id

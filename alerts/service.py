@@ -130,7 +130,7 @@ def run(url: str, stop: threading.Event, clock: Clock = utc_now, tick_s: float =
             with connect(url, autocommit=True, name="park alert") as conn:
                 wait_s = 0.5
                 _serve(conn, stop, clock, tick_s)
-        except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:
+        except (StorageError, psycopg.Error) as exc:
             log.warning("database is away, next try in %.1f s: %s", wait_s, str(exc).splitlines()[0])
             stop.wait(wait_s)
             wait_s = min(wait_s * 2, 15.0)

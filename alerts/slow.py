@@ -1,18 +1,36 @@
-"""Rules over hours rather than readings: emission hours, balance, baseline. Judged in a slow pass from the tables of
-accounting and the rollups; each judge is a function of the context and the instant."""
+"""Rules over hours and slots rather than readings: emission hours, balance, baseline, demand. Judged in a slow pass
+from the tables of accounting, the rollups and the readings; each judge is a function of the context and the instant."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from datetime import datetime
 
-from alerts import balance, baseline, emission, linkage
+import psycopg
+
+from alerts import balance, baseline, demand, emission, linkage
 from alerts.context import Context
 from alerts.finding import Finding
 from alerts.store import Connection, Q
+
+log = logging.getLogger("park.alerts")
 
 
 def judge(conn: Connection, context: Context, links: linkage.Memory, hours: baseline.Memory,
           now: datetime) -> list[Finding]:
     """Findings of every slow rule, and what the linkage has to know of the facilities' power."""
     links.learned_kw = {(base, point): kw for base, point, kw in conn.execute(Q["power_bands"]).fetchall()}
-    return emission.judge(conn, context, now) + balance.judge(conn, context, now) + baseline.judge(conn, context, hours, now)
+    judges: tuple[tuple[str, Callable[[], list[Finding]]], ...] = (
+        ("emission_limit", lambda: emission.judge(conn, context, now)),
+        ("balance", lambda: balance.judge(conn, context, now)),
+        ("baseline", lambda: baseline.judge(conn, context, hours, now)),
+        ("demand", lambda: demand.judge(conn, context, now)),
+    )
+    found: list[Finding] = []
+    for kind, one in judges:
+        try:
+            found += one()
+        except (psycopg.ProgrammingError, psycopg.DataError):     # one kind's trouble must not silence the others
+            log.exception("rules of kind %s could not be judged", kind)
+    return found

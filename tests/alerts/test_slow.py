@@ -159,3 +159,25 @@ def test_what_is_not_accounted_for_below_a_meter_is_an_alert_and_a_day_with_gaps
     assert row is not None and row[0] == pytest.approx(100 * 220 / 1200) and "220 kWh (18.3%)" in row[1]
     mini.execute("UPDATE interval_1d SET amount = 5000, n_known = 50 WHERE amount = 1200")
     assert [r[0] for r in evaluate(mini, datetime.now(UTC))] == ["raise"]
+
+
+def test_the_running_quarter_on_its_way_over_the_contracted_demand_warns_and_a_new_one_starts_afresh(mini: Db) -> None:
+    add_rule(mini, "demand", "demand", {"points": ["e1.main.kw"]}, {"limit_kw": 1000, "warn_at": 0.95}, "high")
+    mini.execute("SELECT ensure_reading_partitions(%s, %s)", (NOW, NOW + HOUR))
+
+    def read(minute: int, kw: float) -> None:
+        mini.execute("""INSERT INTO reading (base_id, point_id, ts, value, quality)
+            SELECT base_id, point_id, %s, %s, 0 FROM point WHERE code = 'e1.main.kw'""", (NOW + timedelta(minutes=minute), kw))
+
+    for minute in range(5):
+        read(minute, 800)
+    assert evaluate(mini, NOW + timedelta(minutes=4)) == []
+    for minute in range(5, 10):
+        read(minute, 1300)
+    assert evaluate(mini, NOW + timedelta(minutes=9)) == [("raise", "demand_forecast", "high", False)]
+    value = mini.execute("SELECT value FROM alert").fetchone()
+    assert value is not None and value[0] == pytest.approx((1050 * 9 + 1300 * 6) / 15)
+    for minute in range(15, 20):
+        read(minute, 700)
+    assert [r[0] for r in evaluate(mini, NOW + timedelta(minutes=16))] == ["raise"]     # too young to say
+    assert [r[0] for r in evaluate(mini, NOW + timedelta(minutes=19))] == ["raise", "return"]
