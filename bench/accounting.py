@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import psutil
 import psycopg
 
 from accounting.columns import to_us, write_columns
@@ -63,7 +64,10 @@ def load(conn: psycopg.Connection[Any], days: int) -> int:
     """The simulated park's catalogue with `days` of made readings every 15 minutes; the number of its counters."""
     apply(conn, read_catalogue([FACTORS]))
     apply(conn, read_catalogue(CATALOGUE))
-    points = conn.execute("SELECT point_id, kind, quantity, high FROM point ORDER BY point_id").fetchall()
+    # the points that figures are made from; the others' gauges would only fill the disk
+    points = conn.execute("""SELECT point_id, kind, quantity, high FROM point LEFT JOIN unit u USING (base_id, unit_id)
+        WHERE kind = 'counter' OR u.role = 'outlet'
+           OR u.role IN ('production', 'treatment') AND quantity IN ('active_power', 'state') ORDER BY point_id""").fetchall()
     start = END - timedelta(days=days)
     conn.execute("SELECT ensure_reading_partitions(%s, %s)", (start - timedelta(days=8), END))
     n = days * 96
@@ -96,13 +100,16 @@ def _values(kind: str, quantity: str, high: float | None, n: int, rng: np.random
 
 
 def _passes(conn: psycopg.Connection[Any], days: int, n_counters: int) -> list[Row]:
+    cpu = _cpu_s(conn)
     began = time.perf_counter()
     done = run_pass(conn, END)
-    first = time.perf_counter() - began
+    first, cpu = time.perf_counter() - began, _cpu_s(conn) - cpu
     years = n_counters * days / 365
-    noon = END - timedelta(days=100)
-    recompute(conn, 1, noon, noon + timedelta(hours=1))
+    recompute(conn, 1, END - timedelta(hours=1), END)
+    began = time.perf_counter()
     run_pass(conn, END)
+    steady = time.perf_counter() - began
+    noon = END - timedelta(days=100)
     conn.execute("""UPDATE reading SET value = value + 3 WHERE base_id = 1 AND ts >= %s AND ts < %s
         AND point_id = (SELECT min(point_id) FROM point WHERE kind = 'counter' AND carrier = 'electricity')""",
                  (noon, noon + timedelta(days=1)))
@@ -119,10 +126,16 @@ def _passes(conn: psycopg.Connection[Any], days: int, n_counters: int) -> list[R
     again = time.perf_counter() - began
     return [
         (f"first pass, {days} days, {n_counters} counters, {done.slots:,} slots and {done.hours:,} emission hours written",
-         f"{first:.1f} s ({years / first:.1f} meter-years/s with all tables)", "≤ 30 s"),
+         f"{first:.1f} s, {cpu:.1f} s of one core, {years / cpu:.1f} meter-years per core-second with all tables", "≤ 30 s"),
         ("full recompute of the same, nothing to change", f"{again:.1f} s ({years / again:.1f} meter-years/s)", "-"),
+        ("pass after new readings of every point", f"{steady:.2f} s", "≤ 2 s"),
         ("repair of one late day of one meter, every dependent figure", f"{repair:.2f} s", "≤ 2 s"),
     ]
+
+
+def _cpu_s(conn: psycopg.Connection[Any]) -> float:
+    """Seconds of a core that this process and its database process have used: a shared machine stretches wall time."""
+    return sum(t.user + t.system for t in (psutil.Process().cpu_times(), psutil.Process(conn.info.backend_pid).cpu_times()))
 
 
 def _aggregate(conn: psycopg.Connection[Any]) -> Row:

@@ -51,7 +51,8 @@ def test_a_counter_with_every_fault_is_right_or_says_so(seed: int) -> None:
     amount = consumption(rng)
     ts, register, turn, told = faulty(rng, amount)
     order = rng.permutation(len(ts))
-    got = intervals(ts[order], register[order], np.zeros(len(ts), np.int16), np.arange(N) * SLOT_US, rollover=turn, expected_s=900)
+    got = intervals(ts[order], register[order], np.zeros(len(ts), np.int16), np.arange(N) * SLOT_US, rollover=turn,
+                    expected_s=900)
     wrong = np.flatnonzero((got.quality == Quality.GOOD) & (np.abs(got.amount - amount) > 0.021))
     assert not len(wrong), (told, wrong, got.amount[wrong], amount[wrong], got.method[wrong])
     known = np.isfinite(got.amount)
