@@ -103,7 +103,7 @@ export function sankeyChart({ nodes, links, width, title, name, amount, describe
   const margin = { top: 8, bottom: 8, left: 2, right: Math.min(270, Math.max(240, width * 0.24)) };
   const drawn = layout(nodes, links, width, margin);
   const { height } = drawn;
-  const svg = s("svg.chart.sankey", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": title });
+  const svg = s("svg.chart.sankey", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": title });
   for (const e of drawn.edges) {
     const [x0, x1] = [e.source.x + NODE, e.target.x];
     const middle = (x0 + x1) / 2;

@@ -77,7 +77,7 @@ function table(carriers, chosenCarrier, choose) {
       h("th", { scope: "row" }, h("button.quiet", { "data-key": `carrier-${carrier.carrier}`, "aria-pressed": String(carrier === chosenCarrier) }, w("carrier", carrier.carrier))),
       h("td.number.strong", {}, amount(d.amount, carrier.unit)),
       h("td", {}, lacks && h("span.coverage", { title: t("coverage") }, t("coverage_mark", { percent: lacks }))),
-      h("td.number", {}, d.expected === null ? h("span.faint", {}, t("no_comparison")) : `${t("expected_short")} ${amount(d.expected, carrier.unit)}`),
+      h("td.number.expected-cell", {}, d.expected === null ? h("span.faint", {}, t("no_comparison")) : `${t("expected_short")} ${amount(d.expected, carrier.unit)}`),
       h("td.number", { title: d.expected === null ? "" : t("hours_compared", { n: d.compared_hours }) }, ratio === null ? "" : percentOf(ratio, 1, true)),
       h("td.mini", {}, h("span.text-high", {}, odd ? `▲ ${odd}` : "")));
   })));

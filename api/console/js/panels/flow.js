@@ -82,10 +82,17 @@ function known(data) {
       share: lost ? share.get(n.id) ?? undefined : undefined, attention: lost && share.get(n.id) > LOSS_WORTH_A_LOOK,
       lacks: !lost && n.coverage !== null && n.coverage !== undefined ? lacking(n.coverage, 1) : null };
   });
-  const total = nodes.filter((n) => !links.some((l) => l.to === n.id)).reduce((sum, n) => sum + n.value, 0);
+  const total = throughput(nodes, links);
   const rests = nodes.filter((n) => n.kind === "lost");
   const lost = { value: rests.reduce((sum, n) => sum + n.value, 0), unit: rests[0]?.unit };
   return { ...together(nodes, links, SMALL * total), silent: data.nodes.filter((n) => n.value === null), lost: { ...lost, share: lost.value / total } };
+}
+
+/** What enters the tree: own generation, and every meter that no other meter feeds. */
+function throughput(nodes, links) {
+  const generation = new Set(nodes.filter((n) => n.kind === "generation").map((n) => n.id));
+  const fed = new Set(links.filter((l) => !generation.has(l.from)).map((l) => l.to));
+  return nodes.filter((n) => !fed.has(n.id)).reduce((sum, n) => sum + n.value, 0);
 }
 
 /** The small ends of each parent as one node, so that what matters can be read; its tooltip lists them. */
