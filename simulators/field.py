@@ -159,14 +159,15 @@ def _derived(known: dict[str, float], nominal: float) -> dict[str, float]:
     reactive = known.get("reactive_power", (apparent ** 2 - power ** 2) ** 0.5)
     volts = known.get("voltage_l1", nominal)
     amps = apparent * 1000 / 3 / volts
-    gas = known.get("volume_standard", 0.0)
+    gas, energy = known.get("volume_standard", 0.0), known.get("active_energy_import", 0.0)
     out = {"apparent_power": apparent, "reactive_power": reactive, "power_factor": factor, "frequency": 50.0,
            "active_power": power, "current_avg": amps, "voltage_ln_avg": volts, "voltage_ll_avg": volts * 3 ** 0.5,
-           "active_energy_total": known.get("active_energy_import", 0.0),
+           "active_energy_total": energy, "active_energy_import": energy,
            "volume_standard_f32": gas, "volume_working": gas / 3.6, "volume_working_f32": gas / 3.6,
            "flow_working": known.get("flow_standard", 0.0) / 3.6}
     for phase in ("l1", "l2", "l3"):
         out |= {f"active_power_{phase}": power / 3, f"reactive_power_{phase}": reactive / 3,
                 f"apparent_power_{phase}": apparent / 3,
-                f"voltage_{phase}": volts, f"current_{phase}": amps, f"power_factor_{phase}": factor}
+                f"active_energy_import_{phase}": energy / 3, f"voltage_{phase}": volts, f"current_{phase}": amps,
+                f"power_factor_{phase}": factor}
     return out | {f"voltage_{pair}": volts * 3 ** 0.5 for pair in ("l1_l2", "l2_l3", "l3_l1")}
