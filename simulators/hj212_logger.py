@@ -176,8 +176,7 @@ async def run_logger(logger: Logger, field_: Field, host: str, port: int) -> Non
         finally:
             listener.cancel()
             writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await listener
+            await asyncio.gather(listener, return_exceptions=True)     # it ends in an error when the collector hangs up
         await asyncio.sleep(pause)
 
 

@@ -202,6 +202,37 @@ def test_after_three_tries_without_answer_the_link_is_opened_anew_and_nothing_is
     assert list(dict.fromkeys(fields_of(f)["QN"] for f in receiver.frames)) == queued
 
 
+@pytest.mark.parametrize("farewell", [b"", b"##00x1garbage", b"##0100QN=1"])
+def test_a_collector_that_hangs_up_is_called_again_and_gets_what_it_missed(calm: Park, farewell: bytes) -> None:
+    field = Field(calm)
+    field.refresh(NOW)
+    logger, receiver = logger_of(field, "d.e2.ww"), Receiver(lambda n: True)
+    for due in (NOW - 30, NOW):
+        make_due(logger, field, int(due), due)
+    queued, calls = [qn for qn, _ in logger.waiting], 0
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                await reader.readexactly(6)
+                writer.write(farewell)
+                writer.close()
+                return
+            await receiver(reader, writer)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        task = asyncio.create_task(run_logger(logger, field, *server.sockets[0].getsockname()[:2]))
+        await until(lambda: not logger.waiting or task.done())
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        server.close()
+        await server.wait_closed()
+    asyncio.run(main())
+    assert calls == 2
+    assert [fields_of(f)["QN"] for f in receiver.frames] == queued
+
+
 def test_a_command_of_the_platform_is_answered(calm: Park) -> None:
     field = Field(calm)
     field.refresh(NOW)
