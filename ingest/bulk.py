@@ -46,7 +46,8 @@ Progress = Callable[[int], None]
 class Week:
     """Readings of one base in one ISO week, ordered by point and time; `series` numbers their points from 0.
 
-    `repeated`: some instants stand twice, in order of arrival. `rollover` by series as for `increments`; `midnights_us` are the base's local midnights in and around the week.
+    `rollover` by series as for `increments`; `midnights_us` are the base's local midnights in and around the week;
+    `repeated`: some instants stand twice, in order of arrival.
     """
 
     number: int
@@ -141,7 +142,8 @@ def load_weeks(url: str, weeks: Iterable[Week], progress: Progress, *, source: s
     return total
 
 
-def _ahead(pool: ThreadPoolExecutor, load: Callable[[Week], tuple[int, int]], weeks: Iterable[Week]) -> Iterator[tuple[int, int]]:
+def _ahead(pool: ThreadPoolExecutor, load: Callable[[Week], tuple[int, int]],
+           weeks: Iterable[Week]) -> Iterator[tuple[int, int]]:
     waiting: list[Future[tuple[int, int]]] = []
     under_way: list[int] = []  # parts of one week go one after the other: the later one wins
     try:
@@ -206,9 +208,9 @@ class Loader:
                 cur.execute(_named("key_week", name=name, time="ts" if table == "reading" else "bucket"))
                 filled.append((table, name))
         for table, name in filled:
-            bounds = sql.SQL("{} TO {}").format(*(sql.SQL("({})").format(sql.Literal(_at(week.number + k).isoformat())) for k in (0, 1)))
+            low, high = (sql.Literal(_at(week.number + k).isoformat()) for k in (0, 1))
             cur.execute(sql.SQL(QUERIES["attach_week"]).format(  # type: ignore[arg-type]
-                table=sql.Identifier(table), name=sql.Identifier(name), bounds=bounds))
+                table=sql.Identifier(table), name=sql.Identifier(name), low=low, high=high))
         self._mark(cur, week)
         return True
 
@@ -300,7 +302,8 @@ def _weeks(blocks: Iterable[Block], target: Target) -> Iterator[Week]:
                 yield from _week(number, waiting, target)
                 waiting = []
             number, at = k, np.flatnonzero(week == k)
-            waiting.append((np.repeat(rows, len(at)), np.tile(ts_us[at], len(rows)), value[:, at].ravel(), quality[:, at].ravel()))
+            waiting.append((np.repeat(rows, len(at)), np.tile(ts_us[at], len(rows)), value[:, at].ravel(),
+                            quality[:, at].ravel()))
     if number is not None:
         yield from _week(number, waiting, target)
 

@@ -41,7 +41,8 @@ def _verify(url: str) -> None:
 
     found = verify(url)
     for d in found:
-        typer.echo(f"reading_{d.grain} base {d.base_id} point {d.point_id} at {d.bucket}: stored {d.stored}, recomputed {d.recomputed}")
+        typer.echo(f"reading_{d.grain} base {d.base_id} point {d.point_id} at {d.bucket}: stored {d.stored}, "
+                   f"recomputed {d.recomputed}")
     if found:
         raise typer.Exit(1)
     typer.echo("every rollup equals its recomputation from raw readings")
@@ -118,7 +119,8 @@ def export_readings(output: OutOption, start: StartOption, end: EndOption, base:
     from park.settings import load_settings
 
     url = load_settings().database_url
-    n = exporting.export_readings(url, _base(url, base, None), point or [], parse_instant(start), parse_instant(end), output, form)
+    n = exporting.export_readings(url, _base(url, base, None), point or [], parse_instant(start), parse_instant(end), output,
+                                  form)
     typer.echo(f"{n} readings in {output}")
 
 

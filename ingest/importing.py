@@ -150,7 +150,8 @@ def _judged(pieces: Iterator[Piece], target: Target, latest_us: int, aside: _Asi
         row = _by_word(columns["point"], known, UNKNOWN)
         ts_us = _instants(columns["at"])
         value, number = _values(columns["value"])
-        quality = _by_word(columns["quality"], WORDS | {"": 0}, UNKNOWN) if "quality" in columns else np.zeros(len(row), np.int64)
+        words = WORDS | {"": 0}
+        quality = _by_word(columns["quality"], words, UNKNOWN) if "quality" in columns else np.zeros(len(row), np.int64)
         reasons = ((row == UNKNOWN, "unknown point"), (ts_us == np.iinfo(np.int64).min, "at: expected an instant such as "
                     "2026-11-23T03:00:00Z or epoch milliseconds"), (ts_us < EARLIEST_US, "at: before 1990"),
                    (ts_us > latest_us, "at: in the future"), (~number, "value: expected a number or nothing"),
@@ -178,8 +179,9 @@ def _by_word(column: Any, codes: Any, unknown: int) -> NDArray[np.int64]:
     """Codes of the words of a column, by its dictionary: each distinct word is looked up once."""
     encoded = column if isinstance(column.type, pa.DictionaryType) else pc.dictionary_encode(column, null_encoding="encode")
     words = [w if w is not None else "" for w in encoded.dictionary.to_pylist()]
-    table = np.array([codes[w] if w in codes else unknown for w in words] or [unknown], np.int64)
-    return table[encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)]
+    table: NDArray[np.int64] = np.array([codes.get(w, unknown) for w in words] or [unknown], np.int64)
+    indices: NDArray[np.int64] = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return table[indices]
 
 
 def _instants(column: Any) -> NDArray[np.int64]:

@@ -443,7 +443,7 @@ ALTER TABLE {name} ADD PRIMARY KEY (base_id, point_id, {time})
 
 -- name: attach_week
 -- A filled and keyed table becomes a partition.
-ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM {bounds}
+ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({low}) TO ({high})
 -- name: point_ids
 -- Points of a base by code.
 SELECT code, point_id FROM point WHERE base_id = %(base_id)s ORDER BY code

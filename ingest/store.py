@@ -100,7 +100,7 @@ class Store:
 
     def write_newest(self, cur: psycopg.Cursor[Any], winners: Readings) -> None:
         """The newest reading of each point, from readings ordered by point and time, one for an instant."""
-        last = np.r_[(winners.point_id[1:] != winners.point_id[:-1]) | (winners.base_id[1:] != winners.base_id[:-1]), True]
+        last = np.r_[_changes(winners)[1:], True]
         copy_into(cur, "newest", reading_columns(winners.take(np.flatnonzero(last))))
         cur.execute(QUERIES["upsert_latest"])
 
@@ -196,7 +196,7 @@ class Winners:
 
     @staticmethod
     def of(r: Readings) -> Winners:
-        new = np.r_[True, (r.ts_us[1:] != r.ts_us[:-1]) | (r.point_id[1:] != r.point_id[:-1]) | (r.base_id[1:] != r.base_id[:-1])]
+        new = _changes(r, r.ts_us)
         starts = np.flatnonzero(new)
         place, usable = np.arange(len(r)), r.quality <= LAST_USABLE
         if len(starts) == len(r):
@@ -221,11 +221,19 @@ def _by_base(base_id: NDArray[np.int16], outcome: str) -> Counter[tuple[int, str
 
 def _write_dirty(cur: psycopg.Cursor[Any], readings: Readings) -> None:
     quarter = readings.ts_us // QUARTER_US
-    new = np.r_[True, (quarter[1:] != quarter[:-1]) | (readings.point_id[1:] != readings.point_id[:-1]) |
-                (readings.base_id[1:] != readings.base_id[:-1])]
-    rows = np.flatnonzero(new)
-    copy_into(cur, "dirty", [Column("base_id", "int2", readings.base_id[rows]), Column("point_id", "int4", readings.point_id[rows]),
+    rows = np.flatnonzero(_changes(readings, quarter))
+    copy_into(cur, "dirty", [Column("base_id", "int2", readings.base_id[rows]),
+                             Column("point_id", "int4", readings.point_id[rows]),
                              Column("bucket", "timestamptz", quarter[rows] * QUARTER_US)])
+
+
+def _changes(r: Readings, column: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
+    """Where ordered readings (N,) come to another point, or to another value of `column`."""
+    new = (r.point_id[1:] != r.point_id[:-1]) | (r.base_id[1:] != r.base_id[:-1])
+    if column is not None:
+        new |= column[1:] != column[:-1]
+    marks: NDArray[np.bool_] = np.r_[True, new]
+    return marks
 
 
 def _letter_row(x: DeadLetter) -> dict[str, Any]:

@@ -188,7 +188,8 @@ def _letters(messages: Sequence[Message], origin: NDArray[Any], index: NDArray[A
         m, b = messages[o], messages[o].batch
         failed = Batch(b.seq, [b.point[i] for i in rows], [b.at[i] for i in rows],
                        [_plain(b.value[i]) for i in rows], None if b.quality is None else [b.quality[i] for i in rows])
-        letters.append(DeadLetter(m.base_id, m.topic, m.source, b.seq, _REASONS[r], _detail(failed, r), encode_batch(failed), len(rows)))
+        letters.append(DeadLetter(m.base_id, m.topic, m.source, b.seq, _REASONS[r], _detail(failed, r),
+                                  encode_batch(failed), len(rows)))
     return letters
 
 

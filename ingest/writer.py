@@ -139,7 +139,8 @@ def _halves(batch: Batch) -> tuple[Batch, Batch] | None:
 
 
 def _joined(parts: list[Batch]) -> Batch:
-    return Batch([m for p in parts for m in p.messages], [x for p in parts for x in p.letters], [s for p in parts for s in p.states])
+    return Batch([m for p in parts for m in p.messages], [x for p in parts for x in p.letters],
+                 [s for p in parts for s in p.states])
 
 
 def _as_letter(batch: Batch, exc: Exception) -> Batch:

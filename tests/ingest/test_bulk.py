@@ -35,8 +35,8 @@ def block(days: float, step_s: int, first: datetime = START, seed: int = 1) -> B
 
 
 def stored(db: Db) -> list[tuple[Any, ...]]:
-    return db.execute("""SELECT p.code, extract(epoch FROM ts), value, quality FROM reading JOIN point p USING (base_id, point_id)
-        ORDER BY 1, 2""").fetchall()
+    return db.execute("""SELECT p.code, extract(epoch FROM ts), value, quality
+        FROM reading JOIN point p USING (base_id, point_id) ORDER BY 1, 2""").fetchall()
 
 
 def test_weeks_are_loaded_rolled_up_and_not_loaded_again(mini: Db, database_url: str) -> None:

@@ -70,7 +70,8 @@ def send(client: mqtt.Client, kind: str, payload: bytes, source: str = "s1", bas
 
 
 def batch(seq: int, n: int = 1, point: str = "e1.main.kw", first: int = 0) -> bytes:
-    return encode_batch(Batch(seq, [point] * n, [NOW_MS + 100 * (first + i) for i in range(n)], [float(first + i) for i in range(n)], None))
+    numbers = range(first, first + n)
+    return encode_batch(Batch(seq, [point] * n, [NOW_MS + 100 * i for i in numbers], [float(i) for i in numbers], None))
 
 
 def test_messages_of_every_form_become_rows_and_rollups(mini: Db, service: Service, publisher: mqtt.Client) -> None:
@@ -80,7 +81,8 @@ def test_messages_of_every_form_become_rows_and_rollups(mini: Db, service: Servi
     send(publisher, "readings", msgspec.msgpack.encode(
         {"seq": 3, "point": ["e1.water"], "at": [NOW_MS], "value": [float("nan")], "quality": ["good"]}))
     wait_for(lambda: count(mini, "reading") == 5)
-    assert mini.execute("SELECT value, quality FROM reading JOIN point p USING (base_id, point_id) WHERE code = 'e1.water'").fetchall() == [(None, 17)]
+    water = mini.execute("SELECT value, quality FROM reading JOIN point p USING (base_id, point_id) WHERE code = 'e1.water'")
+    assert water.fetchall() == [(None, 17)]
     wait_for(lambda: count(mini, "reading_1h") == 3)
     assert count(mini, "latest") == 3
 
@@ -123,15 +125,19 @@ def test_a_malformed_reading_does_not_sink_its_message(mini: Db, service: Servic
 
 def test_health_and_dead_letters_of_collectors_are_kept(mini: Db, service: Service, publisher: mqtt.Client) -> None:
     health = {"at": "2026-11-23T08:00:00Z", "devices": [
-        {"device": "d.e1.main", "state": "online", "last_answer": "2026-11-23T07:59:59Z", "latency_ms": 3.5, "errors": {"timeout": 2}},
-        {"device": "nobody", "state": "offline", "last_answer": None, "latency_ms": None, "errors": {}}], "spool": {"waiting": 0}}
+        {"device": "d.e1.main", "state": "online", "last_answer": "2026-11-23T07:59:59Z", "latency_ms": 3.5,
+         "errors": {"timeout": 2}},
+        {"device": "nobody", "state": "offline", "last_answer": None, "latency_ms": None, "errors": {}}],
+        "spool": {"waiting": 0}}
     send(publisher, "health", json.dumps(health).encode())
     send(publisher, "health", json.dumps(health | {"at": "2026-11-23T07:00:00Z"}).encode())
-    send(publisher, "deadletter", json.dumps({"reason": "bad_crc", "detail": "x", "payload": base64.b64encode(b"##01").decode()}).encode())
+    payload = base64.b64encode(b"##01").decode()
+    send(publisher, "deadletter", json.dumps({"reason": "bad_crc", "detail": "x", "payload": payload}).encode())
     wait_for(lambda: count(mini, "dead_letter") == 3)
     assert mini.execute("SELECT state, latency_ms, errors, at::text FROM device_state").fetchall() == [
         ("online", 3.5, {"timeout": 2}, "2026-11-23 08:00:00+00")]
-    assert mini.execute("SELECT DISTINCT reason, payload FROM dead_letter WHERE reason = 'bad_crc'").fetchall() == [("bad_crc", b"##01")]
+    letters = mini.execute("SELECT reason, payload FROM dead_letter WHERE reason = 'bad_crc'").fetchall()
+    assert letters == [("bad_crc", b"##01")]
 
 
 def start_process(settings: Settings, client_id: str) -> subprocess.Popen[bytes]:

@@ -68,8 +68,10 @@ def test_a_later_value_replaces_and_the_former_is_kept(mini: Db, store: Store) -
     counts = write(store, message(2, ["e1.main.kw", "e1.gas", "e1.water"], [NOW_MS] * 3, [2.0, 5.0, 9.0], source="s2"))
     assert counts == {"corrected": 1, "duplicate": 1, "stored": 1}
     assert readings(mini) == [("e1.gas", 0, 5, 0), ("e1.main.kw", 0, 2, 0), ("e1.water", 0, 9, 0)]
-    assert mini.execute("SELECT value, quality, by_source, reason FROM reading_revision").fetchall() == [(1, 0, "s2", "corrected")]
-    assert mini.execute("SELECT l.value FROM latest l JOIN point p USING (base_id, point_id) WHERE code = 'e1.main.kw'").fetchone() == (2,)
+    revisions = mini.execute("SELECT value, quality, by_source, reason FROM reading_revision").fetchall()
+    assert revisions == [(1, 0, "s2", "corrected")]
+    newest = mini.execute("SELECT l.value FROM latest l JOIN point p USING (base_id, point_id) WHERE code = 'e1.main.kw'")
+    assert newest.fetchone() == (2,)
 
 
 def test_a_missing_value_never_replaces_a_usable_one(mini: Db, store: Store) -> None:
@@ -85,8 +87,7 @@ def test_several_values_for_an_instant_in_one_batch_leave_the_last_usable(mini: 
     counts = write(store, message(1, ["e1.main.kw"] * 5, [NOW_MS] * 5, [1.0, 2.0, 2.0, None, 2.0]),
                    message(2, ["e1.main.kw"], [NOW_MS], [None]))
     assert readings(mini) == [("e1.main.kw", 0, 2, 0)]
-    assert counts == {"stored": 1, "duplicate": 2, "corrected": 1, "not_taken": 2, "missing": 2} or counts["stored"] == 1
-    assert sum(counts[k] for k in ("stored", "duplicate", "corrected", "not_taken")) == 6
+    assert counts == {"stored": 1, "duplicate": 2, "corrected": 1, "not_taken": 2, "missing": 2}
     assert mini.execute("SELECT value FROM latest").fetchall() == [(2,)]
 
 
@@ -97,8 +98,8 @@ def test_what_cannot_be_stored_becomes_dead_letters_and_the_rest_is_kept(mini: D
                                   ["good", "good", "good", "good", "splendid", "good"]))
     assert counts == {"stored": 1, "dead:unknown_point": 1, "dead:bad_time": 3, "dead:unknown_quality": 1}
     rows = mini.execute("SELECT reason, detail, source, seq, payload FROM dead_letter ORDER BY reason").fetchall()
-    assert [r[:4] for r in rows] == [("bad_time", f"{far}, 1000, 2026-11-23 08:00", "s1", 7), ("unknown_point", "no.such", "s1", 7),
-                                     ("unknown_quality", "splendid", "s1", 7)]
+    assert [r[:4] for r in rows] == [("bad_time", f"{far}, 1000, 2026-11-23 08:00", "s1", 7),
+                                     ("unknown_point", "no.such", "s1", 7), ("unknown_quality", "splendid", "s1", 7)]
     assert b'"value":[3.0,4.0,6.0]' in rows[0][4]
 
 

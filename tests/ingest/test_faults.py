@@ -1,0 +1,101 @@
+"""The database goes away under the stream and comes back; dead letters come back when the catalogue learns."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+from ingest.directory import load_directory
+from ingest.inbox import Inbox, Received
+from ingest.replay import replay
+from ingest.service import Service
+from ingest.store import Batch, Store
+from ingest.validation import Message
+from park.broker import Broker
+from park.catalogue import read_catalogue
+from park.catalogue_store import apply
+from park.database import connect as open_database
+from park.database import migrate
+from park.embedded import Postgres
+from park.mqtt import connect, new_client
+from park.settings import Settings
+from park.wire import Batch as Columns
+from park.wire import encode_batch
+
+Db = psycopg.Connection[Any]
+AT_MS = 1_793_491_200_000  # 2026-11-01
+MINI = Path(__file__).parents[1] / "data" / "mini.yaml"
+
+
+def wait_for(reached: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < deadline, "not reached in time"
+        time.sleep(0.02)
+
+
+def test_the_database_dies_under_the_stream_and_nothing_is_missing_or_double(broker: Broker, tmp_path: Path) -> None:
+    own = Postgres(tmp_path / "pg", config={"shared_buffers": "32MB"}).start()
+    migrate(own.url())
+    with open_database(own.url(), autocommit=True) as db:
+        apply(db, read_catalogue([MINI]))
+    service = Service(Settings(database_url=own.url(), mqtt_url=broker.url, queue_messages=50),
+                      client_id=f"ingest-{uuid4().hex[:8]}").start()
+    sender = new_client(broker.url, f"sender-{uuid4().hex[:8]}")
+    connect(sender, broker.url)
+    sender.loop_start()
+    try:
+        wait_for(lambda: service.subscriber.connected)
+        for seq in range(400):
+            columns = Columns(seq, ["e1.main.kw"] * 10, [AT_MS + (seq * 10 + i) * 1000 for i in range(10)], [1.0] * 10, None)
+            info = sender.publish("park/v1/mini/s1/readings", encode_batch(columns), qos=1)
+            if seq == 200:
+                assert own.pid is not None
+                os.kill(own.pid, signal.SIGKILL)
+        wait_for(lambda: not own.alive())
+        info.wait_for_publish(10)
+        assert len(service.inboxes[0]) <= 50
+        own.start()
+        with open_database(own.url(), autocommit=True) as db:
+            wait_for(lambda: db.execute("SELECT count(*) FROM reading").fetchone() == (4000,), 40)
+            assert db.execute("SELECT count(*) FROM ingest_batch").fetchone() == (400,)
+            assert db.execute("SELECT count(*) FROM dead_letter").fetchone() == (0,)
+    finally:
+        sender.disconnect()
+        sender.loop_stop()
+        service.stop()
+        own.stop()
+
+
+def test_the_inbox_holds_no_more_than_its_bound() -> None:
+    inbox = Inbox(2, most_bytes=100)
+    one = Received("t", b"x", 0, 1, 1, 1)
+    assert inbox.put(one) and inbox.put(one)
+    taken = inbox.take(10, 0)
+    assert len(taken) == 2 and len(inbox) == 2, "taken is not released"
+    inbox.release(taken)
+    assert inbox.put(one)
+    inbox.close()
+    assert not inbox.put(one)
+
+
+def test_dead_letters_become_readings_when_the_catalogue_knows_their_points(mini: Db, database_url: str) -> None:
+    store = Store(mini, future_after_s=600, late_after_s=900)
+    columns = Columns(5, ["e1.gas", "new.one", "new.two"], [AT_MS] * 3, [1.0, 2.0, 3.0], ["good", "manual", "good"])
+    store.write(Batch([Message(1, "s1", "park/v1/mini/s1/readings", AT_MS * 1000, columns)]), load_directory(mini))
+    assert (replay(database_url).letters, replay(database_url).left) == (0, 1)
+    for code in ("new.one", "new.two"):
+        mini.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind)
+            VALUES (1, %s, 'n', 'n', 'active_power', 'kW', 'gauge')""", (code,))
+    done = replay(database_url)
+    assert (done.letters, done.stored, done.left) == (1, 2, 0)
+    assert mini.execute("""SELECT p.code, value, quality FROM reading JOIN point p USING (base_id, point_id)
+        WHERE p.code LIKE 'new%' ORDER BY 1""").fetchall() == [("new.one", 2, 1), ("new.two", 3, 0)]
+    assert replay(database_url).letters == 0
