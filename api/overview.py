@@ -33,7 +33,6 @@ HOUR = timedelta(hours=1)
 ENOUGH_MINUTES = 10  # valid minutes from which the running mean of an hour is shown
 GRACE = timedelta(minutes=3)  # a slot counts as due when accounting has had this long for it
 POLLUTANT_DIMENSIONS = ("concentration_air", "concentration_water", "acidity")
-RESOURCE_DIMENSIONS = ("volume", "volume_flow")
 
 
 @dataclass(frozen=True)
@@ -261,8 +260,7 @@ def _latest(point: Row | None, unit: str) -> Row | None:
 
 async def health(cursor: Cursor, scope: Scope) -> Row:
     """Points and devices by freshness, how long readings were under way, and where readings ended that were not stored."""
-    resources = [q.code for q in quantities().values() if q.dimension in RESOURCE_DIMENSIONS]
-    found = {s.pop("system"): s for s in await rows(cursor, "point_health", scope.parameters(resources=resources))}
+    found = {s.pop("system"): s for s in await rows(cursor, "point_health", scope.parameters())}
     nothing = {"total": 0, "online": 0, "stale": 0, "offline": 0, "unusable": 0}
     lag = (await rows(cursor, "ingest_lag", scope.parameters()))[0]
     return {**_head(scope),
@@ -270,6 +268,7 @@ async def health(cursor: Cursor, scope: Scope) -> Row:
             "devices": await rows(cursor, "devices", scope.parameters()), "lag": lag,
             "dead_letters": await rows(cursor, "dead_letters", scope.parameters()),
             "outcomes": {o["outcome"]: o["n"] for o in await rows(cursor, "outcomes", scope.parameters())},
+            "spools": await rows(cursor, "spools", scope.parameters()),
             "backlog": (await rows(cursor, "backlog", scope.parameters()))[0]}
 
 

@@ -149,10 +149,11 @@ ORDER BY e.unit_id, e.quantity, e.ts
 
 -- name: point_health
 -- Points per system by how fresh they are: online within three expected intervals, stale within a day, else offline.
--- Resource: water and other resources; pollution: outlets and treatment facilities; energy: the rest.
+-- Systems as in /infrastructure: outlets and treatment facilities; water and production; the rest is energy.
 WITH judged AS (
     SELECT CASE WHEN u.role IN ('outlet', 'treatment') THEN 'pollution'
-                WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity = ANY (%(resources)s) THEN 'resource'
+                WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity IN ('water_volume', 'water_flow', 'production',
+                     'production_count') THEN 'resource'
                 ELSE 'energy' END AS system,
            CASE WHEN l.ts IS NULL OR l.ts < %(now)s::timestamptz - interval '1 day' THEN 'offline'
                 WHEN l.ts < %(now)s::timestamptz - greatest(3 * p.expected_s, 120) * interval '1 second' THEN
@@ -163,7 +164,7 @@ WITH judged AS (
     LEFT JOIN unit u USING (base_id, unit_id)
     LEFT JOIN latest l USING (base_id, point_id)
     LEFT JOIN device_state s USING (base_id, device_id)
-    WHERE p.base_id = %(base)s AND p.removed_at IS NULL AND NOT starts_with(p.code, '_')
+    WHERE p.base_id = %(base)s AND p.removed_at IS NULL
       AND (%(enterprise)s::integer IS NULL OR u.enterprise_id = %(enterprise)s)
 )
 SELECT system, count(*)::integer AS total,
@@ -249,3 +250,8 @@ ORDER BY e.enterprise_id, u.unit_id, p.kind DESC, p.point_id
 -- Events of the treatment trace that have not ended.
 SELECT kind, production_id, treatment_id, outlet_id, started_at
 FROM treatment_event WHERE base_id = %(base)s AND ended_at IS NULL ORDER BY started_at
+
+-- name: spools
+-- What collectors' spools hold, where ingest has noted it: pass `collector:SOURCE` with {"batches": ...} as its detail.
+SELECT substr(pass, 11) AS source, at, (detail ->> 'batches')::bigint AS batches
+FROM pass WHERE base_id = %(base)s AND starts_with(pass, 'collector:') ORDER BY pass

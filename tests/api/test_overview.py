@@ -221,6 +221,7 @@ def test_what_needs_attention_comes_first_and_losses_have_their_reasons(panel: P
     first = answer["devices"][0]
     assert (first["code"], first["state"], first["n_fresh"], first["n_points"]) == ("d.food", "offline", 0, 4)
     assert [(d["reason"], d["n"]) for d in answer["dead_letters"]] == [("unknown_point", 6), ("bad_time", 2)]
+    assert answer["spools"] == []  # nobody told: not the same as an empty spool
     assert answer["lag"]["p50_s"] == pytest.approx(1.4, abs=0.7)
 
 

@@ -34,7 +34,7 @@ function facts(data) {
   const dead = data.dead_letters.reduce((n, d) => n + d.n, 0);
   const day = data.dead_letters.reduce((n, d) => n + d.n_day, 0);
   const { lag } = data;
-  const spool = spoolOf(data.devices);
+  const spool = data.spools.length ? data.spools.reduce((n, s) => n + (s.batches ?? 0), 0) : null;
   const { rollup, account } = data.backlog;
   const oldest = [data.backlog.rollup_since, data.backlog.account_since].filter(Boolean).sort()[0];
   return [
@@ -44,18 +44,12 @@ function facts(data) {
       oldest && Date.now() - Date.parse(oldest) > 300e3),
     fact(t("dead_letters"), dead ? h("span", {}, `${number(dead, 0)} · ${t("dead_day", { n: number(day, 0) })}`,
       h("span.reasons", {}, data.dead_letters.map((d) => h("span.reason", {}, `${w("dead", d.reason)} ${number(d.n, 0)}`)))) : t("dead_none"), day > 0),
-    fact(t("spool"), spool === null ? t("spool_none") : spool === 0 ? t("spool_empty") : t("spool_waiting", { n: number(spool, 0) }), spool > 0),
+    spool !== null && fact(t("spool"), spool === 0 ? t("spool_empty") : t("spool_waiting", { n: number(spool, 0) }), spool > 0),
     fact(t("today_outcomes"), outcomes(data.outcomes)),
   ];
 }
 
 const fact = (name, value, attention) => [h("dt", {}, name), h(attention ? "dd.text-medium" : "dd", {}, value)];
-
-/** What collectors say is still in their spools; null when none says anything. */
-function spoolOf(devices) {
-  const told = devices.map((d) => d.errors?.spool).filter((n) => typeof n === "number");
-  return told.length ? told.reduce((a, b) => a + b, 0) : null;
-}
 
 function outcomes(counts) {
   const entries = Object.entries(counts);
