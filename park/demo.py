@@ -94,7 +94,10 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
         with steps.step("starting collectors, ingest, accounting, alerts, api"):
             supervisor.add("simulate", "simulate", "--modbus-port", str(ports.modbus), "--hj212", f"127.0.0.1:{ports.hj212}",
                            "--mqtt", mqtt_url, "--control-port", str(ports.control), "--data-dir", str(data_dir))
-            _stages(supervisor, [str(f) for f in files], ports, settings.host)
+            _behind(supervisor, ports, settings.host)
+            # collectors after the devices: a refused connection is a finding in a real park, and would raise alerts here
+            _wait_port(supervisor, ports.control)
+            _before(supervisor, [str(f) for f in files], ports)
             address = _wait_ready(supervisor, settings.host, ports.http)
         _greet(steps, address, tokens, data_dir)
         if days is None and loaded < HISTORY_DAYS:
@@ -112,7 +115,8 @@ def up(settings: Settings, files: Sequence[Path], *, port: int, data_dir: Path) 
             _apply(url, catalogue)
         tokens = _tokens(url, data_dir, catalogue)
         with steps.step("starting collectors, ingest, accounting, alerts, api"):
-            _stages(supervisor, [str(f) for f in files], ports, settings.host)
+            _behind(supervisor, ports, settings.host)
+            _before(supervisor, [str(f) for f in files], ports)
             address = _wait_ready(supervisor, settings.host, ports.http)
         _greet(steps, address, tokens, data_dir)
         _keep(supervisor)
@@ -160,12 +164,27 @@ def _apply(url: str, catalogue: Catalogue) -> None:
         apply(conn, catalogue)
 
 
-def _stages(supervisor: Supervisor, catalogue: Sequence[str], ports: Ports, host: str) -> None:
+def _behind(supervisor: Supervisor, ports: Ports, host: str) -> None:
+    """The stages behind the broker."""
     supervisor.add("ingest", "ingest")
     supervisor.add("serve", "serve", "--host", host, "--port", str(ports.http))
+    supervisor.add("account", "account")
+
+
+def _before(supervisor: Supervisor, catalogue: Sequence[str], ports: Ports) -> None:
+    """The stage before the broker, and the one that judges what comes through it."""
     supervisor.add("collect", "collect", *catalogue, "--hj212-port", str(ports.hj212))
     supervisor.add("alert", "alert")
-    supervisor.add("account", "account")
+
+
+def _wait_port(supervisor: Supervisor, port: int) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        supervisor.watch()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.1)
+    raise SetupError(f"the simulated park does not open its port {port}; see {supervisor.log_dir / 'simulate.log'}")
 
 
 def _keep(supervisor: Supervisor) -> None:
