@@ -212,12 +212,16 @@ class ModbusUnit:
         if group.decoder is None:
             group.decoder = Decoder(self.template, group.points, group.reads, self.parameters)
         values = group.decoder.decode(answers)
-        converted = values.value * group.factor + group.offset
-        rows = np.flatnonzero(values.present)
-        numbers = converted[rows].tolist()
-        codes = values.quality[rows].tolist()
-        return Readings(self.field.base, [group.codes[i] for i in rows], [at] * len(rows),
-                        [None if math.isnan(v) else v for v in numbers], [word_of(c) for c in codes])
+        numbers = values.value * group.factor + group.offset
+        codes, words = group.codes, values.quality
+        if not values.present.all():
+            rows = np.flatnonzero(values.present)
+            numbers, words, codes = numbers[rows], words[rows], [codes[i] for i in rows]
+        n = len(codes)
+        if not words.any():  # nearly every poll: all good, and then nothing is NaN
+            return Readings(self.field.base, list(codes), [at] * n, numbers.tolist(), ["good"] * n)
+        return Readings(self.field.base, list(codes), [at] * n, [None if math.isnan(v) else v for v in numbers.tolist()],
+                        [word_of(c) for c in words.tolist()])
 
 
 def _kind(exc: DeviceError) -> str:

@@ -105,10 +105,10 @@ class Decoder:
         quality = np.zeros(n_points, dtype=np.int8)
         for c in self._classes:
             self._decode_class(c, buffer, raw, quality)
-        value = raw * self._factor / self._divisor + self._offset
-        value *= self._ratio
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            value = (raw * self._factor / self._divisor + self._offset) * self._ratio
             outside = (value < self._low) | (value > self._high)
+        quality[(quality < Quality.STOPPED) & ~np.isfinite(value)] = Quality.BAD
         quality[outside & (quality == 0)] = Quality.UNCERTAIN
         value[quality >= Quality.STOPPED] = np.nan
         return Values(value, quality, present_reads[self._read_of])

@@ -93,6 +93,10 @@ def test_a_value_outside_its_plausible_range_is_kept_and_doubted() -> None:
     assert _decode(struct.pack(">f", 731.0), type="f32", quantity="voltage", unit="V", valid=[0, 500]) == (731.0, "uncertain")
 
 
+def test_a_number_that_scaling_makes_infinite_is_no_value() -> None:
+    assert _decode(struct.pack(">d", 1e308), type="f64", scale=1000.0) == (None, "bad")
+
+
 def test_bits_are_cut_out_of_a_register() -> None:
     assert _decode(b"\x05\x2c", type="u16", bits=[8, 11], quantity="state", unit="state") == (5.0, "good")
 
