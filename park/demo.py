@@ -97,7 +97,7 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
             _behind(supervisor, ports, settings.host)
             # collectors after the devices: a refused connection is a finding in a real park, and would raise alerts here
             _wait_port(supervisor, ports.control)
-            _before(supervisor, [str(f) for f in files], ports)
+            _before(supervisor, [str(f) for f in files], ports, "127.0.0.1")
             address = _wait_ready(supervisor, settings.host, ports.http)
         _greet(steps, address, tokens, data_dir)
         if days is None and loaded < HISTORY_DAYS:
@@ -116,7 +116,7 @@ def up(settings: Settings, files: Sequence[Path], *, port: int, data_dir: Path) 
         tokens = _tokens(url, data_dir, catalogue)
         with steps.step("starting collectors, ingest, accounting, alerts, api"):
             _behind(supervisor, ports, settings.host)
-            _before(supervisor, [str(f) for f in files], ports)
+            _before(supervisor, [str(f) for f in files], ports, "0.0.0.0")  # loggers in the field connect to us
             address = _wait_ready(supervisor, settings.host, ports.http)
         _greet(steps, address, tokens, data_dir)
         _keep(supervisor)
@@ -171,9 +171,10 @@ def _behind(supervisor: Supervisor, ports: Ports, host: str) -> None:
     supervisor.add("account", "account")
 
 
-def _before(supervisor: Supervisor, catalogue: Sequence[str], ports: Ports) -> None:
+def _before(supervisor: Supervisor, catalogue: Sequence[str], ports: Ports, hj212_host: str) -> None:
     """The stage before the broker, and the one that judges what comes through it."""
-    supervisor.add("collect", "collect", *catalogue, "--hj212-port", str(ports.hj212))
+    supervisor.add("collect", "collect", *catalogue, "--hj212-host", hj212_host,
+                   "--hj212-port", str(ports.hj212))
     supervisor.add("alert", "alert")
 
 
