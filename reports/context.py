@@ -97,7 +97,7 @@ def headline(ctx: Context, year: Year, code: str) -> Cell:
             unit,
             scale=scale,
             digits=0 if code == "energy_cost" else 2,
-            absent=figures.NO_TARIFF if code == "energy_cost" else figures.NO_METER,
+            absent=figures.NO_TARIFF if code == "energy_cost" and energy_rows(year) else figures.NO_METER,
         )
     if code in ("electricity_kwh", "water_m3"):
         rows = carrier_rows(year, "electricity" if code == "electricity_kwh" else "water")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Literal
@@ -23,6 +24,9 @@ MIN_COVERAGE = 0.9
 """Intensities and degrees of completion are withheld below this coverage (STANDARDS.md section 5)."""
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # neither docx, xlsx nor html can hold them
+
+
 class Text(msgspec.Struct, frozen=True, tag="text"):
     """A text in both languages."""
 
@@ -31,7 +35,7 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
 
     def of(self, language: Language) -> str:
         """The text in one language."""
-        return self.zh if language == "zh" else self.en
+        return _CONTROL.sub("", self.zh if language == "zh" else self.en)
 
 
 class Cell(msgspec.Struct, frozen=True, tag="cell", kw_only=True):

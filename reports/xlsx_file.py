@@ -42,7 +42,17 @@ def write_xlsx(edition: Edition, document: Document, path: Path) -> None:
     book.properties.title = f"{document.base} {document.title}"
     book.properties.creator = "park-telemetry"
     book.properties.description = f"SHA-256 {document.hash}"
+    _no_formulas(book)
     book.save(path)
+
+
+def _no_formulas(book: Workbook) -> None:
+    """This workbook has none: a name that begins with = stays a text."""
+    for sheet in book.worksheets:
+        for row in sheet.iter_rows():
+            for at in row:
+                if at.data_type == "f":
+                    at.data_type = "s"
 
 
 def _cover(sheet: Any, document: Document) -> None:
