@@ -116,17 +116,20 @@ def _since(conn: Connection, base_id: int, owed: set[str]) -> datetime:
 
 
 def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, result: PassResult) -> None:
-    """After a change of meters, factors, tariffs or boundaries: the figures that hang on them, computed again."""
+    """After a change of meters, factors, tariffs, boundaries or limits: the figures that hang on them, computed again."""
     registers = {str(p): digest for p, digest in conn.execute(SQL["register_fingerprint"], {"base": base_id})}
     rows = _one(conn, "fingerprint", base=base_id)
+    trace = _one(conn, "outlet_fingerprint", base=base_id)
     known = _detail(conn, base_id, "catalogue")
-    if known.get("rows") == rows and known.get("registers") == registers:
+    if known.get("rows") == rows and known.get("registers") == registers and known.get("trace") == trace:
         return
     with conn.transaction():
         energy.prepare(conn)
         if known:
             changed = [int(p) for p, digest in registers.items() if known["registers"].get(p, digest) != digest]
             span = conn.execute(SQL["span_of_readings"], {"base": base_id}).fetchone()
+            if known.get("trace") != trace and span is not None and span[0] is not None:
+                conn.execute(SQL["mark_outlets"], {"base": base_id, "low": span[0], "high": span[1]})
             if changed and span is not None and span[0] is not None:
                 slots = recount(conn, base_id, [(p, span[0], span[1] + timedelta(microseconds=1)) for p in changed])
                 energy.touch(conn, zone, slots)
@@ -135,7 +138,7 @@ def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, 
                 energy.prepare(conn)
             if known["rows"] != rows:
                 _owe(conn, base_id, now, _recost(conn, base_id, zone))
-        _note(conn, base_id, "catalogue", now, {"rows": rows, "registers": registers})
+        _note(conn, base_id, "catalogue", now, {"rows": rows, "registers": registers, "trace": trace})
 
 
 def _recost(conn: Connection, base_id: int, zone: str) -> set[str]:

@@ -337,6 +337,27 @@ SELECT p.point_id, md5(concat_ws('|', p.ratio, p.rollover, p.expected_s, (
     FROM meter m WHERE m.base_id = p.base_id AND m.point_id = p.point_id)))
 FROM point p WHERE p.base_id = %(base)s AND p.kind = 'counter'
 
+-- name: outlet_fingerprint
+-- A digest of what emission hours and treatment events depend on beside readings: limits, facilities and their attributes.
+SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
+    SELECT 'limit', limit_id, low::text, high::text, rank, valid_from::text, valid_to::text FROM limit_value
+        WHERE superseded_at IS NULL AND base_id = %(base)s
+    UNION ALL SELECT 'unit', unit_id, role, attributes::text, '', '', '' FROM unit
+        WHERE base_id = %(base)s AND role IN ('production', 'treatment', 'outlet')
+    UNION ALL SELECT 'point', p.point_id, p.quantity, p.unit, p.expected_s::text, p.unit_id::text, p.removed_at::text
+        FROM point p JOIN unit u USING (base_id, unit_id)
+        WHERE p.base_id = %(base)s AND u.role IN ('production', 'treatment', 'outlet') AND p.kind <> 'counter') x), ''))
+
+-- name: mark_outlets
+-- Put every reading of outlets and facilities between two instants on the list of work again.
+INSERT INTO account_todo AS t (base_id, point_id, day, first, last)
+SELECT p.base_id, p.point_id, d::date, d AT TIME ZONE 'UTC', d AT TIME ZONE 'UTC' + interval '23 hours'
+FROM point p JOIN unit u USING (base_id, unit_id)
+CROSS JOIN generate_series(date_trunc('day', %(low)s AT TIME ZONE 'UTC'), %(high)s AT TIME ZONE 'UTC', interval '1 day') d
+WHERE p.base_id = %(base)s AND p.kind <> 'counter' AND u.role IN ('production', 'treatment', 'outlet')
+ON CONFLICT (base_id, point_id, day) DO UPDATE
+SET first = least(t.first, excluded.first), last = greatest(t.last, excluded.last)
+
 -- name: all_days
 -- Every counter's days, to compute costs and totals again after a change of the catalogue.
 SELECT i.point_id, (i.ts AT TIME ZONE b.timezone)::date, i.ts, ((i.ts AT TIME ZONE b.timezone) + interval '1 day') AT TIME ZONE b.timezone

@@ -65,6 +65,19 @@ def test_an_hour_against_the_permit_that_was_in_force(park: Conn, feed: Feed) ->
     assert coverage == pytest.approx(2 / 12, abs=0.01)
 
 
+def test_a_limit_that_is_entered_later_judges_the_past(park: Conn, feed: Feed) -> None:
+    stack(feed, 24)
+    now = MIDNIGHT + timedelta(hours=25)
+    run_pass(park, now)
+    assert day(park, "hours_exceeded") == (0,)
+    park.execute("UPDATE limit_value SET superseded_at = now() WHERE quantity = 'so2'")
+    park.execute("""INSERT INTO limit_value (base_id, unit_id, quantity, statistic, high, unit, rank, valid_from, source)
+        SELECT 1, unit_id, 'so2', 'hour', 28, 'mg/m3', 'permit', '2026-05-01', 'new' FROM unit WHERE code = 'e1.stack'""")
+    run_pass(park, now)
+    assert day(park, "hours_exceeded") == (24,)
+    assert verify(park, 1, now) == []
+
+
 def test_a_day_needs_twenty_hours_and_lost_hours_weigh_upward(park: Conn, feed: Feed) -> None:
     stack(feed, 24 * 10, so2=20)
     stack(feed, 1, first=MIDNIGHT + timedelta(days=9), so2=40)                # the largest before the hole
