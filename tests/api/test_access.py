@@ -30,9 +30,9 @@ def test_a_request_without_a_token_is_refused_with_a_problem_document(service: S
     assert answer.json()["status"] == 401 and "park token create" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("header", ["Bearer park_wrong", "Bearer", "Basic abc", "park_x"])
-def test_a_wrong_token_is_refused(service: Service, header: str) -> None:
-    assert httpx.get(f"{service.url}/api/v1/bases", headers={"Authorization": header}).status_code == 401
+def test_a_wrong_token_is_refused(service: Service) -> None:
+    for header in ("Bearer park_wrong", "Bearer", "Basic abc", "park_x"):
+        assert httpx.get(f"{service.url}/api/v1/bases", headers={"Authorization": header}).status_code == 401
 
 
 def test_only_the_hash_of_a_token_is_stored(mini: Connection) -> None:
@@ -91,17 +91,18 @@ def test_a_token_that_asks_too_often_gets_429_with_the_time_to_wait(mini: Connec
     assert int(answers[3].headers["retry-after"]) >= 1
 
 
-@pytest.mark.parametrize(("arguments", "error"), [
-    ({"role": "king", "name": "a"}, InputError), ({"role": "operator", "name": "a"}, InputError),
-    ({"role": "operator", "name": " ", "bases": ["mini"]}, InputError),
-    ({"role": "operator", "name": "Evaluator", "bases": ["mini"]}, InputError),
-    ({"role": "enterprise", "name": "a", "bases": ["mini"]}, InputError),
-    ({"role": "enterprise", "name": "a", "bases": ["mini"], "enterprise": "e9"}, NotFound),
-    ({"role": "operator", "name": "a", "bases": ["mini"], "enterprise": "e1"}, InputError),
-    ({"role": "operator", "name": "a", "bases": ["nowhere"]}, NotFound)])
-def test_a_token_that_makes_no_sense_is_not_made(mini: Connection, arguments: dict[str, Any], error: type[Exception]) -> None:
-    with pytest.raises(error):
-        create_token(mini, **arguments)
+def test_a_token_that_makes_no_sense_is_not_made(mini: Connection) -> None:
+    wrong: list[tuple[dict[str, Any], type[Exception]]] = [
+        ({"role": "king", "name": "a"}, InputError), ({"role": "operator", "name": "a"}, InputError),
+        ({"role": "operator", "name": " ", "bases": ["mini"]}, InputError),
+        ({"role": "operator", "name": "Evaluator", "bases": ["mini"]}, InputError),
+        ({"role": "enterprise", "name": "a", "bases": ["mini"]}, InputError),
+        ({"role": "enterprise", "name": "a", "bases": ["mini"], "enterprise": "e9"}, NotFound),
+        ({"role": "operator", "name": "a", "bases": ["mini"], "enterprise": "e1"}, InputError),
+        ({"role": "operator", "name": "a", "bases": ["nowhere"]}, NotFound)]
+    for arguments, error in wrong:
+        with pytest.raises(error):
+            create_token(mini, **arguments)
     assert list_tokens(mini) == []
 
 
