@@ -38,6 +38,7 @@ class _Device(msgspec.Struct):
 
 class _Health(msgspec.Struct):
     devices: list[_Device]
+    spool: dict[str, Any] = {}
     at: str | int | float | None = None
 
 
@@ -113,11 +114,11 @@ class Decoded:
         if base_id is None:
             raise ReadingError("unknown_base", match["base"])
         if match["kind"] == "health":
-            self._add_health(received, base_id)
+            self._add_health(received, base_id, match["source"])
         else:
             self._add_letter(received, base_id, match["source"])
 
-    def _add_health(self, received: Received, base_id: int) -> None:
+    def _add_health(self, received: Received, base_id: int, source: str) -> None:
         arrived = datetime.fromtimestamp(received.arrived_us / 1e6, UTC)
         try:
             health = msgspec.json.decode(received.payload, type=_Health)
@@ -126,6 +127,7 @@ class Decoded:
                 {"base_id": base_id, "device": d.device, "state": d.state, "last_answer": _text(_instant(d.last_answer)),
                  "latency_ms": d.latency_ms, "errors": {} if d.errors is None else d.errors, "at": _text(at)}
                 for d in health.devices)
+            self.batch.spools.append({"base_id": base_id, "source": source, "at": _text(at), "spool": health.spool})
         except (msgspec.DecodeError, InputError, OverflowError, OSError, ValueError) as exc:
             raise ReadingError("bad_health", f"not a collector's health: {exc}") from exc
 

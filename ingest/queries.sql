@@ -129,6 +129,14 @@ WITH said AS (
 )
 SELECT d.base_id, d.code FROM said s JOIN device d ON d.base_id = s.base_id AND d.code = s.device
 
+-- name: upsert_spool
+-- What a collector's spool holds, as its pass `collector:SOURCE`; an older word does not replace a newer one.
+INSERT INTO pass (base_id, pass, at, detail)
+SELECT DISTINCT ON (base_id, source) base_id, 'collector:' || source, at, spool
+FROM jsonb_to_recordset(%(spools)s) AS s (base_id smallint, source text, at timestamptz, spool jsonb)
+ORDER BY base_id, source, at DESC
+ON CONFLICT (base_id, pass) DO UPDATE SET at = excluded.at, detail = excluded.detail WHERE excluded.at >= pass.at
+
 -- name: lock_rollup
 -- One rollup pass at a time over the whole database; held to the end of the transaction.
 SELECT pg_try_advisory_xact_lock(hashtext('park rollup'))

@@ -30,11 +30,13 @@ MONDAY_US = 4 * 24 * 3600 * 1_000_000  # 1970-01-05 was a Monday
 
 @dataclass(frozen=True)
 class Batch:
-    """What one transaction writes: messages of readings, dead letters of others, words of devices about themselves."""
+    """What one transaction writes: messages of readings, dead letters of others, words of devices and of collectors'
+    spools about themselves."""
 
     messages: list[Message] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
+    spools: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -70,6 +72,8 @@ class Store:
             fresh, letters = (batch.messages, []) if replay else self._book(cur, batch.messages, counts)
             judged = judge(fresh, directory, future_after_s=self.future_after_s, late_after_s=self.late_after_s)
             counts.update(judged.counts)
+            if batch.spools:
+                cur.execute(QUERIES["upsert_spool"], {"spools": Jsonb(batch.spools)})
             letters += batch.letters + self._states(cur, batch.states)
             for x in letters:
                 counts[x.base_id or 0, f"dead:{x.reason}"] += max(x.n, 1)

@@ -131,7 +131,7 @@ class Writer:
 def _halves(batch: Batch) -> tuple[Batch, Batch] | None:
     """The batch in two, or None when it is a single thing."""
     parts: list[Batch] = [Batch(messages=[m]) for m in batch.messages] + [Batch(letters=[x]) for x in batch.letters] + \
-                         [Batch(states=[s]) for s in batch.states]
+                         [Batch(states=[s]) for s in batch.states] + [Batch(spools=[s]) for s in batch.spools]
     if len(parts) < 2:
         return None
     middle = len(parts) // 2
@@ -140,7 +140,7 @@ def _halves(batch: Batch) -> tuple[Batch, Batch] | None:
 
 def _joined(parts: list[Batch]) -> Batch:
     return Batch([m for p in parts for m in p.messages], [x for p in parts for x in p.letters],
-                 [s for p in parts for s in p.states])
+                 [s for p in parts for s in p.states], [s for p in parts for s in p.spools])
 
 
 def _as_letter(batch: Batch, exc: Exception) -> Batch:
@@ -151,7 +151,7 @@ def _as_letter(batch: Batch, exc: Exception) -> Batch:
                                          len(m.batch.point))])
     for x in batch.letters:
         return Batch(letters=[replace(x, base_id=None, topic="", source="", seq=None, reason="refused", detail=detail)])
-    state = batch.states[0]
+    state = (batch.states + batch.spools)[0]
     return Batch(letters=[DeadLetter(state["base_id"], "", "health", None, "refused", detail, repr(state).encode())])
 
 

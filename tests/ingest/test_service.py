@@ -128,7 +128,7 @@ def test_health_and_dead_letters_of_collectors_are_kept(mini: Db, service: Servi
         {"device": "d.e1.main", "state": "online", "last_answer": "2026-11-23T07:59:59Z", "latency_ms": 3.5,
          "errors": {"timeout": 2}},
         {"device": "nobody", "state": "offline", "last_answer": None, "latency_ms": None, "errors": {}}],
-        "spool": {"waiting": 0}}
+        "spool": {"batches": 3}}
     send(publisher, "health", json.dumps(health).encode())
     send(publisher, "health", json.dumps(health | {"at": "2026-11-23T07:00:00Z"}).encode())
     payload = base64.b64encode(b"##01").decode()
@@ -136,6 +136,8 @@ def test_health_and_dead_letters_of_collectors_are_kept(mini: Db, service: Servi
     wait_for(lambda: count(mini, "dead_letter") == 3)
     assert mini.execute("SELECT state, latency_ms, errors, at::text FROM device_state").fetchall() == [
         ("online", 3.5, {"timeout": 2}, "2026-11-23 08:00:00+00")]
+    assert mini.execute("SELECT pass, at::text, detail FROM pass").fetchall() == [
+        ("collector:s1", "2026-11-23 08:00:00+00", {"batches": 3})]
     letters = mini.execute("SELECT reason, payload FROM dead_letter WHERE reason = 'bad_crc'").fetchall()
     assert letters == [("bad_crc", b"##01")]
 
