@@ -22,7 +22,8 @@ def judge(conn: Connection, context: Context, now: datetime) -> list[Finding]:
     start = now - timedelta(seconds=now.timestamp() % SLOT_S)
     out = []
     for rule in context.of_kind("demand"):
-        points = {p.point_id: p for p in context.points if p.quantity == "active_power" and p.kind == "gauge" and covers(rule, p)}
+        gauges = [p for p in context.points if p.quantity == "active_power" and p.kind == "gauge"]
+        points = {p.point_id: p for p in gauges if covers(rule, p)}
         asked = {"base": rule.base_id, "points": list(points), "start": start, "now": now}
         for point, mean, newest, at in conn.execute(Q["running_slot"], asked).fetchall():
             elapsed_s = (at - start).total_seconds()

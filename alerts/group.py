@@ -1,7 +1,8 @@
 """Sensors of one process judged together: how far their smoothed values lie from how they usually belong together.
 
 EWMA of robustly standardised values, Mahalanobis distance with a shrunk covariance, both learned on the first REFERENCE
-steps (warm-up, in which nothing alarms). The alarm level comes from the reference's own tail. Causal.
+steps (warm-up, in which nothing alarms); a sensor that wanders there has no usual value and is left out. The alarm level
+comes from the reference's own tail. Causal.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from alerts.rolling import Floats
 REFERENCE = 400
 SMOOTHING = 0.12
 SHRINK = 0.6
+WANDER = 3.0        # a sensor whose blocks of the reference vary so many times more than noise would has no usual value
+BLOCK = 40
 CLIP = 2.5          # deviations beyond which a sensor says no more: one that runs away must not outlast its fault
 # multiples of the reference's 99th percentile that alarm, by false alarms per series-month; frozen on development data
-LEVELS = {0.1: 2.1, 0.3: 1.9, 1.0: 1.75}
+LEVELS = {0.1: 1.8, 0.3: 1.5, 1.0: 1.35}
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def judge(values: Floats, budget: float) -> Group:
     middle = np.median(reference, axis=1)
     scale = np.maximum(1.4826 * np.median(np.abs(reference - middle[:, None]), axis=1), 1e-3 * reference.std(axis=1) + 1e-9)
     z = np.clip((x - middle[:, None]) / scale[:, None], -CLIP, CLIP)
+    z[~_steady(z[:, :n_ref])] = 0.0
     smooth = _ewma(z)
     settle = min(n_ref // 4, round(3 / SMOOTHING))
     cov = np.cov(smooth[:, settle:n_ref])
@@ -56,6 +60,15 @@ def judge(values: Floats, budget: float) -> Group:
     p = np.minimum(1.0, 0.01 * np.maximum(relative, 1e-9) ** -4.0)
     return Group(strength, p, np.argmax(np.abs(d * solved), axis=0), strength >= 1.0,
                  np.repeat(middle[:, None], x.shape[1], axis=1), scale)
+
+
+def _steady(z: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """(S,) which sensors hold a level over the reference: a temperature that still climbs would alarm for ever after.
+    Where fewer than two do, the two that wander least."""
+    size = min(BLOCK, max(2, z.shape[1] // 4))
+    blocks = z[:, :z.shape[1] // size * size].reshape(len(z), -1, size).mean(axis=2)
+    wander = blocks.var(axis=1) * size / np.maximum(z.var(axis=1), 1e-12)
+    return np.asarray(wander <= max(WANDER, float(np.sort(wander)[min(1, len(wander) - 1)])))
 
 
 def level(budget: float) -> float:
