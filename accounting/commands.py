@@ -17,6 +17,7 @@ def account(
     base: Annotated[str | None, typer.Option("--base", help="Only this base.")] = None,
     since: Annotated[str | None, typer.Option("--from", help="An instant such as 2026-11-01T00:00:00+08:00.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="An instant; with --recompute.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Answer Prometheus on this port.")] = None,
 ) -> None:
     """Turn readings into figures: intervals, energy, carbon, cost, emission hours, treatment events, indicators.
 
@@ -34,7 +35,8 @@ def account(
     elif once:
         service.run_once(settings.database_url)
     else:
-        service.run(settings.database_url, settings.log_level)
+        from park.heartbeat import heartbeat
+        service.run(settings.database_url, settings.log_level, beat=heartbeat("account", metrics_port))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"account": account}

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import psycopg
@@ -26,7 +27,8 @@ QUIET_S = 1.0            # let a burst of rollups end
 LONGEST_RETRY_S = 30.0
 
 
-def run(database_url: str, log_level: str = "INFO", *, stop: threading.Event | None = None, clock: Clock = utc_now) -> None:
+def run(database_url: str, log_level: str = "INFO", *, stop: threading.Event | None = None, clock: Clock = utc_now,
+        beat: Callable[[], None] = lambda: None) -> None:
     """Run passes until SIGTERM or SIGINT (or `stop`); retries with back-off while the database is away."""
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     stop = _until_signalled() if stop is None else stop
@@ -34,7 +36,7 @@ def run(database_url: str, log_level: str = "INFO", *, stop: threading.Event | N
     while not stop.is_set():
         try:
             with connect(database_url, autocommit=True, name="park account") as conn:
-                _follow(conn, stop, clock)
+                _follow(conn, stop, clock, beat)
                 retry_s = 1.0
         except (psycopg.OperationalError, psycopg.InterfaceError, StorageError) as exc:
             log.warning("database away, again in %.0f s: %s", retry_s, str(exc).splitlines()[0])
@@ -49,7 +51,7 @@ def _until_signalled() -> threading.Event:
     return stop
 
 
-def _follow(conn: Connection, stop: threading.Event, clock: Clock) -> None:
+def _follow(conn: Connection, stop: threading.Event, clock: Clock, beat: Callable[[], None]) -> None:
     conn.execute("LISTEN park_rollup")
     conn.execute("LISTEN park_catalogue")
     while not stop.is_set():
@@ -65,6 +67,7 @@ def _follow(conn: Connection, stop: threading.Event, clock: Clock) -> None:
         if done.anything:
             log.info("accounted %d slots, %d emission hours, %d events, %d periods in %.1f s", done.slots, done.hours,
                      done.events, len(done.periods), time.monotonic() - started)
+        beat()
         _wait(conn, stop)
 
 
