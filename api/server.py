@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
+import sys
 from types import FrameType
 
 import uvicorn
@@ -40,9 +42,16 @@ def make_server(settings: Settings, host: str, port: int, *, limits: Limits | No
     return Server(config, app)
 
 
+def _leave(signum: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
 def run(settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; the log goes to standard error, one line a request."""
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # the stream says in one line that the database is away
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _leave)  # uvicorn raises the signal again when it has stopped
     server = make_server(settings, host, port)
     # what is loaded now stays: the collector need not walk it again while a thousand listeners wait
     gc.collect()
