@@ -184,7 +184,7 @@ def _pollutant(quantity: str, point: Row | None, limits: list[Row], hours: list[
 def _due(point: Row | None, scope: Scope) -> int:
     """Minutes of this hour that should be valid by now; an analyser that measures each half hour owes two."""
     passed_s = (scope.now - scope.hour).total_seconds()
-    return int(passed_s // max(60, point["expected_s"])) if point else 0
+    return max(point["minutes"], int(passed_s // max(60, point["expected_s"]))) if point else 0
 
 
 def _main_limit(limits: list[Row], unit: str) -> Row | None:
