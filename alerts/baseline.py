@@ -30,9 +30,10 @@ HOUR = timedelta(hours=1)
 
 @dataclass
 class Memory:
-    """The hour that each rule has judged."""
+    """The hour that each rule has judged, and when the rules over days were judged last."""
 
     judged: dict[tuple[int, int], datetime] = field(default_factory=dict)
+    days_at: datetime | None = None
 
 
 @dataclass(frozen=True)

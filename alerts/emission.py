@@ -34,21 +34,21 @@ class Forecast:
     minutes: int
 
 
-def judge(conn: Connection, context: Context, now: datetime) -> list[Finding]:
-    """Findings of every emission_limit rule, late ones included."""
+def judge(conn: Connection, context: Context, now: datetime, *, days: bool = True) -> list[Finding]:
+    """Findings of every emission_limit rule, late hours included; day means only when `days`."""
     rules = context.of_kind("emission_limit")
     if not rules:
         return []
     with conn.cursor(row_factory=dict_row) as cur:
         hours = cur.execute(Q["emission_hours"], {"since": now - timedelta(days=LATE_DAYS)}).fetchall()
-        days = cur.execute(Q["emission_days"], {"since": (now - timedelta(days=2)).date()}).fetchall()
+        means = cur.execute(Q["emission_days"], {"since": (now - timedelta(days=2)).date()}).fetchall() if days else []
         minutes = cur.execute(Q["running_minutes"], {"hour": now.replace(minute=0, second=0, microsecond=0)}).fetchall()
     running = _running(context, minutes)
     out: list[Finding] = []
     for rule in rules:
         subject = {(p.base_id, p.unit_id, p.quantity): p for p in reversed(context.points) if p.unit_id and covers(rule, p)}
         out += _hours(context, rule, subject, hours, running, now)
-        out += _days(context, rule, subject, days, now)
+        out += _days(context, rule, subject, means, now)
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import psycopg
 
@@ -15,15 +15,18 @@ from alerts.finding import Finding
 from alerts.store import Connection, Q
 
 log = logging.getLogger("park.alerts")
+DAYS_EVERY = timedelta(minutes=5)     # figures of days change seldom and their views read much
 
 
 def judge(conn: Connection, context: Context, links: linkage.Memory, hours: baseline.Memory,
           now: datetime) -> list[Finding]:
     """Findings of every slow rule, and what the linkage has to know of the facilities' power."""
     links.learned_kw = {(base, point): kw for base, point, kw in conn.execute(Q["power_bands"]).fetchall()}
+    days_due = hours.days_at is None or now - hours.days_at >= DAYS_EVERY
+    hours.days_at = now if days_due else hours.days_at
     judges: tuple[tuple[str, Callable[[], list[Finding]]], ...] = (
-        ("emission_limit", lambda: emission.judge(conn, context, now)),
-        ("balance", lambda: balance.judge(conn, context, now)),
+        ("emission_limit", lambda: emission.judge(conn, context, now, days=days_due)),
+        ("balance", lambda: balance.judge(conn, context, now) if days_due else []),
         ("baseline", lambda: baseline.judge(conn, context, hours, now)),
         ("demand", lambda: demand.judge(conn, context, now)),
     )
