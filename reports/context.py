@@ -117,7 +117,7 @@ def headline(ctx: Context, year: Year, code: str) -> Cell:
     cell = figures.indicator(figure, row, code)
     if not cell.unit:
         cell = msgspec.structs.replace(cell, unit=table()["indicators"].get(code, {}).get("unit", ""))
-    if code in _PER_VALUE_ADDED and cell.value is not None and _value_added_runs_ahead(year):
+    if code in _PER_VALUE_ADDED and cell.value is not None and cell.reason is None and _value_added_runs_ahead(year):
         return msgspec.structs.replace(cell, value=None, grade="", reason=figures.AHEAD)
     return figures.covered(cell, _reach(year, code))
 

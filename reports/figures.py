@@ -23,7 +23,7 @@ NO_VALID_HOUR = Text("无有效小时数据", "no valid hour")
 RECOMPUTED_LATER = Text(
     "该指标在截止时点之后重算，无法按当时数据给出", "recomputed after the as-of instant; the former value is not kept"
 )
-NOT_DUE = Text("年度未结束或无可比口径", "year not ended or no comparable basis")
+NOT_DUE = Text("年度未结束，不作比较", "year not ended: not compared")
 
 
 NOT_APPLICABLE = Text("不适用", "not applicable")
@@ -148,8 +148,10 @@ def ratio(
     return Cell(id=figure, value=tidy(scale * top / bottom), unit=unit, coverage=tidy(coverage), factors=factors, digits=digits)
 
 
-def change(figure: str, now: Cell, before: Cell | None) -> Cell:
-    """Relative change in % of one cell against another; only where both have at least 90 % coverage."""
+def change(figure: str, now: Cell, before: Cell | None, *, complete: bool) -> Cell:
+    """Relative change in % of one cell against another; only of a complete year, and where both have at least 90 % coverage."""
+    if not complete and before is not None:
+        return Cell(id=figure, value=None, unit="%", reason=NOT_DUE, digits=1)
     if before is None or before.value is None or now.value is None or before.value == 0:
         return Cell(id=figure, value=None, unit="%", reason=NO_FORMER, digits=1)
     for cell in (now, before):
@@ -180,8 +182,15 @@ def indicator(figure: str, row: Indicator | None, code: str) -> Cell:
         grade=row.grade or "",
         quality="estimated" if row.grade == "C" else "good",
         factors=_factor_ids(row.inputs),
+        reason=_until(row),
         digits=digits,
     )
+
+
+def _until(row: Indicator) -> Text | None:
+    """The last day of an indicator that ends before the data do, because its ledger does."""
+    until = row.inputs.get("until") if isinstance(row.inputs, dict) else None
+    return Text(f"计至 {until}", f"up to {until}") if isinstance(until, str) else None
 
 
 def covered(cell: Cell, reach: float | None) -> Cell:

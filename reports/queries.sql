@@ -78,15 +78,16 @@ WHERE f.base_id = %(base)s AND f.kind IN ('exchange', 'cascade') AND f.recorded_
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 3, 5
 
 -- name: cost_by_period
--- Electricity and its cost by tariff period of the counters that stand for the whole base.
+-- Electricity and its cost by tariff period of the counters that stand for the whole base; days with any price at all.
 WITH gate AS (
     SELECT point_id FROM point p WHERE base_id = %(base)s AND carrier = 'electricity' AND direction = 'import'
       AND boundary = CASE WHEN EXISTS (SELECT FROM point q WHERE q.base_id = p.base_id AND q.carrier = 'electricity'
                                        AND q.boundary = 'base' AND q.direction = 'import')
-                          THEN 'base' ELSE 'enterprise' END)
-SELECT c.period, sum(c.amount) AS amount, sum(c.cost) AS cost, count(DISTINCT c.day) AS days
-FROM cost_1d c JOIN gate USING (point_id)
-WHERE c.base_id = %(base)s AND c.day BETWEEN %(first)s AND %(last)s GROUP BY 1
+                          THEN 'base' ELSE 'enterprise' END),
+priced AS MATERIALIZED (
+    SELECT c.period, c.day, c.amount, c.cost FROM cost_1d c JOIN gate USING (point_id)
+    WHERE c.base_id = %(base)s AND c.day BETWEEN %(first)s AND %(last)s)
+SELECT period, sum(amount) AS amount, sum(cost) AS cost, (SELECT count(DISTINCT day) FROM priced) AS days FROM priced GROUP BY 1
 
 -- name: emission
 -- Hours, means, mass and exceedances of each outlet and quantity.

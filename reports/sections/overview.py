@@ -73,7 +73,7 @@ def _figures(ctx: Context) -> tuple[Table, ...]:
                 f"headlines/{ctx.year.span.year - 1}/{code}", None, now.unit, "measured", reason=figures.NO_FORMER
             )
         )
-        delta = figures.change(f"headlines/change/{code}", now, before if ctx.year.span.complete else None)
+        delta = figures.change(f"headlines/change/{code}", now, before, complete=ctx.year.span.complete)
         rows.append((headline_name(code), word("units", now.unit), renamed(now, f"headlines/{now.id}"), former, delta))
     y = ctx.year.span.year
     notes = () if ctx.year.span.complete else (said("open_year"),)

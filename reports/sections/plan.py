@@ -160,7 +160,7 @@ def _derived(figure: str, value: float | None, unit: str, actual: Cell, reason: 
         coverage=actual.coverage,
         grade=actual.grade if value is not None else "",
         factors=actual.factors,
-        reason=(reason or figures.NOT_DUE) if value is None else None,
+        reason=(reason or figures.NOT_APPLICABLE) if value is None else None,
         digits=digits,
     )
 

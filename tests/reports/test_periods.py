@@ -203,3 +203,23 @@ def test_a_share_in_the_plan_is_compared_as_a_percentage() -> None:
     share = Target("renewable_share", "可再生", "Renewable", 2026, 0.04, "1", "at_least", 0.02, 2025, "", "", True)
     assert (in_percent(share).value, in_percent(share).baseline, in_percent(share).unit) == (4.0, 2.0, "%")
     assert in_percent(target(2026)) == target(2026)
+
+
+def test_an_intensity_that_ends_with_its_ledger_says_up_to_which_day(park_year: Db) -> None:
+    park_year.execute(
+        """UPDATE indicator_value SET inputs = '{"until": "2026-09-30"}' WHERE indicator = 'energy_per_value_added'"""
+    )
+    shown = cell(draft(park_year, "mini", "annual", 2026, AFTER).report, "energy/2026/energy_per_value_added")
+    assert shown.value == 1.4523
+    assert shown.reason is not None
+    assert "2026-09-30" in shown.reason.en
+
+
+def test_every_tariff_period_is_covered_by_the_days_that_were_priced(park_year: Db) -> None:
+    park_year.execute("DELETE FROM cost_1d WHERE period = 'peak' AND day > '2026-03-31'")  # a season without a peak
+    report = draft(park_year, "mini", "annual", 2026, AFTER).report
+    assert cell(report, "tou/2026/peak/amount").coverage == 1.0
+    park_year.execute("DELETE FROM cost_1d WHERE day > '2026-03-31'")
+    assert cell(draft(park_year, "mini", "annual", 2026, AFTER).report, "tou/2026/flat/amount").coverage == pytest.approx(
+        90 / 365
+    )
