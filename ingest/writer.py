@@ -28,7 +28,8 @@ from park.wire import encode_batch
 
 log = logging.getLogger("ingest.writer")
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.ProgrammingError, StorageError)
-REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError)
+# what one message can bring about, whatever it holds: it must not stop those behind it
+REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError, ValueError, TypeError, ArithmeticError, LookupError)
 
 
 class Writer:
