@@ -29,7 +29,8 @@ from park.wire import encode_batch
 log = logging.getLogger("ingest.writer")
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.ProgrammingError, StorageError)
 # what one message can bring about, whatever it holds: it must not stop those behind it
-REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError, ValueError, TypeError, ArithmeticError, LookupError)
+REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError, ValueError, TypeError, ArithmeticError,
+           LookupError)
 
 
 class Writer:
