@@ -500,10 +500,10 @@ SELECT version, hash, as_of, sealed_at, sealed_by, reason, data FROM report
 WHERE base_id = %(base)s AND kind = %(kind)s AND year = %(year)s AND version = ANY (%(versions)s)
 
 -- name: report_mark
--- What a report's content depends on, in a short text: as long as it is the same, so is the report.
-SELECT concat_ws('|', (SELECT max(at) FROM pass WHERE base_id = %(base)s),
-                 (SELECT max(version) FROM report WHERE base_id = %(base)s AND kind = %(kind)s AND year = %(year)s),
-                 (SELECT max(entry_id) FROM ledger WHERE base_id = %(base)s)) AS mark
+-- What people change in a report, in a short text: a made file is not shown again after such a change.
+SELECT concat_ws('|', (SELECT max(version) FROM report WHERE base_id = %(base)s AND kind = %(kind)s AND year = %(year)s),
+                 (SELECT max(entry_id) FROM ledger WHERE base_id = %(base)s),
+                 (SELECT max(recorded_at) FROM target WHERE base_id = %(base)s)) AS mark
 
 -- name: trace_counters
 -- The counters behind an energy figure, summed over days: those that count for the base or enterprise, or those of the unit

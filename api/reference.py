@@ -27,7 +27,8 @@ async def docs(request: Request) -> HTMLResponse:
     parts: dict[str, list[str]] = {}
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
-            parts.setdefault((operation.get("tags") or ["other"])[0], []).append(_route(path, method, operation))
+            tag = (operation.get("tags") or ["other"])[0]
+            parts.setdefault(tag, []).append(_route(path, method, operation, _body(schema, operation)))
     body = "".join(f"<h2>{escape(tag)}</h2>{''.join(routes)}" for tag, routes in parts.items())
     page = (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
             f"<title>API of {escape(schema['info']['title'])}</title><style>{STYLE}</style>"
@@ -38,11 +39,25 @@ async def docs(request: Request) -> HTMLResponse:
     return HTMLResponse(page, headers={"Content-Security-Policy": CSP})
 
 
-def _route(path: str, method: str, operation: dict[str, Any]) -> str:
+def _body(schema: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an operation's JSON body; empty where it takes none."""
+    said = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    for choice in [said, *said.get("anyOf", [])]:
+        if "$ref" in choice:
+            found: dict[str, Any] = schema["components"]["schemas"][choice["$ref"].rsplit("/", 1)[1]]
+            return found
+    return {}
+
+
+def _route(path: str, method: str, operation: dict[str, Any], body: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><td>{escape(p['name'])}{'<span class=r>*</span>' if p.get('required') else ''}<td>{escape(p['in'])}"
         f"<td>{escape(_type(p.get('schema', {})))}<td>{escape(p.get('description', ''))}"
         for p in operation.get("parameters", []))
+    rows += "".join(
+        f"<tr><td>{escape(name)}{'<span class=r>*</span>' if name in body.get('required', ()) else ''}<td>body"
+        f"<td>{escape(_type(field))}<td>{escape(field.get('description', ''))}"
+        for name, field in body.get("properties", {}).items())
     table = f"<table>{rows}</table>" if rows else ""
     return (f"<section><h3><b>{method.upper()}</b> {escape(path)}</h3><p>{escape(operation.get('description', ''))}</p>"
             f"{table}</section>")

@@ -1,8 +1,8 @@
 """/reports: the report of a base as JSON or document, sealed by POST, its versions and what changed between two.
 
 The documents are made by the command `park report` in a process of its own: a stage does not import another, and a chart
-that takes seconds must not hold up the stream of alerts. A made file is kept for a minute and only as long as neither an
-accounting pass, nor the ledger, nor a sealing has changed what it says.
+that takes seconds must not hold up the stream of alerts. A made file is kept for a minute, and not beyond a new ledger
+entry, target or sealing; it says itself as of when its figures are.
 """
 
 from __future__ import annotations

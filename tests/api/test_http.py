@@ -87,6 +87,7 @@ def test_the_reference_page_lists_every_route_without_another_origin(service: Se
     assert page.status_code == 200
     schema = httpx.get(service.url + "/api/v1/openapi.json").json()
     assert all(path in page.text for path in schema["paths"])
+    assert all(field in page.text for field in ("supersedes", "evidence", "minutes"))  # of the bodies
     assert "http://" not in page.text and "https://" not in page.text and "<script" not in page.text
 
 
