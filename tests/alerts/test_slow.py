@@ -181,3 +181,17 @@ def test_the_running_quarter_on_its_way_over_the_contracted_demand_warns_and_a_n
         read(minute, 700)
     assert [r[0] for r in evaluate(mini, NOW + timedelta(minutes=16))] == ["raise"]     # too young to say
     assert [r[0] for r in evaluate(mini, NOW + timedelta(minutes=19))] == ["raise", "return"]
+
+
+def test_a_day_mean_over_its_limit_is_an_alert_of_its_own(mini: Db) -> None:
+    add_rule(mini, "emission", "emission_limit", {"role": "outlet"}, {}, "critical")
+    zone = ZoneInfo("Asia/Shanghai")
+    midnight = datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    for k in range(24):         # mg/L, the limit of the day is 50
+        mini.execute("""INSERT INTO emission_1h (base_id, unit_id, quantity, ts, n_valid, state, measured, converted, flow)
+            SELECT base_id, unit_id, 'cod', %s, 60, 'valid', 60, 60, 10 FROM unit WHERE code = 'e2.outlet'""",
+                     (midnight - timedelta(hours=24 - k),))
+    assert evaluate(mini, datetime.now(UTC)) == [("raise", "day_exceeded", "critical", False)]
+    row = mini.execute("""SELECT value, high, point_id IS NOT NULL, unit_id IS NOT NULL, explanation->>'en'
+        FROM alert""").fetchone()
+    assert row is not None and row[:4] == (60, 50, True, True) and "daily mean" in row[4]
