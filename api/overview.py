@@ -280,14 +280,16 @@ async def linkage(cursor: Cursor, scope: Scope) -> Row:
     for row in await rows(cursor, "running", scope.parameters()):
         unit = units.setdefault(row["code"], {k: row[k] for k in (
             "unit_id", "code", "name_zh", "name_en", "role", "enterprise_zh", "enterprise_en", "treats", "outlet_of")}
-            | {"state": "unknown", "points": []})
+            | {"points": []})
         if row["point"] is not None:
             quality = None if row["quality"] is None else word_of(row["quality"])
             unit["points"].append({k: row[k] for k in ("point", "kind", "unit", "ts", "value", "on_above")}
                                   | {"quality": quality, "state": running(row)})
     for unit in units.values():
-        told = [p["state"] for p in unit["points"] if p["kind"] == "state" and p["state"] != "unknown"]
-        unit["state"] = _joined(told or [p["state"] for p in unit["points"]])  # a run signal outranks its power
+        signal = _joined([p["state"] for p in unit["points"] if p["kind"] == "state"])
+        power = _joined([p["state"] for p in unit["points"] if p["kind"] != "state"])
+        unit["conflict"] = {signal, power} == {"on", "off"}  # a signal that says on while nothing is drawn must be looked at
+        unit["state"] = "unknown" if unit["conflict"] else power if signal == "unknown" else signal
     events = await rows(cursor, "open_events", scope.parameters())
     return {**_head(scope), "units": list(units.values()), "events": events}
 

@@ -236,6 +236,17 @@ def test_each_unit_is_on_off_or_unknown(panel: Panel) -> None:
     assert [e["kind"] for e in answer["events"]] == ["production_on_treatment_off"]
 
 
+def test_a_run_signal_that_its_power_contradicts_is_a_conflict_and_not_on(panel: Panel, park: Conn) -> None:
+    park.execute("""
+        WITH made AS (
+            INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind, unit_id)
+            SELECT base_id, 'chem.rto.run', '', '', 'state', 'state', 'state', unit_id FROM unit WHERE code = 'chem.rto'
+            RETURNING base_id, point_id)
+        INSERT INTO latest (base_id, point_id, ts, value, quality) SELECT base_id, point_id, %s, 1, 0 FROM made""", [NOW])
+    rto = next(u for u in panel("linkage")["units"] if u["code"] == "chem.rto")
+    assert (rto["state"], rto["conflict"]) == ("unknown", True)
+
+
 @pytest.mark.parametrize(("change", "state"), [
     ({"fresh": False}, "unknown"), ({"quality": 10, "value": None}, "off"), ({"quality": 16, "value": None}, "unknown"),
     ({"quality": 13}, "unknown"), ({}, "on"), ({"value": 9.0}, "off"), ({"value": 0.0, "on_above": None}, "off"),

@@ -134,7 +134,8 @@ export const words = {
   linkage: ["治污联动", "Treatment linkage"],
   "role.production": ["生产", "Production"], "role.treatment": ["治理", "Treatment"], "role.outlet": ["排放口", "Outlet"],
   "running.on": ["运行", "on"], "running.off": ["停", "off"], "running.unknown": ["未知", "unknown"],
-  "chain.bad": ["生产运行而治理停运", "production runs while treatment is off"], "chain.unknown": ["状态未知，无法判断", "state unknown, cannot judge"],
+  "chain.bad": ["生产运行而治理停运", "production runs while treatment is off"], "chain.conflict": ["运行信号与功率不一致，请现场核实", "run signal and power disagree, check on site"], conflict: ["信号矛盾", "conflict"],
+  "chain.unknown": ["状态未知，无法判断", "state unknown, cannot judge"],
   no_linkage: ["本基地没有产污—治污关系", "No production and treatment relations here"],
   event_since: ["自 {at}", "since {at}"],
 

@@ -36,12 +36,13 @@ export function chainsOf(units) {
   return [...chains, ...alone].sort((a, b) => rank(judge(a)) - rank(judge(b)));
 }
 
-const rank = (verdict) => ["bad", "unknown", "fine"].indexOf(verdict);
+const rank = (verdict) => ["bad", "conflict", "unknown", "fine"].indexOf(verdict);
 
-/** bad: production runs while the treatment is off; unknown: nobody can tell; fine otherwise. */
+/** bad: production runs while the treatment is off; conflict: a run signal and the power disagree; unknown: nobody can tell; fine otherwise. */
 export function judge({ production, treatment }) {
   if (!production.length || !treatment.length) return "fine";
   const states = (units) => units.map((u) => u.state);
+  if ([...production, ...treatment].some((u) => u.conflict)) return "conflict";
   if (states(production).includes("on") && states(treatment).every((s) => s === "off")) return "bad";
   const unknown = [...states(production), ...states(treatment)].includes("unknown");
   return unknown && !states(treatment).includes("on") ? "unknown" : "fine";
@@ -54,7 +55,7 @@ function draw(chain, events) {
   const cell = (units, role) => h(`div.cell.${role}${units.length ? "" : ".none"}`, {}, units.map(unit));
   return h(`div.chain.${verdict}`, {},
     cell(chain.production, "production"), cell(chain.treatment, "treatment"), cell(chain.outlets, "outlet"),
-    verdict !== "fine" && h("p.verdict", {}, `${verdict === "bad" ? "◆" : "?"} ${w("chain", verdict)}${event ? ` · ${t("event_since", { at: dateTime(event.started_at) })}` : ""}`));
+    verdict !== "fine" && h("p.verdict", {}, `${{ bad: "◆", conflict: "▲", unknown: "?" }[verdict]} ${w("chain", verdict)}${event ? ` · ${t("event_since", { at: dateTime(event.started_at) })}` : ""}`));
 }
 
 function unit(u) {
@@ -65,5 +66,5 @@ function unit(u) {
   },
   runningShape(u.state),
   h("span.name", {}, nameOf(u)),
-  h("span.what", {}, w("running", u.state), u.state !== "unknown" && told ? ` ${amount(told.value, told.unit)}` : u.state === "unknown" && newest ? ` ${hourMinute(newest)}` : ""));
+  h("span.what", {}, u.conflict ? t("conflict") : w("running", u.state), (u.state !== "unknown" || u.conflict) && told ? ` ${amount(told.value, told.unit)}` : u.state === "unknown" && newest ? ` ${hourMinute(newest)}` : ""));
 }
