@@ -14,6 +14,8 @@ GROUPS: dict[str, str] = {}
 def alert(
     once: Annotated[bool, typer.Option("--once", help="One pass over what is there, then stop.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Check the rules of the catalogue and name every mistake.")] = False,
+    metrics_port: Annotated[int | None, typer.Option(
+        help="Port of /metrics: park_alert_round_timestamp_seconds says when it last finished a round.")] = None,
 ) -> None:
     """Evaluate the rules of the catalogue over the live readings, and send what changes. Runs until stopped.
 
@@ -27,7 +29,7 @@ def alert(
     elif once:
         main.once()
     else:
-        main.serve()
+        main.serve(metrics_port)
 
 
 def detect(

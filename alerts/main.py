@@ -16,6 +16,7 @@ from alerts.mqtt_channel import MqttChannel
 from park.clock import parse_period, utc_now
 from park.database import connect
 from park.errors import CatalogueError, InputError
+from park.heartbeat import heartbeat
 from park.settings import load_settings
 
 log = logging.getLogger("park.alerts")
@@ -25,8 +26,8 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
-def serve() -> None:
-    """Evaluator in this thread, notifier beside it, until SIGTERM or SIGINT."""
+def serve(metrics_port: int | None = None) -> None:
+    """Evaluator in this thread, notifier beside it, until SIGTERM or SIGINT; with a port, /metrics there."""
     settings = load_settings()
     _log_to_stderr(settings.log_level)
     stop = threading.Event()
@@ -37,7 +38,7 @@ def serve() -> None:
         channels.append(notify.Webhook(settings.webhook_url, settings.webhook_secret))
     notifier = threading.Thread(target=notify.run, args=(settings.database_url, channels, stop), daemon=True)
     notifier.start()
-    service.run(settings.database_url, stop)
+    service.run(settings.database_url, stop, beat=heartbeat("alert", metrics_port))
     notifier.join(2.0)
     log.info("stopped")
 

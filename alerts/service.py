@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -122,22 +123,23 @@ def _is_news(known: tuple[bool, str] | None, f: Finding) -> bool:
 SEVERITY = {"critical": 0, "high": 1, "medium": 2, "low": 3}
 
 
-def run(url: str, stop: threading.Event, clock: Clock = utc_now, tick_s: float = TICK_S) -> None:
-    """Evaluate until `stop`; a lost database is waited for with back-off."""
+def run(url: str, stop: threading.Event, clock: Clock = utc_now, tick_s: float = TICK_S,
+        beat: Callable[[], None] = lambda: None) -> None:
+    """Evaluate until `stop`, `beat` after each round; a lost database is waited for with back-off."""
     wait_s = 0.5
     while not stop.is_set():
         try:
             with connect(url, autocommit=True, name="park alert") as conn:
                 wait_s = 0.5
-                _serve(conn, stop, clock, tick_s)
+                _serve(conn, stop, clock, tick_s, beat)
         except (StorageError, psycopg.Error) as exc:
             log.warning("database is away, next try in %.1f s: %s", wait_s, str(exc).splitlines()[0])
             stop.wait(wait_s)
             wait_s = min(wait_s * 2, 15.0)
 
 
-def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float) -> None:
-    if not _become_the_only_one(conn, stop):
+def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float, beat: Callable[[], None]) -> None:
+    if not _become_the_only_one(conn, stop, beat):
         return
     for channel in ("park_catalogue", "park_account", "park_rollup"):
         conn.execute(f"LISTEN {channel}")
@@ -147,6 +149,7 @@ def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float)
     while not stop.is_set():
         began = time.monotonic()
         step(conn, e, clock())
+        beat()
         left = max(0.01, tick_s - (time.monotonic() - began))
         told = {n.channel for n in conn.notifies(timeout=left)}
         if told & {"park_account"}:
@@ -161,7 +164,7 @@ def _commit_snapshot(conn: Connection, e: Evaluator) -> None:
     conn.execute(Q["save_snapshot"], {"shard": SHARD, "state": live.snapshot(e.context, e.state)})
 
 
-def _become_the_only_one(conn: Connection, stop: threading.Event) -> bool:
+def _become_the_only_one(conn: Connection, stop: threading.Event, beat: Callable[[], None]) -> bool:
     told = False
     while not stop.is_set():
         row = conn.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
@@ -170,5 +173,6 @@ def _become_the_only_one(conn: Connection, stop: threading.Event) -> bool:
         if not told:
             log.info("another evaluator is at work; standing by")
             told = True
+        beat()      # standing by is its duty
         stop.wait(1.0)
     return False
