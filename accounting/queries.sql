@@ -500,8 +500,8 @@ DELETE FROM treatment_event WHERE base_id = %(base)s AND production_id = %(produ
 -- An event, once for its pair and beginning.
 INSERT INTO treatment_event AS e (base_id, kind, production_id, treatment_id, outlet_id, started_at, ended_at, detail)
 VALUES (%(base)s, %(kind)s, %(production)s, %(treatment)s, %(outlet)s, %(started)s, %(ended)s, %(detail)s)
-ON CONFLICT (base_id, kind, production_id, treatment_id, started_at) DO UPDATE
-SET ended_at = excluded.ended_at, detail = excluded.detail, outlet_id = excluded.outlet_id
+ON CONFLICT (base_id, kind, production_id, treatment_id, outlet_id, started_at) DO UPDATE
+SET ended_at = excluded.ended_at, detail = excluded.detail
 WHERE (e.ended_at, e.detail) IS DISTINCT FROM (excluded.ended_at, excluded.detail)
 
 -- name: indicator_energy
