@@ -15,6 +15,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
+from ingest.confirm import FLUSH_S, Confirmations
 from ingest.decoding import SUBSCRIPTIONS
 from ingest.inbox import Inbox, Received
 from park.mqtt import connect, new_client
@@ -32,6 +33,7 @@ class Subscriber:
         self.stop = stop
         self.connected = False
         self.n_received = 0
+        self.confirmations = Confirmations()
         self._connection = 0
         self._client: mqtt.Client | None = None
         self._lock = Lock()
@@ -48,13 +50,15 @@ class Subscriber:
                 self.stop.wait(wait_s)
                 wait_s = min(wait_s * 2, 15)
                 continue
-            while not self.stop.wait(0.5) and _loop_lives(client):
-                pass
+            while not self.stop.wait(FLUSH_S) and _loop_lives(client):
+                self._confirm(client)
+            self._confirm(client)
             self._close(client)
 
     def acknowledge(self, messages: Sequence[Received]) -> None:
         """Tell the broker that these are committed. Those of an earlier connection are not told: their numbers may
         mean other messages by now; the broker sends them again, and the ledger knows them."""
+        self.confirmations.add(messages)
         with self._lock:
             client, connection = self._client, self._connection
             if client is None or not self.connected:
@@ -62,6 +66,11 @@ class Subscriber:
             for m in messages:
                 if m.qos and m.connection == connection:
                     client.ack(m.mid, m.qos)
+
+    def _confirm(self, client: mqtt.Client) -> None:
+        """Tell the sources what is committed; without a connection it waits for the next one."""
+        if self.connected:
+            self.confirmations.flush(lambda topic, payload: client.publish(topic, payload, qos=1))
 
     def _open(self) -> mqtt.Client:
         client = new_client(self.url, self.client_id, manual_ack=True)
