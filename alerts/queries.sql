@@ -158,10 +158,11 @@ FROM emission_1d d JOIN base b USING (base_id)
 WHERE d.day >= %(since)s AND d.day < (now() AT TIME ZONE b.timezone)::date AND d.limit_value IS NOT NULL ORDER BY d.day
 
 -- name: running_minutes
--- Minutes of the running hour of every outlet's points.
-SELECT p.base_id, p.unit_id, p.quantity, extract(minute FROM r.bucket)::integer AS minute, r.sum / r.n_good AS mean
-FROM reading_1m r JOIN point p USING (base_id, point_id) JOIN unit u USING (base_id, unit_id)
-WHERE u.role = 'outlet' AND r.bucket >= %(hour)s AND r.bucket < %(hour)s + interval '1 hour' AND r.n_good > 0 AND r.n = r.n_good
+-- Valid minutes (a good reading, and no estimated or doubtful one in the mean) of the running hour of every outlet's points.
+SELECT p.base_id, p.unit_id, p.quantity, extract(minute FROM r.bucket)::integer AS minute, r.sum / nullif(r.n_usable, 0) AS mean
+FROM reading_by_minute r JOIN point p USING (base_id, point_id) JOIN unit u USING (base_id, unit_id)
+WHERE u.role = 'outlet' AND r.bucket >= %(hour)s AND r.bucket < %(hour)s + interval '1 hour' AND r.n_good > 0
+  AND r.n_usable = r.n_good
 
 -- name: balance_days
 -- Days of every parent meter with a balance.
@@ -222,11 +223,12 @@ WHERE channel = %(channel)s AND transition_id = ANY(%(ids)s) RETURNING state
 SELECT day, class FROM calendar WHERE base_id = %(base)s
 
 -- name: hour_values
--- Hours of points: mean of a gauge, increment of a counter; hours with an invalid reading are not there.
-SELECT r.point_id, r.bucket, CASE WHEN p.kind = 'counter' THEN r.increment ELSE r.sum / r.n END
+-- Hours of points: mean of a gauge, increment of a counter. A gauge's hour is there when three quarters of its readings are
+-- good and no estimated or doubtful one is in the mean.
+SELECT r.point_id, r.bucket, CASE WHEN p.kind = 'counter' THEN r.increment ELSE r.sum / nullif(r.n_usable, 0) END
 FROM reading_1h r JOIN point p USING (base_id, point_id)
 WHERE r.base_id = %(base)s AND r.point_id = ANY(%(points)s) AND r.bucket = ANY(%(hours)s) AND r.n_good > 0
-  AND CASE WHEN p.kind = 'counter' THEN r.increment IS NOT NULL ELSE r.n = r.n_good AND r.sum IS NOT NULL END
+  AND CASE WHEN p.kind = 'counter' THEN r.increment IS NOT NULL ELSE r.n_usable = r.n_good AND 4 * r.n_good >= 3 * r.n END
 
 -- name: energy_prices
 -- CNY and kg CO2 a kWh of electricity in force today; NULL where there is no row.

@@ -161,7 +161,7 @@ SELECT (SELECT max(number) FROM migration) AS migration, now() AS at
 
 -- name: points_by_code
 -- Points by their codes, in one base or wherever the token may look.
-SELECT p.point_id, p.base_id, b.code, p.code, p.quantity, p.unit, p.kind, b.timezone
+SELECT p.point_id, p.base_id, b.code, p.code, p.quantity, p.unit, p.kind
 FROM point p JOIN base b USING (base_id)
 WHERE p.code = ANY (%(codes)s) AND (%(base)s::text IS NULL OR b.code = %(base)s)
 
@@ -183,18 +183,12 @@ CROSS JOIN LATERAL (
 LIMIT %(limit)s
 
 -- name: readings_rollup
--- Buckets of points in the order given. The mean is over usable readings: their number is n, except where some were not
--- good; then they are counted.
+-- Buckets of points in the order given; the mean is over usable readings.
 SELECT %(first)s::integer + p.place::integer - 1 AS place, r.bucket AS at, r.n, r.n_good, r.min, r.max,
-       r.sum / nullif(CASE WHEN r.n = r.n_good THEN r.n ELSE (
-           SELECT count(*) FROM reading x
-           WHERE x.base_id = %(base)s::smallint AND x.point_id = p.point_id AND x.ts >= r.bucket AND x.ts < r.following
-             AND x.quality < 10 AND x.value IS NOT NULL) END, 0) AS mean,
-       r.first, r.last, r.increment
+       r.sum / nullif(r.n_usable, 0) AS mean, r.first, r.last, r.increment
 FROM unnest(%(points)s::integer[]) WITH ORDINALITY AS p (point_id, place)
 CROSS JOIN LATERAL (
-    SELECT bucket, n, n_good, min, max, sum, first, last, increment,
-           (bucket AT TIME ZONE %(zone)s + %(width)s::interval) AT TIME ZONE %(zone)s AS following
+    SELECT bucket, n, n_good, n_usable, min, max, sum, first, last, increment
     FROM {table}
     WHERE base_id = %(base)s::smallint AND point_id = p.point_id AND bucket >= %(start)s AND bucket < %(end)s
       AND (p.place > 1 OR %(after)s::timestamptz IS NULL OR bucket > %(after)s)

@@ -37,7 +37,6 @@ router = APIRouter(tags=["readings"])
 Resolution = Literal["raw", "1m", "15m", "1h", "1d", "1mo"]
 # the view of the minutes knows those that only a quarter of an hour's row holds
 TABLES = {"1m": "reading_by_minute", "15m": "reading_15m", "1h": "reading_1h", "1d": "reading_1d", "1mo": "reading_1mo"}
-WIDTH = {"1m": "1 minute", "15m": "15 minutes", "1h": "1 hour", "1d": "1 day", "1mo": "1 month"}
 RAW = ("at", "value", "quality")
 ROLLUP = ("at", "n", "n_good", "min", "max", "mean", "first", "last", "increment")
 DEFAULT_SPAN = timedelta(hours=24)
@@ -57,7 +56,6 @@ class PointRow:
     quantity: str
     unit: str
     kind: str
-    zone: str
 
 
 @router.get("/readings", responses={200: {"content": {"application/json": {}, "text/csv": {}, ARROW: {}}}})
@@ -91,7 +89,7 @@ async def readings(who: Who, data: Data,
         if not 0 <= first < len(points):
             raise InputError("expected as `cursor` the `next` of the page before")
         about = {"base": points[0].base_id, "points": [p.point_id for p in points[first:]], "first": first, "after": at,
-                 "start": since, "end": until, "limit": limit + 1, "width": WIDTH.get(resolution), "zone": points[0].zone}
+                 "start": since, "end": until, "limit": limit + 1}
         if form == "json":
             rows = await (await db.execute(_query(resolution), about)).fetchall()
             return _json(points, rows, resolution, since, until, limit)

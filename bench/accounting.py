@@ -79,8 +79,8 @@ def load(conn: psycopg.Connection[Any], days: int) -> int:
         write_columns(conn, READING, KINDS, {
             "ts": np.tile(ts, len(part)), "value": values, "point_id": np.repeat([p[0] for p in part], n),
             "base_id": np.ones(len(values), np.int16), "quality": np.zeros(len(values), np.int16)})
-    conn.execute("""INSERT INTO reading_1d (bucket, min, max, sum, n, n_good, point_id, base_id)
-        SELECT d, 0, 100, 4800, 96, 96, point_id, 1 FROM point,
+    conn.execute("""INSERT INTO reading_1d (bucket, min, max, sum, n, n_good, n_usable, point_id, base_id)
+        SELECT d, 0, 100, 4800, 96, 96, 96, point_id, 1 FROM point,
                generate_series(%s::timestamptz, %s, interval '1 day') d""",
                  (start - timedelta(hours=8), END - timedelta(hours=8)))
     conn.execute("INSERT INTO dirty_account (base_id, point_id, bucket) SELECT 1, point_id, h FROM point, "

@@ -25,7 +25,7 @@ from psycopg import Connection, Cursor, sql
 from ingest.condense import HOUR_US, MINUTE_US, QUARTER_US, Series, condense, increments
 from ingest.directory import QUERIES, UNKNOWN, Directory, load_directory
 from ingest.packing import Column, copy_into
-from ingest.rollup import dense_minutes, drain, prepare
+from ingest.rollup import drain, prepare, split_minutes
 from ingest.store import MONDAY_US, WEEK_US, Store, reading_columns
 from ingest.validation import Readings
 from park.catalogue_store import base_id_of
@@ -243,10 +243,13 @@ class Loader:
         ids = r.base_id[starts], r.point_id[starts]
         increment = increments(series, week.rollover)
         quarters = condense(series, increment, QUARTER_US)
-        tables = [("reading", reading_columns(r)), ("reading_15m", quarters.columns(*ids))]
-        if len(quarters.n) < len(r):
-            minutes = dense_minutes(condense(series, increment, MINUTE_US), quarters)
+        tables = [("reading", reading_columns(r))]
+        if len(quarters.n) == len(r) and (r.ts_us % QUARTER_US < MINUTE_US).all():
+            alone = np.ones(len(r), np.bool_)
+        else:
+            minutes, alone = split_minutes(condense(series, increment, MINUTE_US), quarters)
             tables.append(("reading_1m", minutes.columns(*ids)))
+        tables.append(("reading_15m", [*quarters.columns(*ids), Column("alone", "bool", alone)]))
         tables.append(("reading_1h", condense(series, increment, HOUR_US).columns(*ids)))
         return tables
 

@@ -49,6 +49,7 @@ class Buckets:
     increment: NDArray[np.float64]
     n: NDArray[np.int32]
     n_good: NDArray[np.int32]
+    n_usable: NDArray[np.int32]
 
     def take(self, rows: NDArray[Any]) -> Buckets:
         """The buckets at `rows` (indices or a mask)."""
@@ -59,7 +60,7 @@ class Buckets:
         return [Column("bucket", "timestamptz", self.bucket_us), null_nan("min", self.min), null_nan("max", self.max),
                 null_nan("sum", self.sum), null_nan("first", self.first), null_nan("last", self.last),
                 null_nan("increment", self.increment), Column("point_id", "int4", point_id[self.series]),
-                Column("n", "int4", self.n), Column("n_good", "int4", self.n_good),
+                Column("n", "int4", self.n), Column("n_good", "int4", self.n_good), Column("n_usable", "int4", self.n_usable),
                 Column("base_id", "int2", base_id[self.series])]
 
 
@@ -95,16 +96,17 @@ def condense(s: Series, increment: NDArray[np.float64], width_us: int) -> Bucket
     used = np.where(quality <= LAST_USABLE, value, np.nan)
     n = (ends - starts).astype(np.int32)
     where, begin = series[starts], bucket[starts] * width_us
-    if len(starts) == len(ts_us):  # a reading a bucket: nothing to condense
-        return Buckets(where, begin, used, used, used, used, used, increment[real], n, good.astype(np.int32))
     some = ~np.isnan(used)
+    if len(starts) == len(ts_us):  # a reading a bucket: nothing to condense
+        return Buckets(where, begin, used, used, used, used, used, increment[real], n, good.astype(np.int32),
+                       some.astype(np.int32))
     place = np.arange(len(ts_us))
     first = np.minimum.reduceat(np.where(some, place, len(ts_us)), starts)
     last = np.maximum.reduceat(np.where(some, place, -1), starts)
     padded = np.r_[used, np.nan]
     return Buckets(where, begin, np.fmin.reduceat(used, starts), np.fmax.reduceat(used, starts), _sum(used, some, starts),
                    padded[first], padded[last], _sum(increment[real], ~np.isnan(increment[real]), starts), n,
-                   np.add.reduceat(good.astype(np.int32), starts))
+                   np.add.reduceat(good.astype(np.int32), starts), np.add.reduceat(some.astype(np.int32), starts))
 
 
 def _sum(values: NDArray[np.float64], some: NDArray[np.bool_], starts: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ _PAGE = 100_000
 _AT = pa.timestamp("us", tz="UTC")
 READINGS = pa.schema([("point", pa.string()), ("at", _AT), ("value", pa.float64()), ("quality", pa.string())])
 AGGREGATES = pa.schema([("point", pa.string()), ("bucket", _AT), ("n", pa.int32()), ("n_good", pa.int32()),
+                        ("n_usable", pa.int32()),
                         *((c, pa.float64()) for c in ("mean", "min", "max", "sum", "first", "last", "increment"))])
 
 
@@ -34,8 +35,7 @@ def export_aggregates(url: str, base: str, points: list[str], start: datetime, e
     """Rollups of a grain with start <= bucket < end to a file; how many."""
     if grain not in GRAINS:
         raise InputError(f"expected a grain of {', '.join(GRAINS)}, got {grain!r}")
-    table = "reading_by_minute" if grain == "1m" else f"reading_{grain}"
-    query = sql.SQL(QUERIES["export_aggregates"]).format(table=sql.Identifier(table))  # type: ignore[arg-type]
+    query = sql.SQL(QUERIES["export_aggregates"]).format(table=sql.Identifier(GRAINS[grain]))  # type: ignore[arg-type]
     return _export(url, query, AGGREGATES, base, points, start, end, path, form)
 
 

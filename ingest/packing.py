@@ -17,7 +17,7 @@ from psycopg import Cursor, sql
 EPOCH_2000_US = 946_684_800_000_000  # PostgreSQL counts microseconds from 2000-01-01, Unix from 1970-01-01
 _SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER = b"\xff\xff"
-_WIRE = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float8": ">f8", "timestamptz": ">i8"}
+_WIRE = {"bool": "?", "int2": ">i2", "int4": ">i4", "int8": ">i8", "float8": ">f8", "timestamptz": ">i8"}
 
 Array = NDArray[Any]
 

@@ -153,7 +153,7 @@ CREATE TEMP TABLE IF NOT EXISTS touched_month (base_id smallint, point_id intege
     by_quarter boolean, PRIMARY KEY (base_id, point_id, bucket)) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS doomed (base_id smallint, point_id integer, bucket timestamptz, minute boolean)
     ON COMMIT DELETE ROWS;
-CREATE TEMP TABLE IF NOT EXISTS rolled (LIKE reading_1h INCLUDING INDEXES) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS rolled (LIKE reading_15m INCLUDING INDEXES) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS rolled_minute (LIKE reading_1h INCLUDING INDEXES) ON COMMIT DELETE ROWS
 
 -- name: take_dirty
@@ -216,8 +216,8 @@ GROUP BY t.base_id, t.point_id
 -- name: find_doomed
 -- Minutes and quarters of the touched set whose readings are gone; none unless readings were deleted.
 WITH stored AS MATERIALIZED (
-    SELECT t.base_id, t.point_id, t.bucket, q.n FROM touched t
-    CROSS JOIN LATERAL (SELECT n FROM reading_15m q WHERE q.base_id = t.base_id AND q.point_id = t.point_id
+    SELECT t.base_id, t.point_id, t.bucket, q.alone FROM touched t
+    CROSS JOIN LATERAL (SELECT alone FROM reading_15m q WHERE q.base_id = t.base_id AND q.point_id = t.point_id
                         AND q.bucket = t.bucket OFFSET 0) q
 )
 INSERT INTO doomed
@@ -227,8 +227,16 @@ UNION ALL
 SELECT s.base_id, s.point_id, m.bucket, true FROM stored s
 CROSS JOIN LATERAL (SELECT bucket FROM reading_1m m WHERE m.base_id = s.base_id AND m.point_id = s.point_id
                     AND m.bucket >= s.bucket AND m.bucket < s.bucket + interval '15 minutes' OFFSET 0) m
-WHERE s.n > 1
+WHERE NOT s.alone
   AND NOT EXISTS (SELECT FROM rolled_minute r WHERE r.base_id = s.base_id AND r.point_id = s.point_id AND r.bucket = m.bucket)
+
+-- name: touched_stored
+-- Touched quarters that have a row already; the others, and their minutes, are new.
+SELECT t.base_id, t.point_id, array_agg(t.bucket)
+FROM touched t
+CROSS JOIN LATERAL (SELECT FROM reading_15m q WHERE q.base_id = t.base_id AND q.point_id = t.point_id
+                    AND q.bucket = t.bucket OFFSET 0) q
+GROUP BY t.base_id, t.point_id
 
 -- name: forget_quarters
 -- Quarters whose readings are all gone.
@@ -242,23 +250,26 @@ WHERE d.minute AND q.base_id = d.base_id AND q.point_id = d.point_id AND q.bucke
 
 -- name: write_quarters
 -- Quarters as rolled up, where they changed.
-INSERT INTO reading_15m AS q (bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id)
-SELECT bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id FROM rolled
+INSERT INTO reading_15m AS q (bucket, min, max, sum, first, last, increment, point_id, n, n_good, n_usable, base_id, alone)
+SELECT bucket, min, max, sum, first, last, increment, point_id, n, n_good, n_usable, base_id, alone FROM rolled
 ON CONFLICT (base_id, point_id, bucket) DO UPDATE
 SET min = excluded.min, max = excluded.max, sum = excluded.sum, first = excluded.first, last = excluded.last,
-    increment = excluded.increment, n = excluded.n, n_good = excluded.n_good
-WHERE (q.min, q.max, q.sum, q.first, q.last, q.increment, q.n, q.n_good) IS DISTINCT FROM
-      (excluded.min, excluded.max, excluded.sum, excluded.first, excluded.last, excluded.increment, excluded.n, excluded.n_good)
+    increment = excluded.increment, n = excluded.n, n_good = excluded.n_good, n_usable = excluded.n_usable,
+    alone = excluded.alone
+WHERE (q.min, q.max, q.sum, q.first, q.last, q.increment, q.n, q.n_good, q.n_usable, q.alone) IS DISTINCT FROM
+      (excluded.min, excluded.max, excluded.sum, excluded.first, excluded.last, excluded.increment, excluded.n, excluded.n_good,
+       excluded.n_usable, excluded.alone)
 
 -- name: write_minutes
 -- Minutes as rolled up, where they changed.
-INSERT INTO reading_1m AS q (bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id)
-SELECT bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id FROM rolled_minute
+INSERT INTO reading_1m AS q (bucket, min, max, sum, first, last, increment, point_id, n, n_good, n_usable, base_id)
+SELECT bucket, min, max, sum, first, last, increment, point_id, n, n_good, n_usable, base_id FROM rolled_minute
 ON CONFLICT (base_id, point_id, bucket) DO UPDATE
 SET min = excluded.min, max = excluded.max, sum = excluded.sum, first = excluded.first, last = excluded.last,
-    increment = excluded.increment, n = excluded.n, n_good = excluded.n_good
-WHERE (q.min, q.max, q.sum, q.first, q.last, q.increment, q.n, q.n_good) IS DISTINCT FROM
-      (excluded.min, excluded.max, excluded.sum, excluded.first, excluded.last, excluded.increment, excluded.n, excluded.n_good)
+    increment = excluded.increment, n = excluded.n, n_good = excluded.n_good, n_usable = excluded.n_usable
+WHERE (q.min, q.max, q.sum, q.first, q.last, q.increment, q.n, q.n_good, q.n_usable) IS DISTINCT FROM
+      (excluded.min, excluded.max, excluded.sum, excluded.first, excluded.last, excluded.increment, excluded.n, excluded.n_good,
+       excluded.n_usable)
 
 -- name: touch_hours
 -- Hours of the touched quarters.
@@ -284,23 +295,25 @@ CROSS JOIN LATERAL (SELECT date_trunc('month', t.bucket AT TIME ZONE b.timezone)
 
 -- name: coarsen
 -- Periods of a set from the next finer grain, where they changed.
-INSERT INTO {coarse} AS q (bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id)
-SELECT p.bucket, f.min, f.max, f.sum, f.first, f.last, f.increment, p.point_id, f.n, f.n_good, p.base_id
+INSERT INTO {coarse} AS q (bucket, min, max, sum, first, last, increment, point_id, n, n_good, n_usable, base_id)
+SELECT p.bucket, f.min, f.max, f.sum, f.first, f.last, f.increment, p.point_id, f.n, f.n_good, f.n_usable, p.base_id
 FROM {periods} p
 CROSS JOIN LATERAL (
     SELECT min(min) AS min, max(max) AS max, sum(sum) AS sum,
            (array_agg(first ORDER BY bucket) FILTER (WHERE first IS NOT NULL))[1] AS first,
            (array_agg(last ORDER BY bucket DESC) FILTER (WHERE last IS NOT NULL))[1] AS last,
-           sum(increment) AS increment, sum(n) AS n, sum(n_good) AS n_good
+           sum(increment) AS increment, sum(n) AS n, sum(n_good) AS n_good,
+           sum(n_usable) AS n_usable
     FROM {fine} f
     WHERE f.base_id = p.base_id AND f.point_id = p.point_id AND f.bucket >= p.bucket AND f.bucket < p.until) f
 WHERE p.by_quarter = %(by_quarter)s AND f.n IS NOT NULL
 ORDER BY p.base_id, p.point_id, p.bucket
 ON CONFLICT (base_id, point_id, bucket) DO UPDATE
 SET min = excluded.min, max = excluded.max, sum = excluded.sum, first = excluded.first, last = excluded.last,
-    increment = excluded.increment, n = excluded.n, n_good = excluded.n_good
-WHERE (q.min, q.max, q.sum, q.first, q.last, q.increment, q.n, q.n_good) IS DISTINCT FROM
-      (excluded.min, excluded.max, excluded.sum, excluded.first, excluded.last, excluded.increment, excluded.n, excluded.n_good)
+    increment = excluded.increment, n = excluded.n, n_good = excluded.n_good, n_usable = excluded.n_usable
+WHERE (q.min, q.max, q.sum, q.first, q.last, q.increment, q.n, q.n_good, q.n_usable) IS DISTINCT FROM
+      (excluded.min, excluded.max, excluded.sum, excluded.first, excluded.last, excluded.increment, excluded.n, excluded.n_good,
+       excluded.n_usable)
 
 -- name: forget_periods
 -- Periods of a set in which the next finer grain has nothing left; asked only after quarters were forgotten.
@@ -326,14 +339,13 @@ SELECT pg_notify('park_rollup', '')
 -- Rows of one grain straight from raw, in plain words: what the table of that grain must hold.
 WITH known AS (
     SELECT r.base_id, r.point_id, r.ts, r.quality, CASE WHEN r.quality < 10 THEN r.value END AS v,
-           p.kind = 'counter' AS counter, p.rollover, b.timezone,
-           date_bin('15 minutes', r.ts, TIMESTAMPTZ '2000-01-01 00:00:00Z') AS quarter
+           p.kind = 'counter' AS counter, p.rollover, b.timezone
     FROM reading r JOIN point p USING (base_id, point_id) JOIN base b USING (base_id)
     WHERE %(base_id)s::smallint IS NULL OR r.base_id = %(base_id)s
 ), stepped AS (
     SELECT *, lag(v) OVER (PARTITION BY base_id, point_id, v IS NOT NULL ORDER BY ts) AS former,
-           count(*) OVER (PARTITION BY base_id, point_id, quarter) AS in_quarter,
-           CASE %(grain)s WHEN '1m' THEN date_trunc('minute', ts, 'UTC') WHEN '15m' THEN quarter
+           CASE %(grain)s WHEN '1m' THEN date_trunc('minute', ts, 'UTC')
+                WHEN '15m' THEN date_bin('15 minutes', ts, TIMESTAMPTZ '2000-01-01 00:00:00Z')
                 WHEN '1h' THEN date_trunc('hour', ts, 'UTC') WHEN '1d' THEN date_trunc('day', ts, timezone)
                 ELSE date_trunc('month', ts, timezone) END AS bucket
     FROM known
@@ -348,9 +360,8 @@ SELECT bucket, min(v) AS min, max(v) AS max, sum(v) AS sum,
        (array_agg(v ORDER BY ts) FILTER (WHERE v IS NOT NULL))[1] AS first,
        (array_agg(v ORDER BY ts DESC) FILTER (WHERE v IS NOT NULL))[1] AS last,
        sum(step) AS increment, point_id, count(*)::integer AS n,
-       (count(*) FILTER (WHERE quality IN (0, 1)))::integer AS n_good, base_id
+       (count(*) FILTER (WHERE quality IN (0, 1)))::integer AS n_good, count(v)::integer AS n_usable, base_id
 FROM counted
-WHERE %(grain)s <> '1m' OR in_quarter > 1
 GROUP BY base_id, point_id, bucket
 
 -- name: compare
@@ -359,13 +370,14 @@ WITH pending AS (SELECT base_id, point_id, min(bucket) AS low FROM dirty GROUP B
 wanted AS ({recompute}),
 there AS (SELECT * FROM {table} WHERE %(base_id)s::smallint IS NULL OR base_id = %(base_id)s)
 SELECT base_id, point_id, bucket,
-       ROW (t.n, t.n_good, t.min, t.max, t.sum, t.first, t.last, t.increment)::text,
-       ROW (w.n, w.n_good, w.min, w.max, w.sum, w.first, w.last, w.increment)::text
+       ROW (t.n, t.n_good, t.n_usable, t.min, t.max, t.sum, t.first, t.last, t.increment)::text,
+       ROW (w.n, w.n_good, w.n_usable, w.min, w.max, w.sum, w.first, w.last, w.increment)::text
 FROM wanted w FULL JOIN there t USING (base_id, point_id, bucket)
 LEFT JOIN pending p USING (base_id, point_id)
 WHERE (p.low IS NULL OR bucket + CASE %(grain)s WHEN '1m' THEN interval '1 minute' WHEN '15m' THEN interval '15 minutes'
            WHEN '1h' THEN interval '1 hour' WHEN '1d' THEN interval '1 day' ELSE interval '1 month' END <= p.low)
-  AND ((t.n, t.n_good, t.min, t.max, t.first, t.last) IS DISTINCT FROM (w.n, w.n_good, w.min, w.max, w.first, w.last)
+  AND ((t.n, t.n_good, t.n_usable, t.min, t.max, t.first, t.last)
+       IS DISTINCT FROM (w.n, w.n_good, w.n_usable, w.min, w.max, w.first, w.last)
     OR (t.sum IS NULL) <> (w.sum IS NULL) OR (t.increment IS NULL) <> (w.increment IS NULL)
     OR abs(t.sum - w.sum) > 1e-9 * greatest(1, abs(w.sum), w.n * greatest(abs(w.min), abs(w.max)))
     OR abs(t.increment - w.increment) > 1e-9 * greatest(1, abs(w.increment), w.n * greatest(abs(w.min), abs(w.max))))
@@ -470,9 +482,8 @@ WHERE p.base_id = %(base_id)s AND p.point_id = ANY (%(points)s)
 ORDER BY p.code, r.ts
 
 -- name: export_aggregates
--- Rollups of some points, point by point in order of time. The mean only where every reading was good: n counts all.
-SELECT p.code AS point, r.bucket, r.n, r.n_good,
-       CASE WHEN r.n = r.n_good THEN r.sum / r.n END AS mean, r.min, r.max, r.sum, r.first, r.last, r.increment
+-- Rollups of some points, point by point in order of time; the mean is over usable readings.
+SELECT p.code AS point, r.bucket, r.n, r.n_good, r.n_usable, r.sum / nullif(r.n_usable, 0) AS mean, r.min, r.max, r.sum, r.first, r.last, r.increment
 FROM point p
 JOIN {table} r ON r.base_id = p.base_id AND r.point_id = p.point_id AND r.bucket >= %(start)s AND r.bucket < %(end)s
 WHERE p.base_id = %(base_id)s AND p.point_id = ANY (%(points)s)

@@ -9,7 +9,7 @@ recompute would give.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,10 @@ from psycopg import Connection, sql
 
 from ingest.condense import MINUTE_US, QUARTER_US, Buckets, Series, condense, increments
 from ingest.directory import QUERIES
-from ingest.packing import array_of, copy_into
+from ingest.packing import Column, array_of, copy_into
 
-GRAINS = ("1m", "15m", "1h", "1d", "1mo")
+# where each grain is read
+GRAINS = {"1m": "reading_by_minute", "15m": "reading_15m", "1h": "reading_1h", "1d": "reading_1d", "1mo": "reading_1mo"}
 _COARSER = (("reading_1h", "touched_hour", "reading_15m", False), ("reading_1d", "touched_day", "reading_1h", False),
             ("reading_1d", "touched_day", "reading_15m", True), ("reading_1mo", "touched_month", "reading_1d", False))
 
@@ -107,24 +108,60 @@ def _roll_raw(conn: Connection[Any], cur: psycopg.Cursor[Any]) -> tuple[int, boo
             rollover[place[base_id, point_id]] = np.inf if np.isnan(top) else top
     increment = increments(series, rollover)
     quarters = condense(series, increment, QUARTER_US)
-    minutes = dense_minutes(condense(series, increment, MINUTE_US), quarters)
-    base_id = np.array([k[0] for k in ids], np.int16)
-    point_id = np.array([k[1] for k in ids], np.int32)
-    copy_into(cur, "rolled", quarters.columns(base_id, point_id))
-    copy_into(cur, "rolled_minute", minutes.columns(base_id, point_id))
-    doomed = cur.execute(QUERIES["find_doomed"]).rowcount > 0
-    for name in (("forget_quarters", "forget_minutes") if doomed else ()) + ("write_quarters", "write_minutes"):
-        cur.execute(QUERIES[name])
+    minutes, alone = split_minutes(condense(series, increment, MINUTE_US), quarters)
+    where = np.array([k[0] for k in ids], np.int16), np.array([k[1] for k in ids], np.int32)
+    stored, doomed = _stored(conn, ids), False
+    fresh = [(table, buckets, ~np.isin(_keys(buckets.series, buckets.bucket_us), stored), marks) for table, buckets, marks in
+             (("reading_15m", quarters, [("alone", alone)]), ("reading_1m", minutes, []))]
+    if len(stored):
+        for (_, buckets, new, marks), stage in zip(fresh, ("rolled", "rolled_minute"), strict=True):
+            _copy(cur, stage, buckets, ~new, marks, where)
+        doomed = cur.execute(QUERIES["find_doomed"]).rowcount > 0
+        for name in (("forget_quarters", "forget_minutes") if doomed else ()) + ("write_quarters", "write_minutes"):
+            cur.execute(QUERIES[name])
+    for table, buckets, new, marks in fresh:  # no other session writes buckets that have no row: plain COPY is enough
+        _copy(cur, table, buckets, new, marks, where)
     return n, doomed
 
 
-def dense_minutes(minutes: Buckets, quarters: Buckets) -> Buckets:
-    """Minutes worth a row: those of quarters with more than one reading (see docs/decisions)."""
+def _copy(cur: psycopg.Cursor[Any], table: str, buckets: Buckets, rows: NDArray[np.bool_],
+          marks: list[tuple[str, NDArray[np.bool_]]], where: tuple[NDArray[np.int16], NDArray[np.int32]]) -> None:
+    columns = (buckets if rows.all() else buckets.take(rows)).columns(*where)
+    copy_into(cur, table, columns + [Column(name, "bool", mark[rows]) for name, mark in marks])
+
+
+def split_minutes(minutes: Buckets, quarters: Buckets) -> tuple[Buckets, NDArray[np.bool_]]:
+    """Minutes worth a row, and which quarters say the same as their only minute (see docs/decisions/020)."""
+    if len(minutes.series) == 0:
+        return minutes, np.zeros(0, np.bool_)
     starts = np.r_[True, (minutes.series[1:] != minutes.series[:-1]) |
                    (minutes.bucket_us[1:] // QUARTER_US != minutes.bucket_us[:-1] // QUARTER_US)]
-    if len(minutes.series) == 0:
-        return minutes
-    return minutes.take(quarters.n[np.cumsum(starts) - 1] > 1)
+    alone = (quarters.n == 1) & (minutes.bucket_us[starts] == quarters.bucket_us)
+    return minutes.take(~alone[np.cumsum(starts) - 1]), alone
+
+
+def _keys(series: NDArray[np.int64], ts_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number for each quarter of each series; years 1970 to 2089 in 22 bits."""
+    return (series << 22) + ts_us // QUARTER_US
+
+
+def _stored(conn: Connection[Any], ids: list[tuple[int, int]]) -> NDArray[np.int64]:
+    """Keys of the touched quarters that have a row; -1 stands for one whose readings are all gone."""
+    place = {key: i for i, key in enumerate(ids)}
+    with conn.cursor(binary=True) as cur:
+        cur.execute(QUERIES["touched_stored"])
+        found = [_keys(np.full(1, place.get(key, -1)), ts) for key, (ts,) in _points(cur, ("timestamptz",))]
+    return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def _points(cur: psycopg.Cursor[Any], kinds: Sequence[str]) -> Iterator[tuple[tuple[int, int], list[NDArray[Any]]]]:
+    """Rows of a binary result (base_id, point_id, arrays ...): the key, and the arrays of these types."""
+    result = cur.pgresult
+    for i in range(result.ntuples if result else 0):
+        assert result is not None
+        base_id, point_id, *arrays = (result.get_value(i, k) or b"" for k in range(result.nfields))
+        key = int.from_bytes(base_id, "big", signed=True), int.from_bytes(point_id, "big", signed=True)
+        yield key, [array_of(raw, kind) for raw, kind in zip(arrays, kinds, strict=True)]
 
 
 def _fetch(conn: Connection[Any]) -> tuple[list[tuple[int, int]], Series, int]:
@@ -133,20 +170,14 @@ def _fetch(conn: Connection[Any]) -> tuple[list[tuple[int, int]], Series, int]:
     parts: list[tuple[NDArray[Any], ...]] = []
     n = 0
     with conn.cursor(binary=True) as cur:
-        for name, context in (("touched_raw", False), ("touched_before", True)):
+        for name, kinds in (("touched_raw", ("timestamptz", "float8", "int2")), ("touched_before", ("timestamptz", "float8"))):
             cur.execute(QUERIES[name])
-            result = cur.pgresult
-            for i in range(result.ntuples if result else 0):
-                assert result is not None
-                cells = [result.get_value(i, k) or b"" for k in range(result.nfields)]
-                key = int.from_bytes(cells[0], "big", signed=True), int.from_bytes(cells[1], "big", signed=True)
-                ts = array_of(cells[2], "timestamptz")
-                quality = np.zeros(len(ts), np.int16) if context else array_of(cells[4], "int2")
+            context = name == "touched_before"
+            for key, (ts, value, *quality) in _points(cur, kinds):
                 n += 0 if context else len(ts)
-                parts.append((np.full(len(ts), ids.setdefault(key, len(ids))), ts, array_of(cells[3], "float8"), quality,
-                              np.full(len(ts), context)))
+                parts.append((np.full(len(ts), ids.setdefault(key, len(ids))), ts, value,
+                              quality[0] if quality else np.zeros(len(ts), np.int16), np.full(len(ts), context)))
     empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int16), np.empty(0, np.bool_))
     columns: list[NDArray[Any]] = [np.concatenate(c) for c in zip(*parts, strict=True)] if parts else list(empty)
     order = np.lexsort((columns[4], columns[1], columns[0]))
     return list(ids), Series(*(c[order] for c in columns)), n
-

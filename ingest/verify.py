@@ -18,7 +18,7 @@ from park.database import connect
 
 @dataclass(frozen=True)
 class Difference:
-    """A bucket whose rollup is not what its readings give; both as texts (n, n_good, min, max, sum, first, last, increment)."""
+    """A bucket whose rollup is not what its readings give; both as texts (counts, min, max, sum, first, last, increment)."""
 
     grain: str
     base_id: int
@@ -29,7 +29,7 @@ class Difference:
 
 
 def recompute(conn: Connection[Any], grain: str, base_id: int | None = None) -> list[tuple[Any, ...]]:
-    """Rows of a grain straight from raw: bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id."""
+    """Rows of a grain straight from raw, columns in the order of the tables."""
     return conn.execute(QUERIES["recompute"], {"grain": grain, "base_id": base_id}).fetchall()
 
 
@@ -38,7 +38,7 @@ def differences(conn: Connection[Any], base_id: int | None = None) -> list[Diffe
     found = []
     for grain in GRAINS:
         query = sql.SQL(QUERIES["compare"]).format(  # type: ignore[arg-type]
-            recompute=sql.SQL(QUERIES["recompute"]), table=sql.Identifier(f"reading_{grain}"))  # type: ignore[arg-type]
+            recompute=sql.SQL(QUERIES["recompute"]), table=sql.Identifier(GRAINS[grain]))  # type: ignore[arg-type]
         rows = conn.execute(query, {"grain": grain, "base_id": base_id}).fetchall()
         found += [Difference(grain, *row) for row in rows]
     return found

@@ -1,6 +1,7 @@
--- Rollups of our own: n, n_good, min, max, sum, first, last, increment per bucket, kept by the dirty log.
+-- Rollups of our own: n, n_good, n_usable, min, max, sum, first, last, increment per bucket, kept by the dirty log.
 -- min..last are over usable readings; increment is reset-aware and only for counters. What is consumed between two
--- readings belongs to the bucket of the later one. n counts every reading, usable or not.
+-- readings belongs to the bucket of the later one. n counts every reading, n_usable those whose value is in sum (quality
+-- below 10), n_good those of quality good or manual. A mean is sum / n_usable.
 DO $$
 DECLARE grain text;
 BEGIN
@@ -16,25 +17,26 @@ BEGIN
             point_id integer NOT NULL,
             n integer NOT NULL,
             n_good integer NOT NULL,
+            n_usable integer NOT NULL,
             base_id smallint NOT NULL,
             PRIMARY KEY (base_id, point_id, bucket)) %s', 'reading_' || grain,
             CASE WHEN grain IN ('1m', '15m') THEN 'PARTITION BY RANGE (bucket)' ELSE '' END);
     END LOOP;
 END $$;
 
+-- The quarter's only reading lies in its first minute, and this row is that minute's row too.
+ALTER TABLE reading_15m ADD COLUMN alone boolean NOT NULL DEFAULT false;
+
 -- Weeks come as partitions (see ensure_reading_partitions); a row of a week that has none is still taken.
 CREATE TABLE reading_1m_rest PARTITION OF reading_1m DEFAULT;
 CREATE TABLE reading_15m_rest PARTITION OF reading_15m DEFAULT;
 
--- Minutes of every point. reading_1m keeps no rows for a quarter of an hour with a single reading: its row of
--- reading_15m says the same, and this view gives it the minute.
+-- Minutes of every point. A quarter of an hour whose only reading lies in its first minute has no row in reading_1m: its
+-- row of reading_15m says the same. `bucket` is a plain column on both sides, so a filter on it reaches partitions and keys.
 CREATE VIEW reading_by_minute WITH (security_invoker = true) AS
-    SELECT bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id FROM reading_1m
+    SELECT bucket, min, max, sum, first, last, increment, point_id, n, n_good, n_usable, base_id FROM reading_1m
     UNION ALL
-    SELECT date_trunc('minute', r.ts, 'UTC'), q.min, q.max, q.sum, q.first, q.last, q.increment, q.point_id, q.n, q.n_good, q.base_id
-    FROM reading r
-    JOIN reading_15m q ON q.base_id = r.base_id AND q.point_id = r.point_id AND q.n = 1
-        AND q.bucket = date_bin('15 minutes', r.ts, TIMESTAMPTZ '2000-01-01 00:00:00Z');
+    SELECT bucket, min, max, sum, first, last, increment, point_id, n, n_good, n_usable, base_id FROM reading_15m WHERE alone;
 GRANT SELECT ON reading_by_minute TO PUBLIC;         -- the tables below it say who may see what
 
 -- What has to be rolled up again: a row for each (base, point, quarter of an hour) that a batch touched. Written in the

@@ -151,10 +151,10 @@ BEGIN
             WHERE b.code = base_code AND p.code = ANY (points) AND b.base_id = ANY ((SELECT visible_bases())::smallint[])
               AND r.ts >= from_ts AND r.ts < to_ts ORDER BY r.ts LIMIT 200000;
     ELSE
-        RETURN QUERY EXECUTE format('SELECT r.bucket, p.code, CASE p.kind WHEN ''counter'' THEN r.increment ELSE r.sum / nullif(r.%I, 0) END
+        RETURN QUERY EXECUTE format('SELECT r.bucket, p.code, CASE p.kind WHEN ''counter'' THEN r.increment ELSE r.sum / nullif(r.n_usable, 0) END
             FROM point p JOIN base b USING (base_id) JOIN %I r ON r.base_id = p.base_id AND r.point_id = p.point_id
             WHERE b.code = $1 AND p.code = ANY ($2) AND b.base_id = ANY ((SELECT visible_bases())::smallint[])
-              AND r.bucket >= $3 AND r.bucket < $4 ORDER BY r.bucket LIMIT 200000', 'n_good', grain)
+              AND r.bucket >= $3 AND r.bucket < $4 ORDER BY r.bucket LIMIT 200000', grain)
             USING base_code, points, from_ts, to_ts;
     END IF;
 END $$;

@@ -154,9 +154,9 @@ def powers(feed: Feed, first: datetime, hours: float, furnace: float, filter_kw:
 def test_production_on_while_treatment_off_is_an_event_and_offline_is_not(park: Conn, feed: Feed) -> None:
     for d in range(4):
         powers(feed, MIDNIGHT + timedelta(days=d), 24, 400, 90)
-    park.execute("""INSERT INTO reading_1d (bucket, max, point_id, n, n_good, base_id)
+    park.execute("""INSERT INTO reading_1d (bucket, max, point_id, n, n_good, n_usable, base_id)
         SELECT %s::timestamptz + d * interval '1 day', CASE code WHEN 'e1.furnace.kw' THEN 400 ELSE 90 END,
-            point_id, 1440, 1440, 1 FROM point, generate_series(0, 3) d
+            point_id, 1440, 1440, 1440, 1 FROM point, generate_series(0, 3) d
         WHERE code IN ('e1.furnace.kw', 'e1.filter.kw')""", (MIDNIGHT,))
     off = MIDNIGHT + timedelta(days=2, hours=5)
     powers(feed, off, 0.5, 400, 0.4)                                # thirty minutes: an event

@@ -82,8 +82,8 @@ def test_the_running_hour_on_its_way_over_the_limit_warns_at_reference_oxygen(mi
     hour(mini, NOW - HOUR, 10)
     for minute in range(20):     # 30 mg/m3 at 14 % oxygen is 55.7 at the 8 % of the stack: (21 - 8) / (21 - 14)
         mini.execute("SELECT ensure_reading_partitions(%s, %s)", (NOW, NOW + HOUR))
-        mini.execute("""INSERT INTO reading_1m (bucket, min, max, sum, first, last, point_id, n, n_good, base_id)
-            SELECT %s, v, v, v, v, v, point_id, 1, 1, base_id FROM point
+        mini.execute("""INSERT INTO reading_1m (bucket, min, max, sum, first, last, point_id, n, n_good, n_usable, base_id)
+            SELECT %s, v, v, v, v, v, point_id, 1, 1, 1, base_id FROM point
             JOIN (VALUES ('e1.stack.so2', 30.0), ('e1.stack.o2', 14.0)) x(code, v) USING (code)""",
                      (NOW + timedelta(minutes=minute),))
     assert evaluate(mini, NOW + timedelta(minutes=20)) == [("raise", "hour_forecast", "high", False)]
@@ -93,8 +93,8 @@ def test_the_running_hour_on_its_way_over_the_limit_warns_at_reference_oxygen(mi
 
 def load_hours(db: Db, code: str, values: dict[datetime, float]) -> None:
     with db.cursor() as cur:
-        cur.executemany(f"""INSERT INTO reading_1h (bucket, min, max, sum, first, last, point_id, n, n_good, base_id)
-            SELECT %s, %s, %s, 60 * %s, %s, %s, point_id, 60, 60, base_id FROM point WHERE code = '{code}'""",
+        cur.executemany(f"""INSERT INTO reading_1h (bucket, min, max, sum, first, last, point_id, n, n_good, n_usable, base_id)
+            SELECT %s, %s, %s, 60 * %s, %s, %s, point_id, 60, 60, 60, base_id FROM point WHERE code = '{code}'""",
                         [(h, v, v, v, v, v) for h, v in values.items()])
 
 

@@ -69,11 +69,13 @@ JOIN point p ON p.base_id = s.base_id JOIN gauge g USING (code)
 WHERE NOT (p.code = 'steel.kw' AND t.ts BETWEEN s.now - interval '9 hours' AND s.now - interval '7 hours 30 minutes')
   AND NOT (p.code LIKE 'food.%%' AND t.ts > s.now - interval '50 minutes');
 
-INSERT INTO reading_1m (base_id, point_id, bucket, n, n_good, min, max, sum, first, last)
-SELECT r.base_id, r.point_id, date_trunc('minute', r.ts), 1, (r.quality < 2)::integer, r.value, r.value, r.value, r.value, r.value
+INSERT INTO reading_1m (base_id, point_id, bucket, n, n_good, n_usable, min, max, sum, first, last)
+SELECT r.base_id, r.point_id, date_trunc('minute', r.ts), 1, (r.quality < 2)::integer, (r.quality < 10)::integer,
+       r.value, r.value, r.value, r.value, r.value
 FROM reading r JOIN seed s USING (base_id);
-INSERT INTO reading_1h (base_id, point_id, bucket, n, n_good, min, max, sum)
-SELECT r.base_id, r.point_id, date_trunc('hour', r.ts), count(*), count(*) FILTER (WHERE quality < 2), min(value), max(value), sum(value)
+INSERT INTO reading_1h (base_id, point_id, bucket, n, n_good, n_usable, min, max, sum)
+SELECT r.base_id, r.point_id, date_trunc('hour', r.ts), count(*), count(*) FILTER (WHERE quality < 2), count(value),
+       min(value), max(value), sum(value)
 FROM reading r JOIN seed s USING (base_id) GROUP BY 1, 2, 3;
 
 INSERT INTO latest (base_id, point_id, ts, value, quality, arrived_at)

@@ -144,8 +144,8 @@ def fill(conn: Connection, base: str, prefix: str, gate: str, raise_alert: Calla
     store_readings(conn, f"{prefix}1.main.kw", [("2026-11-20T00:00:00Z", 77.125, 0)])
     power = (f"{prefix}1.main.kw",)
     conn.execute("INSERT INTO latest SELECT base_id, point_id, now(), 77.125, 0 FROM point WHERE code = %s", power)
-    conn.execute("INSERT INTO reading_1h (bucket, sum, n, n_good, point_id, base_id) "
-                 "SELECT '2026-11-20T00:00Z', 1, 1, 1, point_id, base_id FROM point WHERE code = %s", power)
+    conn.execute("INSERT INTO reading_1h (bucket, sum, n, n_good, n_usable, point_id, base_id) "
+                 "SELECT '2026-11-20T00:00Z', 1, 1, 1, 1, point_id, base_id FROM point WHERE code = %s", power)
     for code, amount in ((gate, 100.0), (f"{prefix}1.main.kwh", 60.0), (f"{prefix}2.main.kwh", 30.0)):
         account_day(conn, code, "2026-11-20", amount)
     account_total(conn, base, "2026-11-20", "electricity", 100.0, tce=0.0123)

@@ -259,8 +259,8 @@ def test_the_monitoring_requirement_names_what_is_lacking(operator: httpx.Client
 
 def test_a_surplus_of_one_point_does_not_hide_the_gap_of_another(operator: httpx.Client, mini: Connection) -> None:
     today = date.today()
-    mini.execute("""INSERT INTO reading_1d (bucket, n, n_good, point_id, base_id)
-        SELECT (%s::date - 2)::timestamp AT TIME ZONE 'Asia/Shanghai', CASE WHEN code = 'e1.main.kw' THEN 99999 ELSE 0 END, 0,
+    mini.execute("""INSERT INTO reading_1d (bucket, n, n_good, n_usable, point_id, base_id)
+        SELECT (%s::date - 2)::timestamp AT TIME ZONE 'Asia/Shanghai', CASE WHEN code = 'e1.main.kw' THEN 99999 ELSE 0 END, 0, 0,
                point_id, base_id FROM point WHERE code IN ('e1.main.kw', 'e1.furnace.kw')""", (today,))
     systems = {s["system"]: s for s in operator.get("/infrastructure?base=mini&days=3").json()["systems"]}
     assert systems["energy"]["readings_received"] <= systems["energy"]["readings_expected"]

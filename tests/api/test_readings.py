@@ -113,15 +113,15 @@ def test_a_page_without_rows_still_has_its_columns(operator: httpx.Client, form:
 def test_the_mean_of_a_bucket_leaves_unusable_readings_out(operator: httpx.Client, mini: Connection, samples: object,
                                                           form: str) -> None:
     # usable: 0 1 2 4 6 7 8 9; n counts the two without a value, n_good what is good or manual
-    mini.execute("INSERT INTO reading_1h (bucket, min, max, sum, first, last, point_id, n, n_good, base_id) "
-                 "SELECT '2026-11-20T00:00Z', 0, 9, 37, 0, 9, point_id, 10, 8, base_id FROM point WHERE code = 'e1.main.kw'")
+    mini.execute("INSERT INTO reading_1h (bucket, min, max, sum, first, last, point_id, n, n_good, n_usable, base_id) "
+                 "SELECT '2026-11-20T00:00Z', 0, 9, 37, 0, 9, point_id, 10, 7, 8, base_id FROM point WHERE code = 'e1.main.kw'")
     answer = operator.get(f"/readings?point=e1.main.kw&{DAY}&resolution=1h&format={form}")
     if form == "json":
         body = answer.json()
         row = dict(zip(body["columns"], body["series"][0]["rows"][0], strict=True))
     else:
         (row,) = pyarrow.ipc.open_stream(answer.content).read_all().to_pylist()
-    assert (row["n"], row["n_good"], row["min"], row["max"]) == (10, 8, 0.0, 9.0)
+    assert (row["n"], row["n_good"], row["min"], row["max"]) == (10, 7, 0.0, 9.0)
     assert row["mean"] == pytest.approx(37 / 8) and row["increment"] is None
 
 
@@ -129,18 +129,19 @@ def test_a_month_is_the_base_s_own_also_after_a_short_one(operator: httpx.Client
     # local February 2026 is [Jan 31 16:00Z, Feb 28 16:00Z): its last reading is not of March
     store_readings(mini, "e1.main.kw", [("2026-01-31T16:00:00Z", 1.0, 0), ("2026-02-28T15:59:00Z", 3.0, 0),
                                         ("2026-02-28T15:58:00Z", None, 13), ("2026-02-28T16:00:00Z", 100.0, 0)])
-    mini.execute("INSERT INTO reading_1mo (bucket, sum, n, n_good, point_id, base_id) "
-                 "SELECT '2026-01-31T16:00Z', 4, 3, 2, point_id, base_id FROM point WHERE code = 'e1.main.kw'")
+    mini.execute("INSERT INTO reading_1mo (bucket, sum, n, n_good, n_usable, point_id, base_id) "
+                 "SELECT '2026-01-31T16:00Z', 4, 3, 2, 2, point_id, base_id FROM point WHERE code = 'e1.main.kw'")
     body = operator.get("/readings?point=e1.main.kw&start=2026-01-01T00:00:00Z&end=2026-12-01T00:00:00Z&resolution=1mo").json()
     assert body["series"][0]["rows"][0][body["columns"].index("mean")] == 2.0
 
 
 def test_minutes_are_there_also_where_a_quarter_holds_a_single_reading(operator: httpx.Client, mini: Connection) -> None:
-    store_readings(mini, "e1.main.kw", [("2026-11-20T00:07:30Z", 5.0, 0)])
-    mini.execute("INSERT INTO reading_15m (bucket, min, max, sum, first, last, point_id, n, n_good, base_id) "
-                 "SELECT '2026-11-20T00:00Z', 5, 5, 5, 5, 5, point_id, 1, 1, base_id FROM point WHERE code = 'e1.main.kw'")
+    store_readings(mini, "e1.main.kw", [("2026-11-20T00:00:30Z", 5.0, 0)])
+    mini.execute("INSERT INTO reading_15m (bucket, min, max, sum, first, last, point_id, n, n_good, n_usable, alone, base_id) "
+                 "SELECT '2026-11-20T00:00Z', 5, 5, 5, 5, 5, point_id, 1, 1, 1, true, base_id "
+                 "FROM point WHERE code = 'e1.main.kw'")
     rows = operator.get(f"/readings?point=e1.main.kw&{DAY}&resolution=1m").json()["series"][0]["rows"]
-    assert [row[0] for row in rows] == ["2026-11-20T00:07:00Z"]
+    assert [row[0] for row in rows] == ["2026-11-20T00:00:00Z"]
 
 
 WRONG = (

@@ -6,14 +6,14 @@ INSERT INTO latest (base_id, point_id, ts, value, quality)
 SELECT base_id, point_id, now() - interval '1 hour', 1, 0 FROM point WHERE code <> 'e1.main.kw';
 UPDATE latest SET arrived_at = now() - interval '2 hours';
 INSERT INTO latest (base_id, point_id, ts, value, quality) SELECT base_id, point_id, now(), 1, 0 FROM point WHERE code = 'e1.main.kw';
-INSERT INTO reading_15m (base_id, point_id, bucket, min, max, sum, first, last, increment, n, n_good)
-SELECT p.base_id, p.point_id, t, 100, 100, 300, 100, 100, 5, 3, 3
+INSERT INTO reading_15m (base_id, point_id, bucket, min, max, sum, first, last, increment, n, n_good, n_usable)
+SELECT p.base_id, p.point_id, t, 100, 100, 300, 100, 100, 5, 3, 3, 3
 FROM point p, generate_series(date_trunc('hour', now()) - interval '10 hours', now(), '15 minutes') t;
-INSERT INTO reading_1h (base_id, point_id, bucket, min, max, sum, first, last, increment, n, n_good)
-SELECT p.base_id, p.point_id, t, 100, 100, 1200, 100, 100, 20, 12, 12
+INSERT INTO reading_1h (base_id, point_id, bucket, min, max, sum, first, last, increment, n, n_good, n_usable)
+SELECT p.base_id, p.point_id, t, 100, 100, 1200, 100, 100, 20, 12, 12, 12
 FROM point p, generate_series(date_trunc('hour', now()) - interval '10 hours', now(), '1 hour') t;
-INSERT INTO reading_1d (base_id, point_id, bucket, min, max, sum, first, last, increment, n, n_good)
-SELECT p.base_id, p.point_id, board_day('mini', now())::timestamp AT TIME ZONE 'Asia/Shanghai', 100, 100, 14400, 100, 100, 240, 144, 144
+INSERT INTO reading_1d (base_id, point_id, bucket, min, max, sum, first, last, increment, n, n_good, n_usable)
+SELECT p.base_id, p.point_id, board_day('mini', now())::timestamp AT TIME ZONE 'Asia/Shanghai', 100, 100, 14400, 100, 100, 240, 144, 144, 144
 FROM point p;
 INSERT INTO interval_15m (base_id, point_id, ts, amount, quality)
 SELECT p.base_id, p.point_id, t, 25, 0

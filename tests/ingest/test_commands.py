@@ -34,7 +34,7 @@ def test_a_file_is_imported_verified_and_exported_again(tmp_path: Path) -> None:
     assert (done.exit_code, out.read_text().splitlines()[1]) == (0, "e1.gas,2026-11-01 00:00:00+00,1,good")
     done = park("export", "aggregates", "-o", str(out), "--grain", "1d", "--start", "2026-10-31T00:00:00Z",
                 "--end", "2026-11-02T00:00:00Z", "--point", "e1.gas")
-    assert (done.exit_code, out.read_text().splitlines()[1]) == (0, "e1.gas,2026-10-31 16:00:00+00,2,2,2.5,1,4,5,1,4,3")
+    assert (done.exit_code, out.read_text().splitlines()[1]) == (0, "e1.gas,2026-10-31 16:00:00+00,2,2,2,2.5,1,4,5,1,4,3")
 
 
 def test_rejected_rows_end_with_status_1_and_name_the_file(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def message(seq: int, rows: list[tuple[str, int, float | None, str]]) -> Message
 
 def rollup(db: Db, grain: str, code: str) -> list[tuple[Any, ...]]:
     return db.execute(f"""SELECT to_char(bucket AT TIME ZONE 'UTC', 'DD HH24:MI'), n, n_good, min, max, sum,
-            first, last, increment FROM reading_{grain} JOIN point p USING (base_id, point_id)
+            first, last, increment, n_usable FROM reading_{grain} JOIN point p USING (base_id, point_id)
         WHERE code = %s ORDER BY bucket""", (code,)).fetchall()
 
 
@@ -53,13 +53,39 @@ def test_an_hour_knows_its_readings_and_the_increment_across_its_border(rolling:
     h = MONTH_END_MS
     put(rolling, 1, [("e1.gas", h - 60_000, 100, "good"), ("e1.gas", h + 60_000, 103, "good"),
                      ("e1.gas", h + 120_000, None, "fault"),
-                     ("e1.gas", h + 20 * 60_000, 110, "manual")])
+                     ("e1.gas", h + 20 * 60_000, 110, "manual"), ("e1.gas", h + 30 * 60_000 + 59_000, 112, "estimated")])
     roll_up_all(rolling)
-    assert rollup(rolling, "1h", "e1.gas") == [("31 14:00", 1, 1, 100, 100, 100, 100, 100, None),
-                                               ("31 15:00", 3, 2, 103, 110, 213, 103, 110, 10)]
-    assert [r[0] for r in rollup(rolling, "1m", "e1.gas")] == ["31 15:01", "31 15:02"]
-    assert [(r[0], r[1]) for r in rollup(rolling, "1d", "e1.gas")] == [("30 16:00", 4)]
-    assert rolling.execute("SELECT count(*) FROM reading_by_minute").fetchone() == (4,)
+    assert rollup(rolling, "1h", "e1.gas") == [("31 14:00", 1, 1, 100, 100, 100, 100, 100, None, 1),
+                                               ("31 15:00", 4, 2, 103, 112, 325, 103, 112, 12, 3)]
+    # 15:30 is its quarter's only reading and in its first minute: the quarter's row is the minute's row
+    assert [r[0] for r in rollup(rolling, "1m", "e1.gas")] == ["31 14:59", "31 15:01", "31 15:02", "31 15:20"]
+    assert [(r[0], r[1]) for r in rollup(rolling, "1d", "e1.gas")] == [("30 16:00", 5)]
+    minutes = [r[0] for r in rollup(rolling, "by_minute", "e1.gas")]
+    assert minutes == ["31 14:59", "31 15:01", "31 15:02", "31 15:20", "31 15:30"]
+
+
+def test_a_filter_on_the_minute_reaches_only_its_week_and_by_key(rolling: Db) -> None:
+    monday = datetime(2026, 9, 28, tzinfo=UTC)
+    start_ms = int(monday.timestamp()) * 1000
+    for k in range(4):
+        put(rolling, k, [("e1.gas", start_ms + k * 7 * 86_400_000 + i * 60_000, float(i), "good") for i in range(60)])
+    roll_up_all(rolling)
+    week = monday + timedelta(days=14), monday + timedelta(days=21)
+    with rolling.transaction():
+        rolling.execute("SET LOCAL enable_seqscan = off")     # a few rows: the planner would not care for the key
+        row = rolling.execute("""EXPLAIN (FORMAT JSON) SELECT bucket, sum / nullif(n_usable, 0) FROM reading_by_minute
+            WHERE base_id = 1 AND point_id = 1 AND bucket >= %s AND bucket < %s ORDER BY bucket""", week).fetchone()
+    scans = list(scanned(row[0][0]["Plan"])) if row else []
+    assert {s["Relation Name"] for s in scans} == {"reading_1m_w202642", "reading_15m_w202642"}
+    assert all("bucket" in s["Index Cond"] for s in scans)
+
+
+def scanned(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The nodes of a plan that read a table."""
+    if "Relation Name" in plan:
+        yield plan
+    for part in plan.get("Plans", []):
+        yield from scanned(part)
 
 
 def test_a_late_reading_repairs_its_hour_and_the_next_increment(rolling: Db) -> None:
@@ -152,5 +178,7 @@ def test_rollups_equal_a_recompute_after_any_sequence(url: str, zone: str, steps
                     INSERT INTO dirty (base_id, point_id, bucket) SELECT base_id, point_id, ts FROM gone""", (INSTANTS[10],))
         roll_up_all(db)
         assert differences(db) == []
+        minutes = "SELECT base_id, point_id, bucket FROM reading_by_minute"
+        assert db.execute(f"{minutes} GROUP BY 1, 2, 3 HAVING count(*) > 1").fetchall() == []
     finally:
         db.close()

@@ -14,6 +14,7 @@ from ingest.directory import load_directory
 from ingest.store import Batch, Store
 from ingest.validation import Message
 from park.wire import Batch as Columns
+from park.wire import decode_batch
 
 Db = psycopg.Connection[Any]
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -47,6 +48,13 @@ def test_readings_of_a_message_are_stored_with_their_quality(mini: Db, store: St
     assert readings(mini) == [("e1.main.kw", 0, 1.5, 0), ("e1.main.kw", 1, None, 16), ("e1.main.kw", 2, None, 17),
                               ("e1.main.kw", 3, 30000, 4), ("e1.main.kw", 4, 7, 11)]
     assert counts == {"stored": 5, "missing": 1, "bad": 1, "uncertain": 1}
+
+
+def test_bare_nan_and_infinity_in_json_are_missing_and_counted_so(mini: Db, store: Store) -> None:
+    batch = decode_batch(b'{"seq": 1, "point": ["e1.main.kw", "e1.main.kw"], "at": [%d, %d], "value": [NaN, -Infinity]}'
+                         % (NOW_MS, NOW_MS + 1))
+    assert write(store, Message(1, "s1", "", NOW_US, batch)) == {"stored": 2, "missing": 2}
+    assert [row[2:] for row in readings(mini)] == [(None, 16), (None, 16)]
 
 
 def test_a_batch_that_comes_again_is_stored_once(mini: Db, store: Store) -> None:

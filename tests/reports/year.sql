@@ -40,8 +40,9 @@ FROM point p CROSS JOIN generate_series('2026-01-01'::date, '2026-12-31'::date, 
 CROSS JOIN (VALUES ('peak', 0.4, 0.95), ('flat', 0.35, 0.65), ('valley', 0.25, 0.32)) v (period, share, price)
 WHERE p.code = 'park.kwh';
 
-INSERT INTO reading_1d (bucket, min, max, sum, first, last, increment, point_id, n, n_good, base_id)
-SELECT d::timestamp AT TIME ZONE 'Asia/Shanghai', 0, 1, 1, 0, 1, NULL, p.point_id, 0.98 * 86400 / p.expected_s, 0.97 * 86400 / p.expected_s, p.base_id
+INSERT INTO reading_1d (bucket, min, max, sum, first, last, increment, point_id, n, n_good, n_usable, base_id)
+SELECT d::timestamp AT TIME ZONE 'Asia/Shanghai', 0, 1, 1, 0, 1, NULL, p.point_id, 0.98 * 86400 / p.expected_s, 0.97 * 86400 / p.expected_s,
+       0.97 * 86400 / p.expected_s, p.base_id
 FROM point p CROSS JOIN generate_series('2026-01-01'::date, '2026-12-31'::date, interval '1 day') d WHERE p.code <> 'e2.ph';
 
 -- stack and outlet: stopped on Sundays, missing for ten days in June, SO2 above its limit for 12 hours
