@@ -3,8 +3,9 @@
 Stock response classes unpack register by register, and the stock client costs four times the CPU of this transport
 (docs/benchmarks.md). Nothing outside this module knows pymodbus. One request is outstanding at a time.
 
-Connections: `tcp://host:port` (Modbus TCP), `rtu+tcp://host:port` (RTU frames through a transparent serial server).
-On an RTU-framed link a late answer cannot be told from the next one's, so after any time-out the link is reopened.
+Connections: `tcp://host:port` (Modbus TCP), `rtu+tcp://host:port` (RTU frames through a transparent serial server),
+`rtu:///dev/ttyUSB0?baud=9600&parity=N` (a serial port). On an RTU-framed link a late answer cannot be told from the next
+one's, so after any time-out the link is reopened.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from pymodbus.pdu.register_message import (
     ReadHoldingRegistersResponse,
     ReadInputRegistersRequest,
     ReadInputRegistersResponse,
+    WriteMultipleRegistersRequest,
 )
 
+from collectors.serial_link import SerialPort, open_serial, parse_serial
 from park.errors import DeviceError, DeviceTimeout, InputError
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
@@ -36,6 +39,8 @@ EXCEPTIONS = {1: "illegal function", 2: "illegal data address", 3: "illegal data
 
 MAX_SILENT_IN_ROW = 3
 """Requests without any answer after which a connection is opened anew."""
+
+FRAMES_KEPT = 1024
 
 
 class ModbusRefusal(DeviceError):
@@ -49,42 +54,66 @@ class ModbusRefusal(DeviceError):
 class _RawHolding(ReadHoldingRegistersResponse):
     """A read answer that keeps its register bytes as they came."""
 
-    raw: bytes = b""
+    exception_code = 0
+
+    def __init__(self) -> None:
+        self.raw = b""  # and nothing else: the stock constructor costs more than the rest of a decode
+
+    def __str__(self) -> str:
+        return "answer"  # the stock decoder formats every PDU, also when nobody listens
 
     def decode(self, data: bytes) -> None:
         self.raw = data[1:1 + data[0]] if data else b""
 
 
-class _RawInput(ReadInputRegistersResponse):
-    raw: bytes = b""
+class _RawInput(_RawHolding):
+    function_code = 4
 
-    def decode(self, data: bytes) -> None:
-        self.raw = data[1:1 + data[0]] if data else b""
+
+assert _RawInput.rtu_byte_count_pos == ReadInputRegistersResponse.rtu_byte_count_pos
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A connection of the catalogue, parsed: framing `socket` or `rtu`, host, port."""
+    """A connection of the catalogue, parsed: framing `socket` or `rtu`, host and port or a serial port."""
 
     url: str
     framing: str
     host: str
     port: int
     timeout_s: float | None = None
+    serial: SerialPort | None = None
 
 
 def parse_connection(url: str) -> Endpoint:
     """The endpoint of a connection; InputError naming the forms there are."""
     parts = urlsplit(url)
+    timeout = timeout_of(url)
+    if parts.scheme == "rtu":
+        return Endpoint(url, "rtu", "", 0, timeout, parse_serial(parts, baud=9600, parity="N"))
     framing = {"tcp": "socket", "modbus": "socket", "rtu+tcp": "rtu"}.get(parts.scheme)
     try:
         port = parts.port or 502
     except ValueError:
         port = 0
     if framing is None or not parts.hostname or not port:
-        raise InputError(f"expected a connection such as tcp://10.0.0.5:502 or rtu+tcp://10.0.0.5:4001, got {url!r}")
-    timeout = parse_qs(parts.query).get("timeout_s")
-    return Endpoint(url, framing, parts.hostname, port, float(timeout[0]) if timeout else None)
+        raise InputError("expected a connection such as tcp://10.0.0.5:502, rtu+tcp://10.0.0.5:4001 or "
+                         f"rtu:///dev/ttyUSB0?baud=9600&parity=N, got {url!r}")
+    return Endpoint(url, framing, parts.hostname, port, timeout)
+
+
+def timeout_of(url: str) -> float | None:
+    """`timeout_s` of a connection's query; InputError when it is no positive number."""
+    given = parse_qs(urlsplit(url).query).get("timeout_s")
+    if given is None:
+        return None
+    try:
+        value = float(given[0])
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 60:
+        raise InputError(f"expected timeout_s above 0 and up to 60, got {given[0]!r} in {url!r}")
+    return value
 
 
 class ModbusLink(asyncio.Protocol):
@@ -107,30 +136,40 @@ class ModbusLink(asyncio.Protocol):
         self._unit = 0
         self._tid = 0
         self._silent_in_row = 0
+        self._frames: dict[tuple[int, int, int, int], bytes] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._used_at = 0.0  # loop time of the last byte of interest, for the silence between frames
+        self._silent_unit, self._settled_at = -1, 0.0
 
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass
+        self._loop = asyncio.get_running_loop()
         self._buffer = b""
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is None:  # we closed it
+            return
         self._transport = None
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(DeviceTimeout(f"{self.endpoint.url} closed the connection"))
+        self._fail(DeviceTimeout(f"{self.endpoint.url} closed the connection"))
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if len(self._buffer) > 4096:  # nobody answers one request with this much: garbage of a wrong baud rate or device
+        if self._rtu and self._answer is None:
+            return  # nothing was asked: noise on the line
+        if self._buffer:
+            data = self._buffer + data
+        if len(data) > 4096:  # nobody answers one request with this much: garbage of a wrong baud rate or device
             self._buffer = b""
             return
         try:
-            used, pdu = self._framer.handleFrame(self._buffer, self._unit, 0 if self._rtu else self._tid)
+            used, pdu = self._framer.handleFrame(data, self._unit, 0 if self._rtu else self._tid)
         except ModbusException as exc:
             self._buffer = b""
             self._fail(DeviceError(f"{self.endpoint.url} unit {self._unit}: garbled answer: {exc}"))
             return
-        self._buffer = self._buffer[used:]
+        self._buffer = data[used:]
         if pdu is not None and self._answer is not None and not self._answer.done():
             self._answer.set_result(pdu)
 
@@ -152,7 +191,10 @@ class ModbusLink(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.connect_timeout_s):
-                await loop.create_connection(lambda: self, self.endpoint.host, self.endpoint.port)
+                if self.endpoint.serial is not None:
+                    await open_serial(self.endpoint.serial, lambda: self)
+                else:
+                    await loop.create_connection(lambda: self, self.endpoint.host, self.endpoint.port)
         except (OSError, TimeoutError) as exc:
             raise DeviceTimeout(f"no connection to {self.endpoint.url}: {exc or 'no answer'}") from exc
         self.connects += 1
@@ -161,51 +203,115 @@ class ModbusLink(asyncio.Protocol):
 
     def close(self) -> None:
         """Drop the connection; the next read opens it again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._transport is not None:
-            self._transport.abort()
-            self._transport = None
+            transport, self._transport = self._transport, None
+            transport.abort()
 
     async def read(self, unit: int, function: int, address: int, count: int, timeout_s: float = 1.0) -> bytes:
         """The registers' bytes, big-endian as sent.
 
         DeviceTimeout when no answer comes, ModbusRefusal for an exception code, DeviceError for a garbled answer.
         """
-        await self.open()
-        assert self._transport is not None
-        self._tid = self._tid % 0xFFFF + 1
-        self._unit = unit
-        request_class = ReadHoldingRegistersRequest if function == 3 else ReadInputRegistersRequest
-        request = request_class(address=address, count=count, dev_id=unit, transaction_id=self._tid)
-        self._buffer = b""
-        self._answer = asyncio.get_running_loop().create_future()
+        key = (unit, function, address, count)
+        frame = self._frames.get(key)
+        if frame is None:
+            request_class = ReadHoldingRegistersRequest if function == 3 else ReadInputRegistersRequest
+            frame = self._framer.buildFrame(request_class(address=address, count=count, dev_id=unit))
+            if len(self._frames) >= FRAMES_KEPT:
+                self._frames.clear()
+            self._frames[key] = frame
+        pdu = await self._exchange(frame, key, timeout_s)
+        if pdu.function_code == function and len(pdu.raw) == 2 * count:  # type: ignore[attr-defined]
+            return pdu.raw  # type: ignore[attr-defined,no-any-return]
+        raise self._wrong(pdu, key)
+
+    async def write(self, unit: int, address: int, words: list[int], timeout_s: float = 1.0) -> None:
+        """Write holding registers (function 16) and return when the device confirms them; errors as `read`.
+
+        No poll writes: only `park device write` calls this, for points that a template declares writable.
+        """
+        frame = self._framer.buildFrame(WriteMultipleRegistersRequest(address=address, registers=words, dev_id=unit))
+        key = (unit, 16, address, len(words))
+        pdu = await self._exchange(frame, key, timeout_s)
+        if pdu.function_code != 16 or (pdu.address, pdu.count) != (address, len(words)):
+            raise self._wrong(pdu, key)
+
+    async def _exchange(self, frame: bytes, key: tuple[int, int, int, int], timeout_s: float) -> ModbusPDU:
+        """Send a frame and wait for the PDU that answers it."""
+        if self._transport is None:
+            await self.open()
+            assert self._transport is not None
+        if self._rtu:
+            await self._quiet(key[0])
+            if self._transport is None:
+                raise DeviceTimeout(f"{self.endpoint.url} closed the connection")
+        self._unit = key[0]
+        if self._rtu:
+            self._buffer = b""
+        else:
+            self._tid = self._tid % 0xFFFF + 1
+            frame = self._tid.to_bytes(2, "big") + frame[2:]
+        answer: asyncio.Future[ModbusPDU] = self._loop.create_future()
+        self._answer = answer
         self.requests += 1
-        self._transport.write(self._framer.buildFrame(request))
+        self._watch(self.endpoint.timeout_s or timeout_s)
         try:
-            async with asyncio.timeout(self.endpoint.timeout_s or timeout_s):
-                pdu = await self._answer
+            self._transport.write(frame)
+            pdu = await answer
         except TimeoutError as exc:
             self._silent_in_row += 1
-            if self._rtu or self._silent_in_row >= MAX_SILENT_IN_ROW:
+            self._silent_unit, self._settled_at = key[0], self._loop.time() + timeout_s
+            if self._rtu or self._buffer or self._silent_in_row >= MAX_SILENT_IN_ROW:
                 self.close()  # half open: the gateway may have restarted without a word
-            raise DeviceTimeout(f"{self.endpoint.url} unit {unit}: no answer to function {function}, "
-                                f"registers {address}+{count}") from exc
+            raise DeviceTimeout(f"{self.endpoint.url} unit {key[0]}: no answer to function {key[1]}, "
+                                f"registers {key[2]}+{key[3]}") from exc
         finally:
             self._answer = None
+            self._used_at = self._loop.time()
         self._silent_in_row = 0
-        return self._checked(pdu, unit, function, address, count)
+        return pdu
 
-    def _checked(self, pdu: ModbusPDU, unit: int, function: int, address: int, count: int) -> bytes:
+    async def _quiet(self, unit: int) -> None:
+        """Keep the silence by which slaves tell frames apart, and let a unit that was late finish talking: a serial server
+        hands its late answer to the new connection too."""
+        wait = self._used_at + self.endpoint.serial.frame_gap_s - self._loop.time() if self.endpoint.serial else 0.0
+        if unit == self._silent_unit:
+            wait = max(wait, self._settled_at - self._loop.time())
+            self._silent_unit = -1
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    def _watch(self, timeout_s: float) -> None:
+        """One timer a link that is looked at when it rings: a timer set and cancelled for each request costs more."""
+        self._deadline = self._loop.time() + timeout_s
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._answer is None or self._answer.done():
+            return
+        if self._loop.time() >= self._deadline - 1e-4:
+            self._answer.set_exception(TimeoutError())
+        else:
+            self._timer = self._loop.call_at(self._deadline, self._ring)
+
+    def _wrong(self, pdu: ModbusPDU, key: tuple[int, int, int, int]) -> DeviceError:
+        unit, function, address, count = key
         where = f"{self.endpoint.url} unit {unit}, function {function}, registers {address}+{count}"
         if pdu.function_code > 0x80:
             code = pdu.exception_code
-            raise ModbusRefusal(code, f"{where}: exception {code} ({EXCEPTIONS.get(code, 'unknown')})")
-        raw = getattr(pdu, "raw", b"")
-        if pdu.function_code != function or len(raw) != 2 * count:
-            if self._rtu:
-                self.close()  # the answer of another request: nothing on this link can be trusted now
-            raise DeviceError(f"{where}: expected {2 * count} bytes of function {function}, "
-                              f"got {len(raw)} of function {pdu.function_code}")
-        return bytes(raw)
+            return ModbusRefusal(code, f"{where}: exception {code} ({EXCEPTIONS.get(code, 'unknown')})")
+        if self._rtu:
+            self.close()  # the answer of another request: nothing on this link can be trusted now
+        return DeviceError(f"{where}: expected {2 * count} bytes of function {function}, "
+                           f"got {len(getattr(pdu, 'raw', b''))} of function {pdu.function_code}")
 
 
 def now_ms() -> int:

@@ -34,6 +34,7 @@ class Gateway:
         delay = max((u.template.limits.connect_delay_ms for u in units), default=0) / 1000
         self.link = ModbusLink(endpoint, connect_delay_s=delay)
         self.late_polls = 0
+        self.on_poll: Callable[[float], None] | None = None  # told the seconds from due to done of each poll
         self._open_failures = 0
         self._open_again_at = 0.0
 
@@ -54,6 +55,8 @@ class Gateway:
                 await asyncio.sleep(wait)
             heapq.heappop(jobs)
             await self._poll(unit, group, intake, clock_ms)
+            if self.on_poll is not None:
+                self.on_poll(time.monotonic() - due)
             following = due + group.every_s
             now = time.monotonic()
             if following < now:  # overrun: leave out whole periods, keep the phase
