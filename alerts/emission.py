@@ -15,7 +15,7 @@ import numpy as np
 from psycopg.rows import dict_row
 
 from alerts.context import Context
-from alerts.explain import clock_of, figure
+from alerts.explain import clock_of, figure, name_en, name_zh
 from alerts.finding import Finding
 from alerts.lifecycle import SEVERITIES
 from alerts.rules import Point, Rule, covers
@@ -94,7 +94,7 @@ def _present(context: Context, rule: Rule, p: Point, at: datetime, row: dict[str
              severity: str, **more: Any) -> Finding:
     zh, en = _SENTENCES[channel]
     start = clock_of(row["ts"], context.zones[p.base_id])[:-3]
-    words = {"place_zh": f"{p.place_zh} {p.name_zh}", "place_en": f"{p.place_en} {p.name_en}", "hour": start,
+    words = {"place_zh": name_zh(p), "place_en": name_en(p), "hour": start,
              "value": f"{figure(value)} {p.unit}", "limit": f"{figure(row['limit_value'])} {p.unit}"}
     text = {"zh": zh.format(**words), "en": en.format(**words), "since": row["ts"].astimezone(UTC).isoformat(),
             "hour": row["ts"].astimezone(UTC).isoformat(), "limit_id": row.get("limit_id"), "outlet": row["unit_id"]}

@@ -46,11 +46,17 @@ def clock_of(instant: datetime, zone: str) -> str:
 
 
 def name_zh(p: Point) -> str:
-    return " ".join(x for x in (p.place_zh, p.name_zh if p.name_zh else p.code) if x)
+    """The point's name behind its unit's, unless it says that itself."""
+    return _placed(p.place_zh, p.name_zh or p.code)
 
 
 def name_en(p: Point) -> str:
-    return " ".join(x for x in (p.place_en, p.name_en if p.name_en else p.code) if x)
+    """The same in English."""
+    return _placed(p.place_en, p.name_en or p.code)
+
+
+def _placed(place: str, name: str) -> str:
+    return name if place.casefold() in name.casefold() else f"{place} {name}"
 
 
 def of_point(rule: Rule, p: Point, value: float | None, low: float | None, high: float | None, since: datetime,
