@@ -81,13 +81,15 @@ def fresh(plan: Plan) -> State:
                  np.zeros(n), np.zeros(n))
 
 
-def tick(state: State, values: Floats, quality: NDArray[np.integer], ages: Floats, now: float) -> tuple[State, Ints, Ints]:
-    """(state, raised, returned): the next state and the indexes of pairs that changed; nothing is opened or written."""
+def tick(state: State, values: Floats, quality: NDArray[np.integer], ages: Floats, now: float,
+         quiet: Floats | None = None) -> tuple[State, Ints, Ints]:
+    """(state, raised, returned): the next state and the indexes of pairs that changed; nothing is opened or written.
+    `quiet` (P,) is the silence to judge where it is not simply the age of the newest reading."""
     plan = state.plan
     usable = np.where(quality <= LAST_USABLE, values, np.nan)
     if not plan.values_only:
         state = _observe(state, usable, ages, now)
-    measure = usable if plan.values_only else _measures(state, usable, ages, now)
+    measure = usable if plan.values_only else _measures(state, usable, ages if quiet is None else quiet)
     return _compare(state, measure.take(plan.slot), ages, now)
 
 
@@ -147,7 +149,7 @@ def _observe(state: State, usable: Floats, ages: Floats, now: float) -> State:
     return replace(state, value=value, at=seen, rate=rate, flat_since=flat)
 
 
-def _measures(state: State, usable: Floats, ages: Floats, now: float) -> Floats:
+def _measures(state: State, usable: Floats, quiet: Floats) -> Floats:
     """(5 P + D,) value, rate, silence and flat run (but for zero, and with it) of each point, then of each device its
     silence as a multiple of the allowed one."""
     plan = state.plan
@@ -155,7 +157,7 @@ def _measures(state: State, usable: Floats, ages: Floats, now: float) -> Floats:
     out = np.empty(DEVICE * p + d)
     rows = out[:DEVICE * p].reshape(DEVICE, p)
     rows[VALUE], rows[RATE] = usable, state.rate
-    rows[SILENCE], out[DEVICE * p:] = silence(plan, ages)
+    rows[SILENCE], out[DEVICE * p:] = silence(plan, quiet)
     rows[FLAT_ANY] = state.at - state.flat_since
     rows[FLAT] = np.where(state.value == 0.0, 0.0, rows[FLAT_ANY])
     return out

@@ -13,6 +13,7 @@ from alerts import explain
 from alerts.context import Context
 from alerts.evaluator import DEVICE, FLAT, SILENCE, Flags, Floats, Ints, Pair, State, fresh
 from alerts.finding import Finding, Key
+from alerts.hearing import Hearing
 from alerts.store import Connection, Q, pack, unpack
 from park.quality import Quality
 
@@ -23,12 +24,15 @@ PAIR_ARRAYS = ("since", "raises", "raised_at")
 
 @dataclass
 class Live:
-    """(P,) newest value, quality code and epoch of each point; NaN: never seen. `seen_to` is the newest arrival read."""
+    """(P,) newest value, quality code and epoch of each point; NaN: never seen. `seen_to` is the newest arrival read;
+    `news_at` the newest epoch that the last refresh brought (a reading's, or a collector's word about its devices)."""
 
     value: Floats
     quality: NDArray[np.int16]
     at: Floats
     seen_to: datetime = datetime(1970, 1, 2, tzinfo=UTC)
+    news_at: float = np.nan
+    health_at: float = -np.inf
 
 
 def empty(n_points: int) -> Live:
@@ -41,27 +45,31 @@ def refresh(conn: Connection, context: Context, live: Live) -> int:
     row = conn.execute(Q["database_now"]).fetchone()
     assert row is not None
     rows = conn.execute(Q["latest"], {"since": live.seen_to - OVERLAP}).fetchall()
-    live.seen_to = row[0]
+    live.seen_to, health = row
+    live.news_at = float(health) if health is not None and health > live.health_at else np.nan
+    live.health_at = max(live.health_at, -np.inf if health is None else float(health))
     known = [(context.index[r[0], r[1]], r) for r in rows if (r[0], r[1]) in context.index]
     if not known:
         return 0
     where = np.array([i for i, _ in known], np.intp)
     at = np.array([r[2] for _, r in known], float)
-    news = int(np.count_nonzero(~(at <= live.at[where])))
+    new = ~(at <= live.at[where])
+    news = int(np.count_nonzero(new))
+    live.news_at = float(np.fmax(live.news_at, np.max(at[new], initial=-np.inf)))
     live.value[where] = np.array([r[3] for _, r in known], float)      # None becomes NaN
     live.at[where] = at
     live.quality[where] = np.array([r[4] for _, r in known], np.int16)
     return news
 
 
-def ages(context: Context, state: State, live: Live, now: float, started: float, offline: set[tuple[int, int]]) -> Floats:
-    """(P,) seconds since each point's newest reading, counted from the evaluator's start at the earliest: that the platform
-    stood is no silence of a device; what is silent already stays so. A point never seen counts from the start too where a
-    stale rule wants that. A device that its collector calls offline makes its points silent at once."""
-    out = now - live.at
-    out = np.where(_silent(state), out, np.minimum(out, now - started))
+def quiet(context: Context, state: State, live: Live, hearing: Hearing, now: float, offline: set[tuple[int, int]]) -> Floats:
+    """(P,) seconds that each point has been silent while something else was heard; what is silent already stays so. A point
+    never seen is silent for as long as was listened, where a stale rule wants that. A device that its collector calls
+    offline makes its points silent at once."""
+    heard = np.clip(hearing.at - live.at, 0.0, hearing.listened_s) if not np.isnan(hearing.at) else live.at * 0.0
+    out = np.where(_silent(state), now - live.at, heard)
     if any(r.kind == "stale" and r.params["unseen"] for r in context.rules):
-        out = np.where(np.isnan(out), now - started, out)
+        out = np.where(np.isnan(out), hearing.listened_s, out)
     after = context.plan.after_s
     for i, p in enumerate(context.points) if offline else ():
         if p.device_id is not None and (p.base_id, p.device_id) in offline and np.isfinite(after[i]):

@@ -30,8 +30,8 @@ SELECT base_id, code, timezone FROM base
 SELECT base_id, point_id, extract(epoch FROM ts)::float8, value, quality FROM latest WHERE arrived_at >= %(since)s
 
 -- name: database_now
--- The server's clock, which marks arrivals.
-SELECT clock_timestamp()
+-- The server's clock, which marks arrivals, and when a collector last spoke of its devices.
+SELECT clock_timestamp(), (SELECT extract(epoch FROM max(at))::float8 FROM device_state)
 
 -- name: open_alerts
 -- Open alerts, the truth that an evaluator starts from.

@@ -15,10 +15,11 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from alerts import baseline, linkage, live, slow
+from alerts import baseline, hearing, linkage, live, slow
 from alerts.context import Context, load
 from alerts.evaluator import State, tick
 from alerts.finding import Finding, Key
+from alerts.hearing import LIVE_S, Hearing, stall_s
 from alerts.store import Connection, Q, open_alerts, write
 from park.clock import Clock, utc_now
 from park.database import connect
@@ -42,7 +43,7 @@ class Evaluator:
     live: live.Live
     open: dict[Key, tuple[bool, str]]
     links: linkage.Memory
-    started: float
+    hearing: Hearing
     hours: baseline.Memory
     saved_at: datetime
     slow_at: datetime | None = None
@@ -50,8 +51,8 @@ class Evaluator:
     n_transitions: int = 0
 
 
-def start(conn: Connection, now: datetime, started: float | None = None) -> Evaluator:
-    """An evaluator that goes on where the last one stopped; `started` is when this process began, if not now."""
+def start(conn: Connection, now: datetime, heard: Hearing | None = None) -> Evaluator:
+    """An evaluator that goes on where the last one stopped; `heard` is what this process has heard before."""
     context = load(conn, now)
     for mistake in context.mistakes:
         log.warning("rule left out: %s", mistake)
@@ -60,8 +61,8 @@ def start(conn: Connection, now: datetime, started: float | None = None) -> Eval
     state = live.restore(context, bytes(row[0]) if row else None, known)
     newest = live.empty(len(context.points))
     live.refresh(conn, context, newest)
-    evaluator = Evaluator(context, state, newest, known, linkage.Memory(), started or now.timestamp(), baseline.Memory(), now,
-                          loaded_at=now)
+    evaluator = Evaluator(context, state, newest, known, linkage.Memory(), heard or Hearing(now.timestamp()),
+                          baseline.Memory(), now, loaded_at=now)
     _commit(conn, evaluator, _orphans(evaluator, now), now)
     return evaluator
 
@@ -74,7 +75,8 @@ def _orphans(e: Evaluator, now: datetime) -> list[Finding]:
     out = []
     for key, (active, _) in e.open.items():
         rule = rules.get(key[:2])
-        if active and (rule is None or (key[:2] in instant and key not in pairs)):
+        covered = key in pairs or key[2:] == (None, None, None)     # the base itself: `hearing` speaks for it
+        if active and (rule is None or (key[:2] in instant and not covered)):
             gone = rule or linkage.placeholder(key)
             out.append(Finding(gone, False, now, key[2], key[3], key[4], note="rule no longer covers it"))
     return out
@@ -84,10 +86,13 @@ def step(conn: Connection, e: Evaluator, now: datetime) -> int:
     """One tick: read what is new, judge, write; returns the number of transitions."""
     live.refresh(conn, e.context, e.live)
     offline = {(b, d) for b, d in conn.execute(Q["offline_devices"], {"since": now - timedelta(minutes=10)}).fetchall()}
-    ages = live.ages(e.context, e.state, e.live, now.timestamp(), e.started, offline)
-    before = e.state
-    e.state, raised, returned = tick(before, e.live.value, e.live.quality, ages, now.timestamp())
+    before, at = e.state, now.timestamp()
+    if abs(at - e.live.news_at) <= LIVE_S:
+        e.hearing.hear(at, stall_s(e.context))
+    quiet = live.quiet(e.context, before, e.live, e.hearing, at, offline)
+    e.state, raised, returned = tick(before, e.live.value, e.live.quality, at - e.live.at, at, quiet)
     found = live.findings(e.context, before, e.state, e.live, raised, returned, now)
+    found += hearing.judge(e.context, e.hearing, now)
     found += linkage.judge(e.context, e.live, e.links, now)
     if e.slow_at is None or now >= e.slow_at:
         found += slow.judge(conn, e.context, e.links, e.hours, now)
@@ -156,7 +161,7 @@ def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float,
             e.slow_at = min(e.slow_at or clock(), clock() + timedelta(seconds=1))
         if "park_catalogue" in told or (clock() - e.loaded_at).total_seconds() > RELOAD_S:
             _commit_snapshot(conn, e)
-            e = start(conn, clock(), e.started)
+            e = start(conn, clock(), e.hearing)
     _commit_snapshot(conn, e)
 
 

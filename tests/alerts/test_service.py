@@ -84,6 +84,7 @@ def test_a_dead_device_is_one_alert_and_its_silent_points_are_suppressed(mini: D
         for code in points if i < 8 or i > 15 else []:
             if code != "e1.stack.nox" or i < 2 or i > 15:
                 read(mini, code, 10.0 + i % 3, now)
+        read(mini, "e2.cod", 20.0, now)     # something else is heard all the time
         service.step(mini, e, now)
     assert [c for _, c in log_of(mini)] == ["raise", "raise", "suppress", "return", "return"]
     rows = mini.execute("""SELECT device_id IS NOT NULL, active, closed_at IS NOT NULL, explanation->>'en'
@@ -96,8 +97,11 @@ def test_that_the_platform_stood_is_no_silence_of_a_device_but_what_was_silent_s
     add_rule(mini, "silent", "stale", {"quantity": "so2"}, {"after_s": 100})
     read(mini, "e1.stack.so2", 10.0, T0)
     e = service.start(mini, T0 + timedelta(hours=5))       # five hours of outage
-    service.step(mini, e, T0 + timedelta(hours=5))
+    for second in (0, 50, 100):
+        read(mini, "e2.cod", 20.0, T0 + timedelta(hours=5, seconds=second))
+        service.step(mini, e, T0 + timedelta(hours=5, seconds=second))
     assert log_of(mini) == []
+    read(mini, "e2.cod", 20.0, T0 + timedelta(hours=5, seconds=101))
     service.step(mini, e, T0 + timedelta(hours=5, seconds=101))
     assert log_of(mini) == [("silent", "raise")]
     e = service.start(mini, T0 + timedelta(hours=6))
