@@ -22,7 +22,7 @@ import yaml
 from park.broker import free_port
 
 ROOT = Path(__file__).parent.parent
-ROUNDS = 12
+ROUNDS = 30
 RULE = "bench-register"
 
 
@@ -39,8 +39,9 @@ def run() -> list[tuple[str, str, str]]:
                 ("demo: start without the history", f"{ready_s - history_s:.1f} s", "≤ 60 s"),
             ]
             delays = register_to_stream(data_dir, port)
-            rows.append(("register change → alert on the stream, p50", f"{statistics.median(delays):.2f} s", "—"))
-            rows.append((f"register change → alert on the stream, worst of {len(delays)}", f"{max(delays):.2f} s", "p99 ≤ 2 s"))
+            rows.append(("register change → alert on the stream, meters polled at 1 s, p50",
+                         f"{statistics.median(delays):.2f} s", "—"))
+            rows.append((f"the same, worst of {len(delays)}", f"{max(delays):.2f} s", "p99 ≤ 2 s"))
         with _demo(data_dir, "--days", "365") as (log, port, again_s):
             rows.append(("demo: second start over the same data", f"{again_s:.1f} s", "≤ 60 s"))
     return rows
@@ -59,6 +60,8 @@ def _demo(data_dir: Path, *options: str) -> Iterator[tuple[Path, int, float]]:
                 raise RuntimeError(log.read_text())
             time.sleep(0.05)
         yield log, port, time.monotonic() - began
+    except Exception as exc:
+        raise RuntimeError(f"{exc}\n{log.read_text()[-3000:]}") from exc
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
@@ -69,6 +72,7 @@ def register_to_stream(data_dir: Path, port: int, rounds: int = ROUNDS) -> list[
     token = json.loads((data_dir / "tokens.json").read_text())["operator"]
     control = json.loads((data_dir / "ports.json").read_text())["control"]
     points = _fast_power_points(data_dir)[:rounds]
+    _poll_each_second(data_dir)
     _apply_rule(data_dir, [code for code, _, _ in points])
     time.sleep(15)  # the evaluator takes the rule up, and the meters' ordinary values return below it
     raised: dict[str, float] = {}
@@ -76,7 +80,8 @@ def register_to_stream(data_dir: Path, port: int, rounds: int = ROUNDS) -> list[
     listener.start()
     time.sleep(2)
     delays = []
-    for code, device, key in points:
+    for i, (code, device, key) in enumerate(points):
+        time.sleep(i * 0.618 % 1)  # spread over the second of the polls: the end of one round is in step with them
         began = time.monotonic()
         _command(control, f"set {device} {key} 9e7")
         while code not in raised and time.monotonic() - began < 30:
@@ -84,6 +89,13 @@ def register_to_stream(data_dir: Path, port: int, rounds: int = ROUNDS) -> list[
         delays.append(raised.get(code, float("inf")) - began)
     _command(control, "clear")
     return delays
+
+
+def _poll_each_second(data_dir: Path) -> None:
+    """Meters polled at 1 s, so that the figure is the platform's way and not the meters' 5 or 10 s."""
+    for file in (data_dir / "catalogue").glob("*.yaml"):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(re.sub(r"every: \{fast: \d+", "every: {fast: 1", text), encoding="utf-8")
 
 
 def _fast_power_points(data_dir: Path) -> list[tuple[str, str, str]]:
