@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ import msgspec
 
 from collectors.spool import SpoolSize
 
+log = logging.getLogger(__name__)
+
+DROPPED_SHOWN_S = 3600.0
 OFFLINE_AFTER = 2
 """Failures in a row after which a polled device counts as offline."""
 
@@ -53,13 +57,31 @@ class DeviceHealth:
         return "online" if self.last_answer is not None else "unknown"
 
 
+@dataclass
+class SpoolAlarm:
+    """Word on a spool that fills: `filling` from 80 % until below 70 %, `dropping` for an hour after something was given up."""
+
+    word: str = ""
+
+    def judge(self, size: SpoolSize, dropped_at: float | None, now: float) -> str:
+        """The present word, empty when all is well; a change is logged once."""
+        limit = 0.7 if self.word else 0.8
+        word = "dropping" if dropped_at is not None and now - dropped_at < DROPPED_SHOWN_S else \
+            "filling" if size.share >= limit else ""
+        if word and word != self.word:
+            log.error("spool alarm %s: %.0f %% full, %d batches wait, %d readings were dropped so far", word,
+                      100 * size.share, size.batches, size.dropped_readings)
+        self.word = word
+        return word
+
+
 def health_topic(base: str, source: str) -> str:
     """Topic on which a collector tells the health of a base's devices."""
     return f"park/v1/{base}/{source}/health"
 
 
-def health_message(devices: Iterable[DeviceHealth], spool: SpoolSize, now_ms: int, *, mistakes: Sequence[str] = (),
-                   strangers: Mapping[str, int] | None = None) -> bytes:
+def health_message(devices: Iterable[DeviceHealth], spool: SpoolSize, now_ms: int, *, flow: Mapping[str, Any] | None = None,
+                   mistakes: Sequence[str] = (), strangers: Mapping[str, int] | None = None) -> bytes:
     """JSON for ingest, which keeps `devices` in `device_state`; `strangers` are data loggers that the catalogue lacks."""
     more: dict[str, Any] = {"mistakes": list(mistakes)[:50]} if mistakes else {}
     if strangers:
@@ -70,5 +92,5 @@ def health_message(devices: Iterable[DeviceHealth], spool: SpoolSize, now_ms: in
                      "errors": dict(d.errors), "readings": d.readings, **({"notes": d.notes} if d.notes else {})}
                     for d in devices],
         "spool": {"batches": spool.batches, "bytes": spool.bytes, "dropped_batches": spool.dropped_batches,
-                  "dropped_readings": spool.dropped_readings},
+                  "dropped_readings": spool.dropped_readings, "max_bytes": spool.max_bytes, **(flow or {})},
     })

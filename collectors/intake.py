@@ -1,7 +1,8 @@
 """From the drivers' event loop into the spool: readings are gathered for a moment and written in one transaction.
 
 `add` returns at once; `store` returns when its readings are on disk, which is what an HJ 212 acknowledgement waits for.
-While the disk refuses, readings wait in memory up to a bound; beyond it they are dropped and counted.
+While the disk refuses, readings wait in memory up to a bound; beyond it they are dropped and counted. A spool that is full
+and keeps what it has takes none: senders that wait for an answer keep theirs, all others are dropped and counted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from collectors.readings import DeadLetter, Readings
-from collectors.spool import Spool
+from collectors.spool import Spool, SpoolFull
 from park.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,10 @@ class SpoolIntake:
             if batches:
                 await asyncio.get_running_loop().run_in_executor(self._thread, self.spool.append, batches)
             self.taken_readings += sum(map(len, waited_for))
+        except SpoolFull as exc:  # what was asked to be stored is refused, the rest is given up: memory would fill next
+            log.error("%s", exc)
+            refusal = exc
+            self.spool.count_dropped(len(items), sum(map(len, items)))
         except StorageError as exc:
             log.error("%s", exc)
             refusal = exc

@@ -51,12 +51,21 @@ class CollectionMetrics(Collector):
         size, sent = c.spool.size(), c.publisher.counters
         yield GaugeMetricFamily("park_spool_batches", "batches that wait for the broker", value=size.batches)
         yield GaugeMetricFamily("park_spool_bytes", "bytes that wait for the broker", value=size.bytes)
+        yield GaugeMetricFamily("park_spool_share", "how full the spool is, 0 to 1", value=size.share)
+        yield GaugeMetricFamily("park_spool_alarm", "1 while the spool fills or has just dropped readings",
+                                value=float(bool(c.spool_alarm.word)))
+        yield GaugeMetricFamily("park_unconfirmed_batches", "batches at the broker that ingest has not confirmed",
+                                value=sent.unconfirmed)
+        yield GaugeMetricFamily("park_confirmation", "1 when ingest confirms commits, 0 when the broker's word counts",
+                                value=float(sent.confirmation == "committed"))
+        yield CounterMetricFamily("park_resent_batches", "batches sent again for want of a confirmation", value=sent.resent)
         yield CounterMetricFamily("park_spool_dropped_readings", "readings dropped because the spool was full",
                                   value=size.dropped_readings)
         yield CounterMetricFamily("park_intake_readings", "readings taken from drivers", value=c.intake.taken_readings)
         yield CounterMetricFamily("park_intake_dropped_readings", "readings dropped while the disk refused",
                                   value=c.intake.dropped_readings)
-        yield CounterMetricFamily("park_published_readings", "readings acknowledged by the broker", value=sent.readings)
+        yield CounterMetricFamily("park_published_readings", "readings delivered: committed by ingest, or, where nobody "
+                                  "confirms, acknowledged by the broker", value=sent.readings)
         yield GaugeMetricFamily("park_broker_connected", "1 while the broker is connected", value=float(sent.connected))
         if c.hj212 is not None:
             frames = c.hj212.counters

@@ -1,9 +1,9 @@
-"""The publisher: a thread that drains the spool to the broker in order, QoS 1, and forgets a batch only after its PUBACK.
+"""The publisher: a thread that drains the spool to the broker, QoS 1, and forgets a batch when ingest has committed it.
 
-Each connection starts again at the oldest batch that is still in the spool: what was sent without an acknowledgement goes
-again under the same `seq`, and ingest stores it once. A v5 broker that says "no matching subscribers" has stored
-nothing, so the batch stays here until ingest subscribes. A 3.1.1 broker does not say so: after each connection to one,
-the publisher gives ingest a moment to subscribe again before it sends.
+Each connection starts again at the oldest batch that is still in the spool, and what stays unconfirmed goes again after a
+while: under the same `seq`, so ingest stores it once. What to send, and when a batch is done, is decided in `delivery`. A v5
+broker that says "no matching subscribers" has stored nothing, so the batch stays here until ingest subscribes. A 3.1.1
+broker does not say so: after each connection to one, the publisher gives ingest a moment to subscribe again.
 """
 
 from __future__ import annotations
@@ -12,56 +12,64 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import paho.mqtt.client as mqtt
 
-from collectors.spool import Spool
+from collectors.delivery import COMMITTED, PUBACK, Delivery, Terms
+from collectors.spool import Spool, Spooled
 from park.mqtt import connect, new_client
 
 log = logging.getLogger(__name__)
 
 NO_SUBSCRIBERS = 0x10
 FAILED = 0x80
+CONFIRMS = "ingest_confirms"
+"""Mark in the spool: this source was once confirmed, so that only a confirmation counts from then on."""
+
+
+class _Committed(msgspec.Struct):
+    seq: list[int]
 
 
 @dataclass
 class PublishCounters:
-    """What the publisher has done since its start."""
+    """What the publisher has done since its start. `batches` and `readings` left the spool as delivered."""
 
     batches: int = 0
     readings: int = 0
     connects: int = 0
     refused: int = 0
+    resent: int = 0
+    unconfirmed: int = 0
     connected: bool = False
+    confirmation: str = ""
     last_error: str = ""
-
-
-@dataclass
-class InFlight:
-    """Batches that were sent and not yet answered."""
-
-    by_mid: dict[int, tuple[int, int]] = field(default_factory=dict)  # mid -> (seq, readings)
-    oldest_sent: float = 0.0
 
 
 class Publisher(threading.Thread):
     """Runs until `stop`; reconnects with back-off for ever."""
 
-    def __init__(self, spool: Spool, url: str, *, window: int = 100, ack_timeout_s: float = 30.0,
-                 retry_s: tuple[float, float] = (0.5, 10.0), subscribe_grace_s: float = 5.0) -> None:
+    def __init__(self, spool: Spool, url: str, *, terms: Terms | None = None, retry_s: tuple[float, float] = (0.5, 10.0),
+                 subscribe_grace_s: float = 5.0) -> None:
         super().__init__(name="publisher", daemon=True)
         self.spool = spool
         self.url = url
-        self.window = window
-        self.ack_timeout_s = ack_timeout_s
         self.retry_s = retry_s
         self.subscribe_grace_s = subscribe_grace_s
         self.counters = PublishCounters()
+        self.delivery = Delivery(terms or Terms())
+        if self.delivery.terms.confirm_after_s <= 0:
+            self.delivery.mode = PUBACK
+        elif spool.is_marked(CONFIRMS):
+            self.delivery.mode = COMMITTED
+        self.counters.confirmation = self.delivery.mode
         self._ending = threading.Event()
         self._notes: deque[tuple[str, bytes]] = deque(maxlen=64)
         self._acked: list[tuple[int, int]] = []  # (mid, reason code)
+        self._confirmed: list[int] = []
         self._lost = False
         self._drain_until = 0.0
 
@@ -101,7 +109,8 @@ class Publisher(threading.Thread):
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
         client.on_connect = self._on_connect
-        client.max_inflight_messages_set(self.window)
+        client.on_message = self._on_message
+        client.max_inflight_messages_set(self.delivery.terms.window)
         self._acked.clear()
         self._lost = False
         connect(client, self.url)
@@ -114,73 +123,95 @@ class Publisher(threading.Thread):
         return client
 
     def _drain(self, client: mqtt.Client) -> None:
-        cursor, flight = 0, InFlight()
+        self.delivery.begin(self.spool.newest, self.spool.size().batches)
         # not None: send nothing until then (and until all is answered), then begin at the oldest batch
         again_at = None if client.protocol == mqtt.MQTTv5 else time.monotonic() + self.subscribe_grace_s
+        look_at = 0.0
         while not self._lost:
             now = time.monotonic()
-            if self._ending.is_set() and (now > self._drain_until or (not flight.by_mid and self.spool.size().batches == 0)):
+            if self._ending.is_set() and (now > self._drain_until or self.spool.size().batches == 0):
                 return
-            if again_at is not None and not flight.by_mid and now >= again_at:
-                cursor, again_at = 0, None
-            sent = 0
-            if again_at is None and self.spool.newest > cursor and len(flight.by_mid) < self.window // 2:
-                for row in self.spool.after(cursor, self.window - len(flight.by_mid)):
-                    mid = client.publish(row.topic, row.payload, qos=1).mid
-                    flight.by_mid[mid] = (row.seq, row.n)
-                    flight.oldest_sent = now if len(flight.by_mid) == 1 else flight.oldest_sent
-                    cursor, sent = row.seq, sent + 1
-            self._send_notes(client)
-            if client.loop(0.002 if sent else 0.02) != mqtt.MQTT_ERR_SUCCESS:
+            if again_at is not None and not self.delivery.sent and now >= again_at:
+                self.delivery.again()
+                again_at = None
+            rows = self.delivery.next_rows(self.spool) if again_at is None else []
+            if now >= look_at:
+                look_at = now + 1.0
+                rows += self._late(now)
+            for row in rows:
+                self.delivery.was_sent(client.publish(row.topic, row.payload, qos=1).mid, row, now)
+            while self._notes:
+                topic, payload = self._notes.popleft()
+                client.publish(topic, payload, qos=0)
+            if client.loop(0.002 if rows else 0.02) != mqtt.MQTT_ERR_SUCCESS:
                 return
-            if self.settle(flight, now):
+            if self.settle(now):
                 again_at = now + 1.0
-            if flight.by_mid and now - flight.oldest_sent > self.ack_timeout_s:
-                self._report(f"no acknowledgement for {len(flight.by_mid)} batches in {self.ack_timeout_s:.0f} s")
+            if (n := self.delivery.unanswered(now)) > 0:
+                self._report(f"no acknowledgement for {n} batches in {self.delivery.terms.ack_timeout_s:.0f} s")
                 return
+
+    def _late(self, now: float) -> list[Spooled]:
+        """Batches to send again; and the look at whether anybody confirms at all."""
+        done = self.delivery.falls_back(now)
+        if done:
+            log.warning("publisher: no confirmation of commits in %.0f s: from now on the broker's acknowledgement counts; "
+                        "a broker that dies may lose what it acknowledged", self.delivery.terms.confirm_after_s)
+            self._deliver([b.seq for b in done])
+        due = self.delivery.overdue(now)
+        rows = self.spool.some(due)
+        for seq in set(due) - {r.seq for r in rows}:
+            del self.delivery.taken[seq]  # dropped for want of room
+        self.counters.resent += len(rows)
+        return rows
 
     def acknowledged(self, mid: int, code: int) -> None:
         """Note the broker's answer to a message; `settle` acts on it."""
         self._acked.append((mid, code))
 
-    def settle(self, flight: InFlight, now: float) -> bool:
-        """Delete what was acknowledged; True when the broker refused something, which then stays in the spool."""
-        if not self._acked:
-            return False
+    def confirmed(self, seqs: list[int]) -> None:
+        """Note what ingest has committed; `settle` acts on it."""
+        self._confirmed += seqs
+
+    def settle(self, now: float) -> bool:
+        """Forget what was delivered; True when the broker refused something, which then stays in the spool."""
         acked, self._acked = self._acked, []
         done: list[int] = []
         refused = False
         for mid, code in acked:
-            seq, n = flight.by_mid.pop(mid, (0, 0))
-            if not seq:
-                continue
             if code == NO_SUBSCRIBERS or code >= FAILED:
                 refused = True
+                self.delivery.sent.pop(mid, None)
                 self.counters.refused += 1
                 self._report("nobody subscribes yet" if code == NO_SUBSCRIBERS else f"the broker refuses: reason 0x{code:02x}")
-                continue
-            done.append(seq)
-            self.counters.batches += 1
-            self.counters.readings += n
-        flight.oldest_sent = now
-        self.spool.delete(done)
+            elif (batch := self.delivery.was_taken(mid, now)) is not None and self.delivery.mode == PUBACK:
+                done.append(batch.seq)
+        confirmed, self._confirmed = self._confirmed, []
+        if confirmed and self.delivery.was_confirmed(confirmed):
+            self.spool.mark(CONFIRMS)
+            log.info("publisher: ingest confirms its commits; batches stay in the spool until then")
+        self._deliver(done + confirmed)
+        self.counters.unconfirmed = len(self.delivery.taken)
+        self.counters.confirmation = self.delivery.mode
         return refused
 
-    def _send_notes(self, client: mqtt.Client) -> None:
-        while self._notes:
-            topic, payload = self._notes.popleft()
-            client.publish(topic, payload, qos=0)
+    def _deliver(self, done: list[int]) -> None:
+        if done:
+            batches, readings = self.spool.delete(done)
+            self.counters.batches += batches
+            self.counters.readings += readings
 
     def _report(self, text: str) -> None:
         if text != self.counters.last_error:
             log.warning("publisher: %s; %d batches wait in the spool", text, self.spool.size().batches)
         self.counters.last_error = text
 
-    def _on_connect(self, _client: mqtt.Client, _user: Any, _flags: Any, reason: Any, _props: Any) -> None:
+    def _on_connect(self, client: mqtt.Client, _user: Any, _flags: Any, reason: Any, _props: Any) -> None:
         if reason.is_failure:
             self.counters.last_error = f"the broker refuses the connection: {reason}"
             self._lost = True
             return
+        client.subscribe(f"park/v1/+/{self.spool.source}/committed", 1)
         self.counters.connected = True
         self.counters.connects += 1
         self.counters.last_error = ""
@@ -193,6 +224,12 @@ class Publisher(threading.Thread):
 
     def _on_publish(self, _client: mqtt.Client, _user: Any, mid: int, reason: Any, _props: Any) -> None:
         self.acknowledged(mid, int(reason.value))
+
+    def _on_message(self, _client: mqtt.Client, _user: Any, message: mqtt.MQTTMessage) -> None:
+        try:
+            self.confirmed(msgspec.json.decode(message.payload, type=_Committed).seq)
+        except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+            log.warning("publisher: not a confirmation on %s: %s", message.topic, exc)
 
 
 def _shown(url: str) -> str:

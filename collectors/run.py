@@ -11,13 +11,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from collectors.catalogue_source import CatalogueSource
-from collectors.health import DeviceHealth, health_message, health_topic
+from collectors.delivery import Terms
+from collectors.health import DeviceHealth, SpoolAlarm, health_message, health_topic
 from collectors.hj212_server import Hj212Server, loggers_of
 from collectors.intake import SpoolIntake
 from collectors.modbus_link import now_ms
-from collectors.modbus_poll import Gateway, gateways
+from collectors.modbus_poll import Gateway, gateways, settle_memory
 from collectors.mqtt_devices import MqttSubscriber, Router, listeners_of
 from collectors.park_devices import FieldDevice
 from collectors.publish import Publisher
@@ -42,6 +44,8 @@ class CollectOptions:
     health_s: float = 10.0
     reload_s: float = 1.0  # how long one look for a change may take; also what stopping may wait for
     spool_max_mb: int = 2048
+    spool_full: Literal["oldest", "newest"] = "oldest"
+    confirm_after_s: float = 300.0
     flush_s: float = 0.2
 
 
@@ -61,6 +65,7 @@ class Collection:
     subscriber: MqttSubscriber | None = None
     mistakes: list[str] = field(default_factory=list)
     reloads: int = 0
+    spool_alarm: SpoolAlarm = field(default_factory=SpoolAlarm)
     spool_size: SpoolSize | None = None  # what was left when the collection was closed
 
     def health(self) -> list[DeviceHealth]:
@@ -73,11 +78,14 @@ class Collection:
     def tell_health(self) -> None:
         """Publish the health of each base."""
         devices, size, now = self.health(), self.spool.size(), now_ms()
+        sent = self.publisher.counters
+        flow = {"full": self.options.spool_full, "alarm": self.spool_alarm.judge(size, self.spool.dropped_at, now / 1000),
+                "unconfirmed": sent.unconfirmed, "resent": sent.resent, "confirmation": sent.confirmation}
         for base in self.bases:
             mine = [d for d in devices if d.base == base]
             strangers = self.hj212.unknown if self.hj212 is not None and self.hj212.base == base else None
             self.publisher.note(health_topic(base, self.options.source),
-                                health_message(mine, size, now, mistakes=self.mistakes, strangers=strangers))
+                                health_message(mine, size, now, flow=flow, mistakes=self.mistakes, strangers=strangers))
 
 
 async def collect(catalogue: CatalogueSource, options: CollectOptions, stop: asyncio.Event, *,
@@ -121,8 +129,8 @@ async def _first_load(catalogue: CatalogueSource, stop: asyncio.Event) -> list[F
 def open_collection(options: CollectOptions) -> Collection:
     """Spool, intake and publisher of a source; SetupError when another process holds the spool."""
     spool = Spool(options.data_dir / "spool" / f"{options.source}.sqlite", options.source,
-                  max_bytes=options.spool_max_mb << 20)
-    publisher = Publisher(spool, options.mqtt_url)
+                  max_bytes=options.spool_max_mb << 20, full=options.spool_full)
+    publisher = Publisher(spool, options.mqtt_url, terms=Terms(confirm_after_s=options.confirm_after_s))
     publisher.start()
     return Collection(options, spool, SpoolIntake(spool, flush_s=options.flush_s), publisher)
 
@@ -153,6 +161,7 @@ async def apply_catalogue(collection: Collection, devices: Sequence[FieldDevice]
         if mistake not in collection.mistakes:
             log.error("%s", mistake)
     collection.mistakes = mistakes
+    settle_memory()
     log.info("collecting: %d devices on %d connections, %d data loggers, %d MQTT devices; %d mistakes",
              len(devices), len(collection.polls), len(collection.hj212.loggers) if collection.hj212 else 0,
              len(collection.router.listeners) if collection.router else 0, len(mistakes))

@@ -27,7 +27,8 @@ def run_service(files: Sequence[Path], *, once: bool, source: str, hj212_host: s
         raise InputError(f"expected a source name of letters, digits and _ . : -, got {source!r}")
     catalogue: CatalogueSource = FileCatalogue(files) if files else DatabaseCatalogue(settings.database_url)
     options = CollectOptions(source, settings.mqtt_url, settings.data_dir, hj212_host, hj212_port,
-                             spool_max_mb=settings.spool_max_mb)
+                             spool_max_mb=settings.spool_max_mb, spool_full=settings.spool_full,
+                             confirm_after_s=settings.confirm_after_s)
     if once:
         _show(run_loop(collect_once(catalogue, options)))
         return

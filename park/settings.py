@@ -6,6 +6,7 @@ No setting holds a rule of the domain: factors, limits and tariffs are dated row
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -31,6 +32,10 @@ class Settings(BaseSettings):
     queue_messages: int = 4_000
     """Bound on messages taken from the broker but not yet committed."""
     spool_max_mb: int = 2_048
+    spool_full: Literal["oldest", "newest"] = "oldest"
+    """What a full spool gives up: its oldest batches, or the new ones (data loggers then keep theirs and send again)."""
+    confirm_after_s: float = 300.0
+    """A collector that never hears a confirmation of commits takes the broker's word for it after this time; 0: at once."""
     late_after_s: float = 900.0
     future_after_s: float = 600.0
     """A reading this far ahead of arrival is not stored as it stands: its clock is not trusted."""

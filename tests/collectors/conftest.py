@@ -164,9 +164,11 @@ def basket() -> Basket:
 
 
 class Ear:
-    """A subscriber to `park/v1/#` that keeps what it hears, and subscribes again when the broker comes back."""
+    """A subscriber to `park/v1/#` that keeps what it hears, and subscribes again when the broker comes back. With
+    `confirm` it confirms batches as ingest does after its commit; it acknowledges only what it keeps."""
 
-    def __init__(self, url: str, name: str = "ear") -> None:
+    def __init__(self, url: str, name: str = "ear", confirm: bool = True) -> None:
+        self.confirm = confirm
         self.messages: list[tuple[str, dict[str, Any]]] = []
         self._url, self._name = url, name
         self._ending = threading.Event()
@@ -179,7 +181,7 @@ class Ear:
         while not self._ending.is_set():
             try:
                 client = new_client(self._url, self._name)
-                client.on_message = lambda _c, _u, m: self.messages.append((m.topic, json.loads(m.payload)))
+                client.on_message = self._hear
                 client.on_connect = lambda c, *_: c.subscribe("park/v1/#", 1)
                 client.on_subscribe = lambda *_: self.ready.set()
                 connect(client, self._url)
@@ -188,6 +190,13 @@ class Ear:
                 client.disconnect()
             except OSError:
                 time.sleep(0.05)
+
+    def _hear(self, client: Any, _: Any, message: Any) -> None:
+        head, _, kind = message.topic.rpartition("/")
+        body = json.loads(message.payload)
+        self.messages.append((message.topic, body))
+        if self.confirm and kind in ("readings", "deadletter"):
+            client.publish(f"{head}/committed", json.dumps({"seq": [body["seq"]]}), qos=1)
 
     def readings(self) -> dict[tuple[str, int], dict[str, Any]]:
         """Batches by (source, seq): what ingest would store once."""
@@ -207,12 +216,12 @@ class Ear:
 
 
 @pytest.fixture
-def ear() -> Iterator[Callable[[str], Ear]]:
+def ear() -> Iterator[Callable[..., Ear]]:
     """Opens listeners on brokers; closes them after the test."""
     opened: list[Ear] = []
 
-    def listen(url: str) -> Ear:
-        opened.append(Ear(url, f"ear-{len(opened)}-{time.monotonic_ns()}"))
+    def listen(url: str, *, confirm: bool = True) -> Ear:
+        opened.append(Ear(url, f"ear-{len(opened)}-{time.monotonic_ns()}", confirm))
         return opened[-1]
 
     yield listen

@@ -8,15 +8,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from collectors.health import SpoolAlarm
 from collectors.intake import SpoolIntake
 from collectors.readings import DeadLetter, Readings
-from collectors.spool import Spool
+from collectors.spool import Spool, SpoolSize
 from park.errors import SetupError, StorageError
 from park.wire import decode_batch
 
@@ -93,7 +95,7 @@ def test_a_full_spool_drops_its_oldest_batches_and_counts_them(tmp_path: Path) -
     values = [decode_batch(b.payload).value[0] for b in spool.after(0, 100)]
     assert values == [float(n) for n in range(60 - size.batches, 60)]
     spool.close()
-    assert _spool(tmp_path).size() == size, "the counters outlive a restart"
+    assert _spool(tmp_path, max_bytes=5_000).size() == size, "the counters outlive a restart"
 
 
 def test_the_size_is_known_again_after_a_restart(tmp_path: Path) -> None:
@@ -137,7 +139,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from collectors.readings import Readings
-from collectors.spool import Spool
+from collectors.spool import Spool, SpoolSize
 spool = Spool(Path(sys.argv[1]), "col")
 n = 0
 while True:
@@ -210,3 +212,35 @@ def test_beyond_the_bound_on_memory_readings_are_counted_as_dropped(tmp_path: Pa
             intake.add(_readings(10))
     intake = _with_intake(tmp_path, script, flush_s=60.0, batch_rows=10_000, max_pending=200)
     assert intake.taken_readings == 200 and intake.dropped_readings == 100
+
+
+def test_a_full_spool_that_keeps_its_oldest_refuses_the_new_and_counts_what_is_given_up(tmp_path: Path) -> None:
+    async def script(intake: SpoolIntake) -> None:
+        intake.add(_readings(30))
+        assert await intake.flush()
+        kept = intake.spool.after(0, 10)
+        intake.add(_readings(40))
+        with pytest.raises(StorageError, match="full"):
+            await intake.store([_readings(50)])
+        assert intake.spool.after(0, 10) == kept, "the oldest stay"
+        assert intake.spool.size().dropped_readings == 40, "a logger keeps what got no answer and sends it again"
+    spool = _spool(tmp_path, max_bytes=1000, full="newest")
+    intake = SpoolIntake(spool, flush_s=60.0)
+
+    async def run() -> None:
+        task = asyncio.create_task(intake.run())
+        await script(intake)
+        await intake.stop()
+        await task
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_the_alarm_of_a_spool_tells_filling_and_dropping_and_ends(tmp_path: Path) -> None:
+    alarm, base = SpoolAlarm(), SpoolSize(1, 0, 0, 0, 100)
+    words = [alarm.judge(replace(base, bytes=b), None, 0.0) for b in (79, 80, 75, 69, 75)]
+    assert words == ["", "filling", "filling", "", ""]
+    assert alarm.judge(base, 1000.0, 1001.0) == "dropping" and alarm.judge(base, 1000.0, 1000.0 + 3601) == ""
+    spool = _spool(tmp_path, max_bytes=500)
+    for _ in range(5):
+        spool.append([_readings(5)])
+    assert spool.dropped_at == START.timestamp()
