@@ -39,4 +39,21 @@ def account(
         service.run(settings.database_url, settings.log_level, beat=heartbeat("account", metrics_port))
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"account": account}
+def bill(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    month: Annotated[str, typer.Argument(help="Such as 2026-10.")],
+    enterprise: Annotated[str | None, typer.Option(help="Code of an enterprise; without it, the base's own gate.")] = None,
+    output: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+) -> None:
+    """The electricity bill of a month, line by line, as the meters and the tariff's terms give it.
+
+    Energy by period, demand or capacity (90 % of the demand price from 260 kWh per kVA), additions and surcharges, power-factor
+    adjustment. A demand is marked as a lower bound when a slot near the peak is not measured; notes say what is missing.
+    """
+    from accounting import billing
+    from park.settings import load_settings
+
+    billing.print_bill(load_settings().database_url, base, month, enterprise, output)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"account": account, "bill": bill}

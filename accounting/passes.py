@@ -15,7 +15,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from accounting import energy, indicators, outlets, treatment
+from accounting import bills, energy, indicators, outlets, treatment
 from accounting.columns import Connection
 from accounting.counters import SQL, recount
 
@@ -101,6 +101,7 @@ def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: Pas
     result.hours += hours
     owed |= {*periods, *months} | indicators.ledger_periods(conn, base_id, zone)
     if owed:
+        bills.compute(conn, base_id, zone, sorted(owed), now)
         result.periods |= indicators.compute(conn, base_id, zone, sorted(owed), now)
     _note(conn, base_id, "indicators", now, {"owed": []})
     _note(conn, base_id, "close", now, {})

@@ -561,3 +561,66 @@ SET value = excluded.value, unit = excluded.unit, coverage = excluded.coverage, 
 WHERE (v.value, v.unit, v.coverage, v.grade, v.inputs) IS DISTINCT FROM
       (excluded.value, excluded.unit, excluded.coverage, excluded.grade, excluded.inputs)
 RETURNING period
+
+-- name: gates
+-- Counters that buy electricity at the gate of the base or of an enterprise, with their multiplier to kWh.
+SELECT CASE WHEN c.boundary = 'enterprise' THEN c.enterprise_id END, CASE WHEN c.boundary = 'enterprise' THEN e.code ELSE 'base' END,
+       c.point_id, c.multiplier
+FROM energy_counter c LEFT JOIN enterprise e USING (base_id, enterprise_id)
+WHERE c.base_id = %(base)s AND c.carrier = 'electricity' AND c.direction IN ('import', 'sum') AND c.multiplier IS NOT NULL
+  AND (c.boundary = 'base' OR c.boundary = 'enterprise' AND c.enterprise_id IS NOT NULL)
+ORDER BY 2, 3
+
+-- name: reactive_counters
+-- Reactive counters of the units that carry those gates.
+SELECT DISTINCT CASE WHEN c.boundary = 'enterprise' THEN e.code ELSE 'base' END, p.point_id, p.unit
+FROM energy_counter c JOIN point p ON p.base_id = c.base_id AND p.unit_id = c.unit_id
+LEFT JOIN enterprise e ON e.base_id = c.base_id AND e.enterprise_id = c.enterprise_id
+WHERE c.base_id = %(base)s AND c.carrier = 'electricity' AND c.direction IN ('import', 'sum') AND c.multiplier IS NOT NULL
+  AND (c.boundary = 'base' OR c.boundary = 'enterprise' AND c.enterprise_id IS NOT NULL)
+  AND p.kind = 'counter' AND p.quantity = 'reactive_energy'
+ORDER BY 1, 2
+
+-- name: bill_tariffs
+-- Current tariff rows of electricity.
+SELECT tariff_id, enterprise_id, unit, terms, valid_from, valid_to, source, verified FROM tariff
+WHERE base_id = %(base)s AND carrier = 'electricity' AND superseded_at IS NULL ORDER BY tariff_id
+
+-- name: forget_bills
+-- Bills of a month whose customer has none any more.
+WITH gone AS (
+    DELETE FROM bill WHERE base_id = %(base)s AND month = %(month)s AND NOT coalesce(enterprise_id, -1) = ANY (%(kept)s::integer[]))
+DELETE FROM bill_line WHERE base_id = %(base)s AND month = %(month)s AND NOT coalesce(enterprise_id, -1) = ANY (%(kept)s::integer[])
+
+-- name: write_bill
+-- A bill, where it changed.
+INSERT INTO bill AS b (base_id, enterprise_id, month, total, energy_kwh, estimated_kwh, n_expected, n_known, reactive_kvarh,
+                       power_factor, demand_kw, demand_at, demand_is_lower_bound, kwh_per_kva, complete, notes)
+VALUES (%(base)s, %(enterprise)s, %(month)s, %(total)s, %(energy)s, %(estimated)s, %(expected)s, %(known)s, %(reactive)s,
+        %(factor)s, %(demand)s, %(demand_at)s, %(lower)s, %(load)s, %(complete)s, %(notes)s)
+ON CONFLICT (base_id, enterprise_id, month) DO UPDATE
+SET total = excluded.total, energy_kwh = excluded.energy_kwh, estimated_kwh = excluded.estimated_kwh,
+    n_expected = excluded.n_expected, n_known = excluded.n_known, reactive_kvarh = excluded.reactive_kvarh,
+    power_factor = excluded.power_factor, demand_kw = excluded.demand_kw, demand_at = excluded.demand_at,
+    demand_is_lower_bound = excluded.demand_is_lower_bound, kwh_per_kva = excluded.kwh_per_kva, complete = excluded.complete,
+    notes = excluded.notes
+WHERE b IS DISTINCT FROM excluded
+
+-- name: write_bill_lines
+-- Lines of a bill, where they changed.
+INSERT INTO bill_line AS b (base_id, enterprise_id, month, line, item, quantity, unit, price, factor, amount, in_power_factor_base,
+                            tariff_id, source, verified)
+SELECT %(base)s, %(enterprise)s, %(month)s, l.*
+FROM unnest(%(line)s::smallint[], %(item)s::text[], %(quantity)s::float8[], %(unit)s::text[], %(price)s::float8[],
+            %(factor)s::float8[], %(amount)s::float8[], %(in_base)s::boolean[], %(tariff)s::integer[], %(source)s::text[],
+            %(verified)s::boolean[]) AS l
+ON CONFLICT (base_id, enterprise_id, month, line) DO UPDATE
+SET item = excluded.item, quantity = excluded.quantity, unit = excluded.unit, price = excluded.price, factor = excluded.factor,
+    amount = excluded.amount, in_power_factor_base = excluded.in_power_factor_base, tariff_id = excluded.tariff_id,
+    source = excluded.source, verified = excluded.verified
+WHERE b IS DISTINCT FROM excluded
+
+-- name: forget_bill_lines
+-- Lines beyond the last one.
+DELETE FROM bill_line WHERE base_id = %(base)s AND enterprise_id IS NOT DISTINCT FROM %(enterprise)s::integer
+  AND month = %(month)s AND line > %(lines)s

@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg import sql
 
-from accounting import energy, indicators, outlets, passes, treatment
+from accounting import bills, energy, indicators, outlets, passes, treatment
 from accounting.columns import Connection
 from accounting.counters import recount
 
@@ -28,10 +28,15 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "emission_1h": (("unit_id", "quantity", "ts"), ("n_valid", "state", "measured", "converted", "oxygen", "flow", "mass_kg",
                                                     "substituted", "substitution", "limit_id", "limit_value", "exceeded")),
     "treatment_event": (("kind", "production_id", "treatment_id", "started_at"), ("ended_at", "detail")),
+    "bill": (("enterprise_id", "month"), ("total", "energy_kwh", "estimated_kwh", "n_expected", "n_known", "reactive_kvarh",
+                                          "power_factor", "demand_kw", "demand_at", "demand_is_lower_bound", "kwh_per_kva",
+                                          "complete", "notes")),
+    "bill_line": (("enterprise_id", "month", "line"), ("item", "quantity", "price", "factor", "amount", "tariff_id")),
     "indicator_value": (("indicator", "period"), ("value", "unit", "coverage", "grade")),
 }
 NUMBERS = {"amount", "estimated", "cost", "generation", "export", "tce_calorific", "tce_equivalent", "co2_kg", "measured",
-           "converted", "oxygen", "flow", "mass_kg", "value", "coverage"}
+           "converted", "oxygen", "flow", "mass_kg", "value", "coverage", "total", "energy_kwh", "estimated_kwh",
+           "reactive_kvarh", "demand_kw", "kwh_per_kva", "quantity"}
 
 
 def verify(conn: Connection, base_id: int, now: datetime) -> list[str]:
@@ -48,6 +53,7 @@ def verify(conn: Connection, base_id: int, now: datetime) -> list[str]:
         outlets.pass_time(conn, base_id, zone[0], now, hours_changed=True)
         periods = [row[0] for row in conn.execute(
             "SELECT DISTINCT period FROM indicator_value WHERE base_id = %s ORDER BY 1", (base_id,))]
+        bills.compute(conn, base_id, zone[0], periods, now)
         indicators.compute(conn, base_id, zone[0], periods, now)
         for table in TABLES:
             conn.execute(sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT * FROM {} WHERE base_id = {}").format(
@@ -72,6 +78,7 @@ def _compute_all(conn: Connection, base_id: int, zone: str, span: tuple[datetime
     outlets.account(conn, base_id, zone, spans, min(now, span[1] + timedelta(days=1)))
     outlets.pass_time(conn, base_id, zone, now, hours_changed=True)
     treatment.account(conn, base_id, zone, spans, now)
+    bills.compute(conn, base_id, zone, periods, now)
     indicators.compute(conn, base_id, zone, periods, now)
 
 
