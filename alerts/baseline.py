@@ -30,10 +30,11 @@ HOUR = timedelta(hours=1)
 
 @dataclass
 class Memory:
-    """The hour that each rule has judged, and when the rules over days were judged last."""
+    """The hour that each rule has judged, when the rules over days were judged last, hours whose late readings are told."""
 
     judged: dict[tuple[int, int], datetime] = field(default_factory=dict)
     days_at: datetime | None = None
+    late: dict[tuple[int, datetime], tuple[int, float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -245,6 +245,30 @@ SELECT 'co2_kg', (SELECT f.co2_kg FROM carrier_factor f
 SELECT extract(epoch FROM ts)::float8, point_id, value, quality FROM reading
 WHERE base_id = %(base)s AND ts >= %(start)s AND ts < %(end)s ORDER BY ts
 
+-- name: late_hours
+-- Hours of points outside the limit of their pair that no alert of the rule covers as a whole.
+SELECT w.pair, r.bucket, r.n, r.min, r.max
+FROM unnest(%(pairs)s::integer[], %(bases)s::smallint[], %(rules)s::integer[], %(points)s::integer[], %(lows)s::float8[],
+            %(highs)s::float8[], %(recorded)s::timestamptz[]) AS w (pair, base_id, rule_id, point_id, low, high, recorded_at)
+JOIN reading_1h r ON r.base_id = w.base_id AND r.point_id = w.point_id
+WHERE r.bucket >= %(since)s AND r.bucket + interval '1 hour' <= %(until)s AND r.bucket + interval '1 hour' > w.recorded_at
+  AND (r.max > w.high OR r.min < w.low)
+  AND NOT EXISTS (SELECT FROM alert a
+                  WHERE a.base_id = w.base_id AND a.rule_id = w.rule_id AND a.point_id = w.point_id AND a.opened_at <= r.bucket
+                    AND coalesce(a.returned_at, a.closed_at, 'infinity') >= r.bucket + interval '1 hour')
+ORDER BY w.pair, r.bucket
+
+-- name: alerts_of_point
+-- From when to when (epochs) each alert of a rule and point was active; a late one as the readings say.
+SELECT extract(epoch FROM opened_at)::float8, extract(epoch FROM coalesce(returned_at, closed_at, 'infinity'))::float8 FROM alert
+WHERE base_id = %(base)s AND rule_id = %(rule)s AND point_id = %(point)s
+  AND coalesce(returned_at, closed_at, 'infinity') >= %(since)s
+
+-- name: readings_of
+-- Readings of one point in order of time.
+SELECT extract(epoch FROM ts)::float8, value, quality FROM reading
+WHERE base_id = %(base)s AND point_id = %(point)s AND ts >= %(start)s AND ts < %(end)s ORDER BY ts
+
 -- name: running_slot
 -- Mean and newest value of power points since a slot began.
 SELECT point_id, avg(value), (array_agg(value ORDER BY ts DESC))[1], max(ts) FROM reading

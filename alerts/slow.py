@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from alerts import balance, baseline, demand, emission, linkage
+from alerts import balance, baseline, demand, emission, late, linkage
 from alerts.context import Context
 from alerts.finding import Finding
 from alerts.store import Connection, Q
@@ -29,6 +29,7 @@ def judge(conn: Connection, context: Context, links: linkage.Memory, hours: base
         ("balance", lambda: balance.judge(conn, context, now) if days_due else []),
         ("baseline", lambda: baseline.judge(conn, context, hours, now)),
         ("demand", lambda: demand.judge(conn, context, now)),
+        ("limit, late", lambda: late.judge(conn, context, hours.late, now) if days_due else []),
     )
     found: list[Finding] = []
     for kind, one in judges:

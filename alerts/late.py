@@ -1,0 +1,141 @@
+"""Limits over readings that came late: an exceedance that nobody saw when it was is an alert marked late, already over.
+
+Every five minutes the hours of the last days whose extremes lie outside a limit, and which no alert covers, are run again
+through the live rule with their readings (`tick`: same hysteresis, same hold). What of that no alert overlaps is new. An
+alert that is closed stays so; one alert a rule and point tells of all that came late, and is acknowledged like any other.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from alerts import explain
+from alerts.context import Context
+from alerts.evaluator import VALUE, Floats, Pair, compile_rules, fresh, tick
+from alerts.finding import Finding
+from alerts.store import Connection, Q
+
+LATE_S = 900.0          # what came within this is the live alert's
+LATE_DAYS = 7
+MOST_HOURS = 12         # a pass; the rest waits for the next
+MARGIN = timedelta(minutes=10)
+HOUR = timedelta(hours=1)
+Mark = tuple[int, float, float]
+Hour = tuple[int, datetime]
+
+
+@dataclass(frozen=True)
+class Excursion:
+    """From raise to return by the readings' own clock (epochs), and the worst value in between."""
+
+    start: float
+    end: float
+    worst: float
+
+
+def judge(conn: Connection, context: Context, judged: dict[Hour, Mark], now: datetime) -> list[Finding]:
+    """A late finding for each (limit rule, point) with an exceedance that no alert overlaps; `judged` remembers the hours
+    (pair, hour -> count and extremes) that hold nothing new."""
+    pairs = [(i, p) for i, p in enumerate(context.pairs)
+             if p.rule.kind == "limit" and p.point is not None and context.plan.slot[i] // context.plan.n_points == VALUE]
+    if not pairs:
+        return []
+    out: list[Finding] = []
+    left = MOST_HOURS
+    for pair, hours in _suspects(conn, context, pairs, judged, now):
+        if left <= 0:
+            break
+        left -= len(hours)
+        news = _news(conn, pair, [h for h, _ in hours])
+        if news:
+            out.append(_finding(context, pair, news))
+        else:
+            judged.update({(pair[0], h): mark for h, mark in hours})
+    return out
+
+
+def _suspects(conn: Connection, context: Context, pairs: list[tuple[int, Pair]], judged: dict[Hour, Mark],
+              now: datetime) -> Iterator[tuple[tuple[int, Pair], list[tuple[datetime, Mark]]]]:
+    """Hours outside the limit of each pair that are not known to be told."""
+    plan, by_number = context.plan, dict(pairs)
+    rows = conn.execute(Q["late_hours"], {
+        "pairs": [i for i, _ in pairs], "bases": [p.rule.base_id for _, p in pairs],
+        "rules": [p.rule.rule_id for _, p in pairs],
+        "points": [p.point.point_id for _, p in pairs if p.point], "recorded": [p.rule.recorded_at for _, p in pairs],
+        "lows": [float(plan.low[i]) for i, _ in pairs], "highs": [float(plan.high[i]) for i, _ in pairs],
+        "since": now - timedelta(days=LATE_DAYS), "until": now - timedelta(seconds=LATE_S)}).fetchall()
+    found: dict[int, list[tuple[datetime, Mark]]] = defaultdict(list)
+    for i, hour, *mark in rows:
+        if judged.get((i, hour)) != tuple(mark):
+            found[i].append((hour, (mark[0], mark[1], mark[2])))
+    for i, hours in found.items():
+        yield (i, by_number[i]), hours[:MOST_HOURS]
+
+
+def _news(conn: Connection, numbered: tuple[int, Pair], hours: list[datetime]) -> list[Excursion]:
+    pair = numbered[1]
+    assert pair.point is not None
+    key = {"base": pair.rule.base_id, "rule": pair.rule.rule_id, "point": pair.point.point_id}
+    told = conn.execute(Q["alerts_of_point"], key | {"since": hours[0] - HOUR}).fetchall()
+    out = []
+    for start, end in _stretches(hours):
+        rows = conn.execute(Q["readings_of"], key | {"start": start - MARGIN, "end": end + MARGIN}).fetchall()
+        for e in excursions(pair, np.array(rows, float).reshape(-1, 3)):
+            seen = any(a - LATE_S <= e.end and e.start <= b + LATE_S for a, b in told)
+            if not seen and e.start >= pair.rule.recorded_at.timestamp():
+                out.append(e)
+    return out
+
+
+def _stretches(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
+    """[start, end) of the runs of neighbouring hours."""
+    out: list[tuple[datetime, datetime]] = []
+    for hour in hours:
+        if out and out[-1][1] == hour:
+            out[-1] = out[-1][0], hour + HOUR
+        else:
+            out.append((hour, hour + HOUR))
+    return out
+
+
+def excursions(pair: Pair, readings: Floats) -> list[Excursion]:
+    """What the rule would have raised over readings (n, 3): epoch, value, quality, in order of time."""
+    assert pair.point is not None
+    plan, _ = compile_rules([replace(pair.rule)], [pair.point], [[0]])
+    state, out, raised_at = fresh(plan), [], np.nan
+    for at, value, quality in readings:
+        state, raised, returned = tick(state, np.array([value]), np.array([quality], np.int16), np.zeros(1), float(at))
+        raised_at = float(at) if len(raised) else raised_at
+        if len(returned):
+            out.append(Excursion(raised_at, float(at), _worst(plan.low[0], plan.high[0], readings, raised_at, float(at))))
+    if state.active[0]:
+        end = float(readings[-1, 0])
+        out.append(Excursion(raised_at, end, _worst(plan.low[0], plan.high[0], readings, raised_at, end)))
+    return out
+
+
+def _worst(low: float, high: float, readings: Floats, start: float, end: float) -> float:
+    inside = readings[(readings[:, 0] >= start) & (readings[:, 0] <= end) & (readings[:, 2] < 10), 1]
+    far = np.nan_to_num(np.fmax(inside - high, low - inside), nan=-np.inf)
+    return float(inside[int(np.argmax(far))])
+
+
+def _finding(context: Context, numbered: tuple[int, Pair], news: list[Excursion]) -> Finding:
+    i, pair = numbered
+    point, plan = pair.point, context.plan
+    assert point is not None
+    low, high = (float(v) if np.isfinite(v) else None for v in (plan.low[i], plan.high[i]))
+    worst = max((e.worst for e in news), key=lambda v: max(v - (high if high is not None else np.inf),
+                                                         (low if low is not None else -np.inf) - v))
+    start, end = (datetime.fromtimestamp(t, UTC) for t in (news[0].start, news[-1].end))
+    text: dict[str, Any] = explain.of_point(pair.rule, point, worst, low, high, start, context.zones[pair.rule.base_id])
+    text["zh"] += f"数据迟到,事后判定,共 {len(news)} 次。"
+    text["en"] += f" Found later, in data that came late; {len(news)} in all."
+    return Finding(pair.rule, True, start, point_id=point.point_id, value=worst, low=low, high=high, unit=point.unit, late=True,
+                   returned_at=end, explanation=text | {"times": len(news)})
