@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from collectors.modbus_link import ModbusLink, parse_connection
-from collectors.modbus_poll import Gateway
+from collectors.modbus_poll import SETTLED_S, Gateway, settle_memory
 from collectors.modbus_unit import ModbusUnit
 from collectors.park_devices import FieldDevice, Target
 from collectors.readings import DeadLetter, Readings
@@ -183,7 +183,8 @@ async def _park(port: int) -> tuple[float, float, float]:
         gateway = Gateway(parse_connection(unit.field.device.connection or ""), [unit])
         gateway.on_poll = late.append
         polls.append(asyncio.create_task(gateway.run(intake)))
-    await asyncio.sleep(4.0)  # connecting, and the first poll of each
+    settle_memory()
+    await asyncio.sleep(SETTLED_S + 1.0)  # connecting, and the first poll of each
     late.clear()
     before, cpu, wall = intake.readings, time.process_time(), time.monotonic()
     await asyncio.sleep(SECONDS)

@@ -56,6 +56,9 @@ class Group:
     bad: set[int] = field(default_factory=set)
     decoder: Decoder | None = None
 
+    def __post_init__(self) -> None:
+        self.converts = bool((self.factor != 1).any() or (self.offset != 0).any())
+
 
 class ModbusUnit:
     """One device instance; `poll` reads one of its groups and returns what it got."""
@@ -103,7 +106,8 @@ class ModbusUnit:
         if now_s > self._forget_bad_at:
             self._forget_bad_registers(now_s)
         try:
-            await self._read_parameters(link)
+            if self._to_read:
+                await self._read_parameters(link)
             at, self._asked, self._asked_s = at_ms(), 0, 0.0
             answers = await self._read_all(link, group)
         except (DeviceTimeout, ModbusRefusal, DeviceError) as exc:
@@ -212,14 +216,15 @@ class ModbusUnit:
         if group.decoder is None:
             group.decoder = Decoder(self.template, group.points, group.reads, self.parameters)
         values = group.decoder.decode(answers)
-        numbers = values.value * group.factor + group.offset
+        numbers = values.value * group.factor + group.offset if group.converts else values.value
         codes, words = group.codes, values.quality
+        if values.flawless:  # nearly every poll
+            n = len(codes)
+            return Readings(self.field.base, codes.copy(), [at] * n, numbers.tolist(), ["good"] * n)
         if not values.present.all():
             rows = np.flatnonzero(values.present)
             numbers, words, codes = numbers[rows], words[rows], [codes[i] for i in rows]
         n = len(codes)
-        if not words.any():  # nearly every poll: all good, and then nothing is NaN
-            return Readings(self.field.base, list(codes), [at] * n, numbers.tolist(), ["good"] * n)
         return Readings(self.field.base, list(codes), [at] * n, [None if math.isnan(v) else v for v in numbers.tolist()],
                         [word_of(c) for c in words.tolist()])
 

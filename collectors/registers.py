@@ -30,6 +30,11 @@ class Values:
     value: Floats
     quality: Codes
     present: Bools
+    flawless: bool = False  # all present and good: nobody need look at the other columns
+
+
+_USABLE_BELOW, _BAD, _UNCERTAIN, _MISSING = (int(q) for q in (Quality.STOPPED, Quality.BAD, Quality.UNCERTAIN, Quality.MISSING))
+_LARGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class _Class:
     patterns: tuple[tuple[int, npt.NDArray[np.bool_]], ...]  # raw pattern, mask over this class
     nan_means_missing: Bools
     bits: tuple[tuple[int, int, int], ...]  # index in the class, shift, mask
+    dtype: np.dtype[np.float64] | None  # None: decimals; of floats and integers the type on the wire
+    plain: bool  # neither patterns nor bits nor decimals: a view is all
 
 
 class Decoder:
@@ -71,8 +78,13 @@ class Decoder:
         self._factor = np.where(self._divisor != 1.0, 1.0, scale)
         self._ratio = np.array([np.prod([parameters[m] for m in p.multiply_by]) for p in self.points], dtype=np.float64)
         self._offset = np.array([p.offset for p in self.points], dtype=np.float64)
-        self._low = np.array([p.valid[0] if p.valid else -np.inf for p in self.points])
-        self._high = np.array([p.valid[1] if p.valid else np.inf for p in self.points])
+        self._low = np.array([p.valid[0] if p.valid else -_LARGEST for p in self.points])
+        self._high = np.array([p.valid[1] if p.valid else _LARGEST for p in self.points])
+        self._scaled = bool((self._factor != 1).any() or (self._divisor != 1).any())
+        self._moved = bool((self._offset != 0).any() or (self._ratio != 1).any())
+        self._all_present, self._all_good = self._read_of >= 0, np.zeros(n, dtype=np.int8)
+        self._alone = (len(self._classes) == 1 and self._classes[0].plain
+                       and np.array_equal(self._classes[0].place, np.arange(n)))
 
     def _compile(self, template: Template, key: tuple[str, str, str], members: list[tuple[int, int]]) -> _Class:
         type_, word, byte = key
@@ -92,44 +104,67 @@ class Decoder:
                     mask[k] = True
             if p.bits is not None:
                 bits.append((k, p.bits[0], (1 << (p.bits[1] - p.bits[0] + 1)) - 1))
-        return _Class(type_, place, first[:, None] + order[None, :], tuple(patterns.items()), nan_missing, tuple(bits))
+        dtype = None if type_ == "bcd48" else np.dtype(_DTYPES[type_])
+        plain = dtype is not None and not (patterns or bits or nan_missing.any())
+        gather = first[:, None] + order[None, :]
+        return _Class(type_, place, gather, tuple(patterns.items()), nan_missing, tuple(bits), dtype, plain)
 
     def decode(self, answers: Sequence[bytes | None]) -> Values:
         """Values of all points; an answer of None, or of the wrong length, makes its points absent."""
-        present_reads = np.array([a is not None and len(a) == n for a, n in zip(answers, self._lengths, strict=True)] + [False])
+        whole = [a is not None and len(a) == n for a, n in zip(answers, self._lengths, strict=True)]
+        complete = False not in whole
         joined = b"".join(a if ok and a is not None else bytes(n)
-                          for a, n, ok in zip(answers, self._lengths, present_reads, strict=False))
+                          for a, n, ok in zip(answers, self._lengths, whole, strict=True))
         buffer = np.frombuffer(joined, dtype=np.uint8)
-        n_points = len(self.points)
-        raw = np.full(n_points, np.nan)
-        quality = np.zeros(n_points, dtype=np.int8)
-        for c in self._classes:
-            self._decode_class(c, buffer, raw, quality)
+        present = self._all_present if complete else np.array([*whole, False])[self._read_of]
         with np.errstate(invalid="ignore", over="ignore"):
-            value = (raw * self._factor / self._divisor + self._offset) * self._ratio
-            outside = (value < self._low) | (value > self._high)
-        quality[(quality < Quality.STOPPED) & ~np.isfinite(value)] = Quality.BAD
-        quality[outside & (quality == 0)] = Quality.UNCERTAIN
-        value[quality >= Quality.STOPPED] = np.nan
-        return Values(value, quality, present_reads[self._read_of])
+            if self._alone:
+                value, quality = _plain(self._classes[0], buffer), self._all_good
+            else:
+                value, quality = np.full(len(self.points), np.nan), self._all_good.copy()
+                for c in self._classes:
+                    _decode_class(c, buffer, value, quality)
+            if self._scaled:
+                value = value * self._factor / self._divisor
+            if self._moved:
+                value = (value + self._offset) * self._ratio
+            good = ((value >= self._low) & (value <= self._high)).all()  # not so for what is no number
+        if good and (self._alone or not quality.any()):
+            return Values(value, self._all_good, present, flawless=complete and bool(present.all()))
+        return self._judged(value, quality.copy(), present)
 
-    @staticmethod
-    def _decode_class(c: _Class, buffer: npt.NDArray[np.uint8], raw: Floats, quality: Codes) -> None:
-        data = np.ascontiguousarray(buffer[c.gather])
-        if c.type == "bcd48":
-            values, good = _bcd(data)
-        else:
-            values = data.view(_DTYPES[c.type]).ravel().astype(np.float64)
-            good = np.isfinite(values)
-        missing = c.nan_means_missing & np.isnan(values) if c.type in ("f32", "f64") else np.zeros(len(values), dtype=np.bool_)
-        if c.type in ("u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64") and (c.patterns or c.bits):
-            bits = data.view(_RAW[data.shape[1]]).ravel()
-            for pattern, mask in c.patterns:
-                missing |= mask & (bits == pattern)
-            for k, shift, mask_bits in c.bits:
-                values[k] = float((int(bits[k]) >> shift) & mask_bits)
+    def _judged(self, value: Floats, quality: Codes, present: Bools) -> Values:
+        with np.errstate(invalid="ignore"):
+            outside = (value < self._low) | (value > self._high)
+        quality[(quality < _USABLE_BELOW) & ~np.isfinite(value)] = _BAD
+        quality[outside & (quality == 0)] = _UNCERTAIN
+        value[quality >= _USABLE_BELOW] = np.nan
+        return Values(value, quality, present)
+
+
+def _plain(c: _Class, buffer: npt.NDArray[np.uint8]) -> Floats:
+    assert c.dtype is not None
+    return buffer[c.gather].view(c.dtype).ravel().astype(np.float64)
+
+
+def _decode_class(c: _Class, buffer: npt.NDArray[np.uint8], raw: Floats, quality: Codes) -> None:
+    if c.plain:
+        raw[c.place] = _plain(c, buffer)
+        return
+    data = np.ascontiguousarray(buffer[c.gather])
+    if c.dtype is None:
+        values, _ = _bcd(data)
         raw[c.place] = values
-        quality[c.place] = np.where(missing, Quality.MISSING, np.where(good, Quality.GOOD, Quality.BAD))
+        return
+    values = data.view(c.dtype).ravel().astype(np.float64)
+    missing = c.nan_means_missing & np.isnan(values) if c.type in ("f32", "f64") else np.zeros(len(values), dtype=np.bool_)
+    bits = data.view(_RAW[data.shape[1]]).ravel()
+    for pattern, mask in c.patterns:
+        missing |= mask & (bits == pattern)
+    for k, shift, mask_bits in c.bits:
+        values[k] = float((int(bits[k]) >> shift) & mask_bits)
+    raw[c.place] = values
+    quality[c.place] = np.where(missing, _MISSING, 0)
 
 
 def byte_order_of(words: int, word_order: str, byte_order: str) -> npt.NDArray[np.intp]:
