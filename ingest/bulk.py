@@ -3,8 +3,9 @@
 Used by `park demo --days N` and `park import`. A week is one transaction. Where its partition does not exist yet, the
 partition is filled before it has a key and attached after (no index upkeep, and at `wal_level = minimal` no log
 either); where it exists but the points have nothing in it, rows are added; where they have, readings are merged as if
-they had come through the broker. Minutes, quarters and hours are computed here; days, months and the increments at
-the week's borders by the rollup pass, for which every week marks a quarter a day and its last one.
+they had come through the broker. Minutes, quarters, hours and the base-local days within the week are computed here;
+months, the days and the increments at the week's borders by the rollup pass, for which every week marks each point's
+first and last quarter.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import Connection, Cursor, sql
 
-from ingest.condense import HOUR_US, MINUTE_US, QUARTER_US, Series, condense, increments
+from ingest.condense import HOUR_US, MINUTE_US, QUARTER_US, Series, condense, condense_by, increments
 from ingest.directory import QUERIES, UNKNOWN, Directory, load_directory
 from ingest.packing import Column, copy_into
 from ingest.rollup import drain, prepare, split_minutes
@@ -125,7 +126,9 @@ def load_weeks(url: str, weeks: Iterable[Week], progress: Progress, *, source: s
 
     def load(week: Week) -> tuple[int, int]:
         if not hasattr(own, "loader"):
-            own.loader = Loader(connect(url, autocommit=True, name="park bulk"), source)
+            conn = connect(url, autocommit=True, name="park bulk")
+            conn.execute(QUERIES["loader_session"])
+            own.loader = Loader(conn, source)
             opened.append(own.loader)
         loader: Loader = own.loader
         return loader.load(week), len(week.readings)
@@ -198,7 +201,7 @@ class Loader:
         filled = []
         for table, columns in self._tables(week):
             name = table + week.partition
-            if table == "reading_1h":
+            if table in ("reading_1h", "reading_1d"):
                 copy_into(cur, table, columns)
             elif _exists(cur, name):
                 return False
@@ -251,20 +254,25 @@ class Loader:
             tables.append(("reading_1m", minutes.columns(*ids)))
         tables.append(("reading_15m", [*quarters.columns(*ids), Column("alone", "bool", alone)]))
         tables.append(("reading_1h", condense(series, increment, HOUR_US).columns(*ids)))
+        day = np.searchsorted(week.midnights_us, r.ts_us, side="right")
+        days = condense_by(series, increment, week.midnights_us[day - 1])
+        start_us = week.number * WEEK_US + MONDAY_US
+        ends = week.midnights_us[np.searchsorted(week.midnights_us, days.bucket_us, side="right")]
+        within = days.take((days.bucket_us >= start_us) & (ends <= start_us + WEEK_US))
+        tables.append(("reading_1d", within.columns(*ids)))
         return tables
 
     def _mark(self, cur: Cursor[Any], week: Week) -> None:
-        """Newest readings; a quarter a day and the last quarter for the rollup pass; hours for accounting; counts.
+        """Newest readings; first and last quarters for the rollup pass; hours for accounting; counts.
 
         Accounting takes the span between the first and the last hour that a UTC day was marked with, so two rows a
         point and day say the same as 24.
         """
         self.store.write_newest(cur, week.readings)
         r = week.readings
-        day, local_day = r.ts_us // DAY_US, np.searchsorted(week.midnights_us, r.ts_us, side="right")
+        day = r.ts_us // DAY_US
         changed = week.series[1:] != week.series[:-1]
-        first_of_day = np.r_[True, changed | (local_day[1:] != local_day[:-1])]
-        self._log(cur, "dirty", r, first_of_day | np.r_[changed, True], QUARTER_US)
+        self._log(cur, "dirty", r, np.r_[True, changed] | np.r_[changed, True], QUARTER_US)
         new_day = changed | (day[1:] != day[:-1])
         self._log(cur, "dirty_account", r, np.r_[True, new_day] | np.r_[new_day, True], HOUR_US)
         self.store.count_stored(cur, r)

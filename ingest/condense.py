@@ -87,21 +87,25 @@ def increments(s: Series, rollover: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def condense(s: Series, increment: NDArray[np.float64], width_us: int) -> Buckets:
     """One row for every bucket of `width_us` that holds a reading."""
+    return condense_by(s, increment, s.ts_us // width_us * width_us)
+
+
+def condense_by(s: Series, increment: NDArray[np.float64], bucket_us: NDArray[np.int64]) -> Buckets:
+    """One row for every bucket that holds a reading; `bucket_us` (N,) is the start of each reading's bucket."""
     real = slice(None) if s.context is None or not s.context.any() else np.flatnonzero(~s.context)
-    series, ts_us, value, quality = s.series[real], s.ts_us[real], s.value[real], s.quality[real]
-    bucket = ts_us // width_us
-    starts = np.flatnonzero(np.r_[len(ts_us) > 0, (series[1:] != series[:-1]) | (bucket[1:] != bucket[:-1])])
+    series, bucket, value, quality = s.series[real], bucket_us[real], s.value[real], s.quality[real]
+    starts = np.flatnonzero(np.r_[len(bucket) > 0, (series[1:] != series[:-1]) | (bucket[1:] != bucket[:-1])])
     good = (quality == Quality.GOOD) | (quality == Quality.MANUAL)
-    ends = np.r_[starts[1:], len(ts_us)]
+    ends = np.r_[starts[1:], len(bucket)]
     used = np.where(quality <= LAST_USABLE, value, np.nan)
     n = (ends - starts).astype(np.int32)
-    where, begin = series[starts], bucket[starts] * width_us
+    where, begin = series[starts], bucket[starts]
     some = ~np.isnan(used)
-    if len(starts) == len(ts_us):  # a reading a bucket: nothing to condense
+    if len(starts) == len(bucket):  # a reading a bucket: nothing to condense
         return Buckets(where, begin, used, used, used, used, used, increment[real], n, good.astype(np.int32),
                        some.astype(np.int32))
-    place = np.arange(len(ts_us))
-    first = np.minimum.reduceat(np.where(some, place, len(ts_us)), starts)
+    place = np.arange(len(bucket))
+    first = np.minimum.reduceat(np.where(some, place, len(bucket)), starts)
     last = np.maximum.reduceat(np.where(some, place, -1), starts)
     padded = np.r_[used, np.nan]
     return Buckets(where, begin, np.fmin.reduceat(used, starts), np.fmax.reduceat(used, starts), _sum(used, some, starts),

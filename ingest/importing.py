@@ -32,7 +32,7 @@ from park.settings import load_settings
 
 COLUMNS = ("point", "at", "value", "quality")
 PIECE_ROWS = 2_000_000
-_BLOCK_BYTES = 16 * 1024 * 1024
+_BLOCK_BYTES = 4 * 1024 * 1024
 _INSTANT = pa.timestamp("us", tz="UTC")
 
 
@@ -63,6 +63,10 @@ class Sound:
     ts_us: NDArray[np.int64]
     value: NDArray[np.float64]
     quality: NDArray[np.int16]
+
+    def take(self, rows: NDArray[np.bool_]) -> Sound:
+        """The rows of a mask."""
+        return Sound(self.row[rows], self.ts_us[rows], self.value[rows], self.quality[rows])
 
 
 def import_file(url: str, base_code: str, path: Path, told: Callable[[int], None], *, dry_run: bool = False,
@@ -228,11 +232,22 @@ def _number(text: str | None) -> tuple[float, bool]:
 
 
 def _weeks(pieces: Iterator[Sound], target: Target) -> Iterator[Week]:
-    """Rows gathered to large pieces, each cut by weeks; the order of the file is kept within a week."""
+    """Rows gathered to weeks; the order of the file is kept within a week.
+
+    While the file is in order of time a week is ready when the next one begins; else rows are gathered to large pieces.
+    """
     waiting: list[Sound] = []
+    newest, in_order = np.iinfo(np.int64).min, True
     for piece in pieces:
         waiting.append(piece)
-        if sum(len(p.row) for p in waiting) >= PIECE_ROWS:
+        if len(piece.row):
+            in_order = in_order and bool(piece.ts_us[0] >= newest and (np.diff(piece.ts_us) >= 0).all())
+            newest = int(piece.ts_us[-1])
+        border = (newest - MONDAY_US) // WEEK_US * WEEK_US + MONDAY_US
+        if in_order and any(len(p.row) and p.ts_us[0] < border for p in waiting):
+            yield from _cut([p.take(p.ts_us < border) for p in waiting], target)
+            waiting = [p.take(p.ts_us >= border) for p in waiting[-1:]]
+        elif sum(len(p.row) for p in waiting) >= PIECE_ROWS:
             yield from _cut(waiting, target)
             waiting = []
     yield from _cut(waiting, target)

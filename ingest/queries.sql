@@ -453,13 +453,17 @@ SELECT EXISTS (
        OR EXISTS (SELECT FROM reading_1h r WHERE r.base_id = %(base_id)s AND r.point_id = p.point_id
                   AND r.bucket >= %(low)s AND r.bucket < %(high)s))
 
+-- name: loader_session
+-- Loaders are as many as the processors: workers of their own would only stand in their way.
+SET max_parallel_maintenance_workers = 0
+
 -- name: make_week
 -- A partition to be, without its key.
 CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)
 
 -- name: key_week
--- The key of a filled partition.
-ALTER TABLE {name} ADD PRIMARY KEY (base_id, point_id, {time})
+-- The key of a filled partition; its pages are packed full, since few rows come to a loaded week later.
+ALTER TABLE {name} ADD PRIMARY KEY (base_id, point_id, {time}) WITH (fillfactor = 100)
 
 -- name: attach_week
 -- A filled and keyed table becomes a partition.

@@ -50,6 +50,30 @@ def test_weeks_are_loaded_rolled_up_and_not_loaded_again(mini: Db, database_url:
     assert mini.execute("SELECT count(*) FROM latest").fetchone() == (len(CODES),)
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata", "Pacific/Kiritimati"])
+def test_days_and_months_are_local_in_every_zone(mini: Db, database_url: str, zone: str) -> None:
+    mini.execute("UPDATE base SET timezone = %s", (zone,))
+    first = datetime(2026, 10, 26, tzinfo=UTC)  # New York puts its clocks back in this week
+    load_blocks(database_url, "mini", [block(7, 1800, first + timedelta(days=7 * k, minutes=7), seed=k) for k in (1, 0, 2)])
+    assert verify(database_url) == []
+
+
+def test_a_file_in_order_of_time_is_the_same_as_one_in_order_of_points(mini: Db, database_url: str, tmp_path: Path) -> None:
+    codes, ts_ms, value, _ = block(15, 900)
+    rows = [(c, int(t), round(float(v), 3)) for c, series in zip(codes, value, strict=True)
+            for t, v in zip(ts_ms, series, strict=True)]
+    by_time = sorted(rows, key=lambda row: row[1])
+    found = []
+    for name, order in (("points", rows), ("time", by_time)):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("point,at,value\n" + "".join(f"{c},{t},{v}\n" for c, t, v in order))
+        assert import_file(database_url, "mini", path, lambda _: None).stored == len(rows)
+        assert verify(database_url) == []
+        found.append(stored(mini))
+        mini.execute("TRUNCATE reading, reading_1m, reading_15m, reading_1h, reading_1d, reading_1mo, latest")
+    assert found[0] == found[1]
+
+
 def test_newest_weeks_first_and_over_live_readings_give_the_same_rollups(mini: Db, database_url: str) -> None:
     live = block(0.05, 60, START + timedelta(days=3, seconds=7), seed=2)
     load_blocks(database_url, "mini", [live])
