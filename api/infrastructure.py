@@ -70,8 +70,8 @@ def _system(points: Row | None, rates: Row | None) -> Row:
     came = rates or {"n_expected": 0, "n": 0, "n_good": 0}
     transmission, effective = _share(came["n"], came["n_expected"]), _share(came["n_good"], came["n"])
     both = None if transmission is None or effective is None else transmission * effective
-    return there | {"online_rate": _share(there["online"], there["points"]), "readings_expected": came["n_expected"],
-                    "readings_received": came["n"], "readings_good": came["n_good"], "transmission_rate": transmission,
+    return there | {"online_rate": _share(there["online"], there["points"]), "hours_expected": came["n_expected"],
+                    "hours_received": came["n"], "hours_good": came["n_good"], "transmission_rate": transmission,
                     "effective_rate": effective, "transmission_effective_rate": both}
 
 

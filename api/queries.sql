@@ -380,13 +380,12 @@ SELECT system, count(*)::integer AS points, count(device_id)::integer AS bound, 
 FROM judged GROUP BY system
 
 -- name: infrastructure_rates
--- Readings expected, received and good by system over days; a point's surplus does not make up for another's gap.
+-- Hours that are over, with a reading and with a good one, by system over days.
 SELECT CASE WHEN u.role IN ('outlet', 'treatment') THEN 'pollution'
             WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity IN ('water_volume', 'water_flow', 'production',
                  'production_count') THEN 'resource'
             ELSE 'energy' END AS system,
-       sum(a.n_expected)::bigint AS n_expected, sum(least(a.n, a.n_expected))::bigint AS n,
-       sum(least(a.n_good, a.n_expected))::bigint AS n_good
+       sum(a.n_expected)::bigint AS n_expected, sum(a.n)::bigint AS n, sum(a.n_good)::bigint AS n_good
 FROM availability_1d a
 JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
 LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id

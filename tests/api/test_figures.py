@@ -257,15 +257,17 @@ def test_the_monitoring_requirement_names_what_is_lacking(operator: httpx.Client
     assert systems["pollution"]["name"] == "whole-process management of pollution sources"
 
 
-def test_a_surplus_of_one_point_does_not_hide_the_gap_of_another(operator: httpx.Client, mini: Connection) -> None:
+def test_availability_counts_hours_however_many_readings_an_hour_has(operator: httpx.Client, mini: Connection) -> None:
     today = date.today()
     mini.execute("""INSERT INTO reading_1d (bucket, n, n_good, n_usable, point_id, base_id)
-        SELECT (%s::date - 2)::timestamp AT TIME ZONE 'Asia/Shanghai', CASE WHEN code = 'e1.main.kw' THEN 99999 ELSE 0 END, 0, 0,
-               point_id, base_id FROM point WHERE code IN ('e1.main.kw', 'e1.furnace.kw')""", (today,))
+        SELECT (%s::date - 2)::timestamp AT TIME ZONE 'Asia/Shanghai', 1, 0, 0, point_id, base_id
+        FROM point WHERE code IN ('e1.main.kw', 'e1.furnace.kw')""", (today,))
+    mini.execute("""INSERT INTO reading_1h (bucket, n, n_good, n_usable, point_id, base_id)
+        SELECT (%s::date - 2)::timestamp AT TIME ZONE 'Asia/Shanghai' + h * interval '1 hour', 99999, 0, 0, point_id, base_id
+        FROM point, generate_series(0, 5) h WHERE code = 'e1.main.kw'""", (today,))
     systems = {s["system"]: s for s in operator.get("/infrastructure?base=mini&days=3").json()["systems"]}
-    assert systems["energy"]["readings_received"] <= systems["energy"]["readings_expected"]
+    assert systems["energy"]["hours_received"] == 6
     assert 0 < systems["energy"]["transmission_rate"] < 1 and systems["energy"]["effective_rate"] == 0.0
-    assert systems["resource"]["transmission_rate"] in (0.0, None)
 
 
 def test_metrics_and_probes_need_no_token_and_tell_nothing_of_a_base(service: Service) -> None:
