@@ -3,12 +3,18 @@
 Keys of the catalogue (`source: {device:, key:}`):
 `a21026` is Rtd of CN 2011; `a21026.avg.minute` is Avg of CN 2051 (`.hour` 2061, `.day` 2031; min, max, cou, zsavg ...);
 `a21026.zsrtd` is another statistic of CN 2011. `SB1` is the running state of CN 2021. Old and new codes are the same key.
-DataTime is the start of the period, in the base's local time.
+`v10101.raw` is Rtd of CN 2013 (raw measurements; `v10101.peakarea.raw` another item), `w01018.i13004` an Info of CN 3020.
+ST 44 and 45 use CN 2011: `d20105`, `p99101` (a text such as St becomes the number of a state). Several systems of one
+logger share its MN. DataTime is the start of the period, in the base's local time.
+
+Cou is the amount in a period, in the unit of the amount (m3, kg): `attributes: {units: {w00000: L/s, w00000.cou: m3}}`. It
+is no register: a point of kind counter cannot be fed by it.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,12 +29,16 @@ import yaml
 from collectors.hj212_frame import Message
 from collectors.park_devices import FieldDevice, Target
 from collectors.readings import Readings
-from park.errors import FrameError
+from park.errors import FrameError, InputError
 from park.quality import WORDS
 
 TABLES = Path(__file__).parent / "tables"
-PERIODS = {"2011": "", "2051": "minute", "2061": "hour", "2031": "day", "2021": "", "2041": "day"}
+PERIODS = {"2011": "", "2051": "minute", "2061": "hour", "2031": "day", "2021": "", "2041": "day", "2111": "5min",
+           "2013": "raw", "3020": ""}
 """Data commands and the period in a point's key."""
+
+PLAIN = {"2011": "rtd", "2021": "rs", "2013": "rtd", "3020": "info"}
+"""The statistic that a command's plain key means."""
 
 FUTURE_MS = 300_000
 SLOW_CLOCK_MS = 600_000
@@ -80,6 +90,49 @@ def normal_key(key: str) -> str:
     return ".".join([today_codes().get(factor, factor), *rest])
 
 
+@dataclass(frozen=True)
+class Family:
+    """Codes of one kind: electricity or condition, of production or treatment."""
+
+    pattern: re.Pattern[str]
+    system: str
+    role: str
+    zh: str
+    en: str
+
+
+@dataclass(frozen=True)
+class ConditionCode:
+    """What a code of ST 44 or 45 tells: role and number of the facility; quantity and unit where the item is known."""
+
+    family: Family
+    number: int
+    quantity: str | None
+    unit: str | None
+    phase: str | None
+
+
+@lru_cache(maxsize=1)
+def _conditions() -> tuple[tuple[Family, ...], dict[str, dict[str, str]], dict[str, float]]:
+    raw = yaml.safe_load((TABLES / "hj212_condition.yaml").read_text(encoding="utf-8"))
+    families = tuple(Family(**row | {"pattern": re.compile(row["pattern"])}) for row in raw["families"])
+    return families, raw["items"], {str(k): float(v) for k, v in raw["states"].items()}
+
+
+def condition_code(code: str) -> ConditionCode | None:
+    """A code of ST 44 or 45 taken apart; None for any other."""
+    families, items, _ = _conditions()
+    for family in families:
+        match = family.pattern.fullmatch(code)
+        if match:
+            parts = match.groupdict()
+            item = items.get(parts.get("item", ""), {})
+            quantity = "state" if family.system == "45" else item.get("quantity")
+            unit = "state" if family.system == "45" else item.get("unit")
+            return ConditionCode(family, int(parts["n"]), quantity, unit, item.get("phase"))
+    return None
+
+
 @dataclass
 class Station:
     """One data logger: its device row, its flags, what it sent lately."""
@@ -88,6 +141,8 @@ class Station:
     flags: dict[str, FlagRule]
     targets: dict[str, tuple[Target, float, float]]
     zone: ZoneInfo
+    states: Mapping[str, float] = field(default_factory=dict)
+    resent: int = 0
     seen: OrderedDict[tuple[str, int], tuple[str, str]] = field(default_factory=OrderedDict)
     duplicates: int = 0
     unmapped: set[str] = field(default_factory=set)
@@ -97,14 +152,19 @@ def station_of(device: FieldDevice) -> Station:
     """A station for a device of the catalogue; InputError when a unit or flag in its attributes is wrong."""
     units: Mapping[str, str] = device.device.attributes.get("units", {})
     units = {normal_key(k): v for k, v in units.items()}
+    states = _conditions()[2] | {str(k): float(v) for k, v in device.device.attributes.get("states", {}).items()}
     targets: dict[str, tuple[Target, float, float]] = {}
     for key, target in device.targets.items():
         normal = normal_key(key)
-        sent_in = units.get(normal) or units.get(normal.split(".")[0])
-        factor, offset = target.into(sent_in) if sent_in and ".cou" not in normal else (1.0, 0.0)
+        code, _, rest = normal.partition(".")
+        is_amount = rest.split(".")[0] == "cou"
+        if is_amount and target.kind == "counter":
+            raise InputError(f"the point {target.point} is a counter, but {key} is the amount in a period: make it a gauge")
+        sent_in = units.get(normal) or units.get(f"{code}.cou" if is_amount else code)
+        factor, offset = target.into(sent_in) if sent_in else (1.0, 0.0)
         targets[normal] = (target, factor, offset)
     flags = flag_rules(device.device.edition or "2017", device.device.attributes.get("flags", {}))
-    return Station(device, flags, targets, ZoneInfo(device.timezone))
+    return Station(device, flags, targets, ZoneInfo(device.timezone), states)
 
 
 def data_time(message: Message, zone: ZoneInfo) -> int:
@@ -133,6 +193,7 @@ def to_readings(message: Message, station: Station, arrived_ms: int) -> Readings
     at = data_time(message, station.zone)
     distrusted = _clock_is_off(message, station.zone, at, arrived_ms)
     readings = Readings(station.device.base)
+    station.resent += message.resent
     for key, text, flag in _values(message):
         target = station.targets.get(key)
         if target is None:
@@ -142,7 +203,7 @@ def to_readings(message: Message, station: Station, arrived_ms: int) -> Readings
         if station.seen.get((key, at)) == (text, flag):
             station.duplicates += 1
             continue
-        value, quality = judge(text, flag, station.flags)
+        value, quality = judge(text, flag, station.flags, station.states)
         point, scale, offset = target
         readings.add(point.point, at, None if value is None else value * scale + offset,
                      "uncertain" if distrusted and quality == "good" else quality)
@@ -161,8 +222,11 @@ def remember(message: Message, station: Station) -> None:
 
 def _values(message: Message) -> Iterator[tuple[str, str, str]]:
     """(key, text, flag) of every value: today's factor code, lower-case statistic, period of the command."""
-    period = PERIODS[message.cn]
+    period, plain_statistic = PERIODS[message.cn], PLAIN.get(message.cn)
+    about = ""
     for group in message.groups:
+        if message.cn == "3020" and "PolId" in group:
+            about = today_codes().get(group["PolId"], group["PolId"]) + "."
         factors: dict[str, dict[str, str]] = {}
         for name, text in group.items():
             factor, dash, statistic = name.rpartition("-")
@@ -171,17 +235,26 @@ def _values(message: Message) -> Iterator[tuple[str, str, str]]:
         for factor, statistics in factors.items():
             flag = statistics.pop("flag", "N")
             for statistic, text in statistics.items():
-                plain = (message.cn, statistic) in (("2011", "rtd"), ("2021", "rs"))
-                yield ".".join([factor] + ([] if plain else [statistic]) + ([period] if period else [])), text, flag
+                parts = [factor] + ([] if statistic == plain_statistic else [statistic]) + ([period] if period else [])
+                yield about + ".".join(parts), text, flag
 
 
-def judge(text: str, flag: str, rules: Mapping[str, FlagRule]) -> tuple[float | None, str]:
-    """Value and quality word of a text with its flag; an unknown flag makes the value uncertain, never good."""
+def values_of(message: Message) -> list[tuple[str, str]]:
+    """(key, text) of every value of a data message, as a catalogue would name them."""
+    return [(key, text) for key, text, _ in _values(message)]
+
+
+def judge(text: str, flag: str, rules: Mapping[str, FlagRule],
+          states: Mapping[str, float] | None = None) -> tuple[float | None, str]:
+    """Value and quality word of a text with its flag; an unknown flag makes the value uncertain, never good. `states` are the
+    texts that mean the number of a state."""
     rule = rules.get(flag) or rules.get(flag.upper()) or FlagRule("uncertain", True)
     if not rule.keep:
         return None, rule.quality
     if text.strip() in ("", "-", "--", "null", "NULL", "NaN", "nan"):
         return None, "missing"
+    if states and text in states:
+        return states[text], rule.quality
     try:
         value = float(text)
     except ValueError:

@@ -200,6 +200,7 @@ class Message:
     groups: tuple[dict[str, str], ...]
     pnum: int | None = None
     pno: int | None = None
+    resent: bool = False
 
     @property
     def wants_answer(self) -> bool:
@@ -224,7 +225,7 @@ _CP = re.compile(r"(?:^|;)CP=&&(.*)&&", re.DOTALL)
 
 def parse_message(data: bytes) -> Message:
     """The message of a frame's data; FrameError `grammar` when it is not one."""
-    text = data.decode("utf-8", errors="replace") if data.isascii() else data.decode("gb18030", errors="replace")
+    text = _text(data)
     match = _CP.search(text)
     if match is None:
         raise FrameError("grammar", f"expected CP=&&...&&, got {text[-60:]!r}")
@@ -233,7 +234,20 @@ def parse_message(data: bytes) -> Message:
         raise FrameError("grammar", f"expected MN and CN before CP, got {sorted(head)}")
     groups = tuple(_group(g) for g in match[1].split(";") if g.strip())
     return Message(head.get("QN", ""), head.get("ST", ""), head["CN"].strip(), head.get("PW", ""), head["MN"].strip(),
-                   _number(head.get("Flag")) or 0, groups, _number(head.get("PNUM")), _number(head.get("PNO")))
+                   _number(head.get("Flag")) or 0, groups, _number(head.get("PNUM")), _number(head.get("PNO")),
+                   head.get("RF") == "1" or any(g.get("RF") == "1" for g in groups))
+
+
+def _text(data: bytes) -> str:
+    """2025 writes UTF-8, the older editions GB 18030. Chinese is three bytes a sign in UTF-8; pairs of GB 18030 can be valid
+    UTF-8 only as signs of two bytes (Cyrillic, Hebrew ...), so those decide for GB 18030."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("gb18030", errors="replace")
+    if len(text) == len(data):
+        return text
+    return data.decode("gb18030", errors="replace") if any("\x7f" < c < "\u0800" for c in text) else text
 
 
 def _group(text: str) -> dict[str, str]:
