@@ -23,11 +23,21 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import Connection, Cursor, sql
 
-from ingest.condense import HOUR_US, MINUTE_US, QUARTER_US, Series, condense, condense_by, increments
-from ingest.directory import QUERIES, UNKNOWN, Directory, load_directory
+from ingest.condense import (
+    HOUR_US,
+    MINUTE_US,
+    MONDAY_US,
+    QUARTER_US,
+    WEEK_US,
+    Series,
+    condense,
+    condense_by,
+    increments,
+)
+from ingest.directory import QUERIES, UNKNOWN, Directory, closed_weeks, load_directory
 from ingest.packing import Column, copy_into
 from ingest.rollup import drain, prepare, split_minutes
-from ingest.store import MONDAY_US, WEEK_US, Store, reading_columns
+from ingest.store import Store, reading_columns
 from ingest.validation import Readings
 from park.catalogue_store import base_id_of
 from park.clock import local_midnight
@@ -80,12 +90,15 @@ class Week:
 
 @dataclass(frozen=True)
 class Target:
-    """What loading into a base needs to know of it. `rollover` of its counters by point, infinite for none."""
+    """What loading into a base needs to know of it. `rollover` of its counters by point, infinite for none;
+    `closed` numbers the weeks that take no more readings.
+    """
 
     base_id: int
     timezone: str
     directory: Directory
     rollover: dict[int, float]
+    closed: NDArray[np.int64]
 
 
 def load_target(conn: Connection[Any], base_code: str) -> Target:
@@ -94,7 +107,7 @@ def load_target(conn: Connection[Any], base_code: str) -> Target:
     row = conn.execute(QUERIES["timezone"], {"base_id": base_id}).fetchone()
     assert row is not None
     return Target(base_id, row[0], load_directory(conn),
-                  dict(conn.execute(QUERIES["rollovers"], {"base_id": base_id}).fetchall()))
+                  dict(conn.execute(QUERIES["rollovers"], {"base_id": base_id}).fetchall()), closed_weeks(conn))
 
 
 def load_blocks(url: str, base_code: str, blocks: Iterable[Block], progress: Progress = lambda _: None, *,
@@ -309,6 +322,8 @@ def _weeks(blocks: Iterable[Block], target: Target) -> Iterator[Week]:
         ts_us = np.asarray(ts_ms, np.int64) * 1000
         week = (ts_us - MONDAY_US) // WEEK_US
         for k in np.unique(week).tolist():
+            if k in target.closed:
+                raise InputError(f"the readings of the week of {_at(k):%Y-%m-%d} were dropped: it takes no more")
             if number is not None and k != number:
                 yield from _week(number, waiting, target)
                 waiting = []

@@ -18,6 +18,8 @@ from park.quality import LAST_USABLE, Quality
 QUARTER_US = 15 * 60 * 1_000_000
 MINUTE_US = 60 * 1_000_000
 HOUR_US = 3600 * 1_000_000
+WEEK_US = 7 * 24 * HOUR_US
+MONDAY_US = 4 * 24 * HOUR_US  # 1970-01-05 was a Monday; weeks are numbered from it
 _NEAR = 0.1  # a fall from the last tenth of the register's range to its first tenth is a roll-over, any other a reset
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import Connection
 
+from ingest.condense import MONDAY_US, WEEK_US
 from park.database import queries
 
 QUERIES = queries(Path(__file__).with_name("queries.sql"))
@@ -40,6 +41,12 @@ class Directory:
     def rows_of(self, base_id: int) -> Rows:
         """The points of a base by code."""
         return self.points.get(base_id) or Rows()
+
+
+def closed_weeks(conn: Connection[Any]) -> NDArray[np.int64]:
+    """Numbers of the weeks whose raw readings were dropped; nothing more is stored in them."""
+    mondays = [int(low.timestamp()) * 1_000_000 for (low,) in conn.execute(QUERIES["closed_weeks"])]
+    return (np.array(mondays, np.int64) - MONDAY_US) // WEEK_US
 
 
 def load_directory(conn: Connection[Any]) -> Directory:

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ingest.bulk import Target, Week, finish, load_target, load_weeks, week_of
+from ingest.condense import MONDAY_US, WEEK_US
 from ingest.directory import UNKNOWN
-from ingest.store import MONDAY_US, WEEK_US
 from ingest.validation import EARLIEST_US
 from park.clock import Clock, parse_instant, utc_now
 from park.database import connect
@@ -158,7 +158,9 @@ def _judged(pieces: Iterator[Piece], target: Target, latest_us: int, aside: _Asi
         quality = _by_word(columns["quality"], words, UNKNOWN) if "quality" in columns else np.zeros(len(row), np.int64)
         reasons = ((row == UNKNOWN, "unknown point"), (ts_us == np.iinfo(np.int64).min, "at: expected an instant such as "
                     "2026-11-23T03:00:00Z or epoch milliseconds"), (ts_us < EARLIEST_US, "at: before 1990"),
-                   (ts_us > latest_us, "at: in the future"), (~number, "value: expected a number or nothing"),
+                   (ts_us > latest_us, "at: in the future"),
+                   (np.isin((ts_us - MONDAY_US) // WEEK_US, target.closed), "at: the readings of its week were dropped"),
+                   (~number, "value: expected a number or nothing"),
                    (quality == UNKNOWN, "unknown quality"))
         blank = _blank(columns)
         bad = blank.copy()

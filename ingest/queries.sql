@@ -23,6 +23,10 @@ SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL ena
 -- The partitions of the week that an instant lies in.
 SELECT ensure_reading_partitions(%(at)s, %(at)s)
 
+-- name: closed_weeks
+-- Mondays of the weeks whose raw readings were dropped.
+SELECT low FROM closed_weeks() AS c (low)
+
 -- name: insert_ledger
 -- Book the batches of this transaction; gives back the places in the list of those that were not booked before.
 WITH asked AS (
@@ -164,6 +168,10 @@ WITH taken AS (
 )
 INSERT INTO touched
 SELECT DISTINCT base_id, point_id, date_bin('15 minutes', bucket, TIMESTAMPTZ '2000-01-01 00:00:00Z') FROM taken
+
+-- name: spare_closed
+-- Quarters of weeks whose raw readings were dropped keep the rollups they have.
+DELETE FROM touched t USING closed_weeks() AS c (low) WHERE t.bucket >= c.low AND t.bucket < c.low + interval '7 days'
 
 -- name: touch_successors
 -- A counter's next reading takes its increment from what was touched, so its quarter is touched too.

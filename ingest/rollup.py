@@ -58,6 +58,7 @@ def roll_up(conn: Connection[Any], *, limit: int = 200_000) -> Pass:
         quarters = cur.execute(QUERIES["take_dirty"], {"limit": limit}).rowcount
         if quarters == 0:
             return NOTHING
+        cur.execute(QUERIES["spare_closed"])
         cur.execute(QUERIES["touch_successors"])
         cur.execute(QUERIES["analyze_touched"])
         n, doomed = _roll_raw(conn, cur)

@@ -17,15 +17,12 @@ from numpy.typing import NDArray
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from ingest.condense import QUARTER_US
-from ingest.directory import QUERIES, Directory
+from ingest.condense import MONDAY_US, QUARTER_US, WEEK_US
+from ingest.directory import QUERIES, Directory, closed_weeks
 from ingest.packing import Column, copy_into, null_nan
-from ingest.validation import DeadLetter, Message, Readings, judge
+from ingest.validation import DeadLetter, Judged, Message, Readings, judge
 from park.quality import LAST_USABLE
 from park.wire import encode_batch
-
-WEEK_US = 7 * 24 * 3600 * 1_000_000
-MONDAY_US = 4 * 24 * 3600 * 1_000_000  # 1970-01-05 was a Monday
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,7 @@ class Store:
         self.future_after_s = future_after_s
         self.late_after_s = late_after_s
         self._weeks: set[int] = set()
+        self._closed = np.empty(0, np.int64)
         conn.execute(QUERIES["writer_tables"])
 
     def write(self, batch: Batch, directory: Directory, *, replay: bool = False) -> Counter[tuple[int, str]]:
@@ -70,7 +68,7 @@ class Store:
         with self.conn.transaction(), self.conn.cursor() as cur:
             counts: Counter[tuple[int, str]] = Counter()
             fresh, letters = (batch.messages, []) if replay else self._book(cur, batch.messages, counts)
-            judged = judge(fresh, directory, future_after_s=self.future_after_s, late_after_s=self.late_after_s)
+            judged = self._judge(fresh, directory)
             counts.update(judged.counts)
             if batch.spools:
                 cur.execute(QUERIES["upsert_spool"], {"spools": Jsonb(batch.spools)})
@@ -84,6 +82,17 @@ class Store:
                 cur.executemany(QUERIES["insert_dead_letter"], [_letter_row(x) for x in letters])
             self.add_counts(cur, counts)
         return counts
+
+    def _judge(self, messages: list[Message], directory: Directory) -> Judged:
+        """Judged with the weeks closed as they are when a week is first met, which is after any failure too."""
+        limits = {"future_after_s": self.future_after_s, "late_after_s": self.late_after_s}
+        judged = judge(messages, directory, closed=self._closed, **limits)
+        new = set(_weeks_of(judged.readings)) - self._weeks
+        if new:
+            self._closed = closed_weeks(self.conn)
+            if not new.isdisjoint(self._closed.tolist()):
+                judged = judge(messages, directory, closed=self._closed, **limits)
+        return judged
 
     def write_readings(self, cur: psycopg.Cursor[Any], readings: Readings, sources: list[str]) -> Counter[tuple[int, str]]:
         """Insert or merge ordered readings, with newest readings and dirty quarters; counts of what became of them."""
@@ -168,7 +177,7 @@ class Store:
         return +counts
 
     def _ensure_weeks(self, readings: Readings) -> None:
-        for week in np.unique((readings.ts_us - MONDAY_US) // WEEK_US).tolist():
+        for week in _weeks_of(readings):
             if week not in self._weeks:
                 monday = datetime.fromtimestamp((week * WEEK_US + MONDAY_US) / 1e6, UTC)
                 self.conn.execute(QUERIES["ensure_week"], {"at": monday})
@@ -216,6 +225,11 @@ class Winners:
 def reading_columns(r: Readings) -> list[Column]:
     return [Column("ts", "timestamptz", r.ts_us), null_nan("value", r.value), Column("point_id", "int4", r.point_id),
             Column("base_id", "int2", r.base_id), Column("quality", "int2", r.quality)]
+
+
+def _weeks_of(r: Readings) -> list[int]:
+    weeks: list[int] = np.unique((r.ts_us - MONDAY_US) // WEEK_US).tolist()
+    return weeks
 
 
 def _by_base(base_id: NDArray[np.int16], outcome: str) -> Counter[tuple[int, str]]:

@@ -5,7 +5,8 @@ once; only what fails is looked at reading by reading. Quality is decided here:
 
 - no value: `missing`, unless the source said why (fault, maintenance ...); NaN or infinite: `bad`, no value;
 - outside the point's plausible range: kept, `uncertain` where it was `good`;
-- an unknown point, a time that cannot be, an unknown word of quality: dead letters, the rest of the message is stored.
+- an unknown point, a time that cannot be, an unknown word of quality, a week whose raw
+  readings were dropped: dead letters, the rest of the message is stored.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.condense import MONDAY_US, WEEK_US
 from ingest.directory import UNKNOWN, Directory
 from park.clock import parse_instant
 from park.errors import InputError
@@ -28,7 +30,7 @@ from park.wire import Batch, encode_batch
 
 EARLIEST_US = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 _NO_TIME = -(2**62)
-_REASONS = ("", "unknown_point", "bad_time", "unknown_quality")
+_REASONS = ("", "unknown_point", "bad_time", "unknown_quality", "too_late")
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,9 @@ class _Codes(dict[str, int]):
 _QUALITY = _Codes({word: int(q) for word, q in WORDS.items()})
 
 
-def judge(messages: Sequence[Message], directory: Directory, *, future_after_s: float, late_after_s: float) -> Judged:
-    """Readings, dead letters and counts of a batch of messages."""
+def judge(messages: Sequence[Message], directory: Directory, *, future_after_s: float, late_after_s: float,
+          closed: NDArray[np.int64] | None = None) -> Judged:
+    """Readings, dead letters and counts of a batch of messages; `closed` numbers weeks that take no more readings."""
     sizes = np.array([len(m.batch.point) for m in messages], np.int64)
     origin = np.repeat(np.arange(len(messages), dtype=np.int32), sizes)
     total = int(sizes.sum())
@@ -107,6 +110,8 @@ def judge(messages: Sequence[Message], directory: Directory, *, future_after_s: 
     arrived_us = np.array([m.arrived_us for m in messages], np.int64)[origin]
     value, quality = _values(messages, total)
     reason = np.zeros(total, np.int8)
+    if closed is not None and len(closed):
+        reason[np.isin((ts_us - MONDAY_US) // WEEK_US, closed)] = 4
     reason[quality == UNKNOWN] = 3
     reason[(ts_us < EARLIEST_US) | (ts_us > arrived_us + int(future_after_s * 1e6))] = 2
     reason[row == UNKNOWN] = 1
@@ -194,7 +199,7 @@ def _letters(messages: Sequence[Message], origin: NDArray[Any], index: NDArray[A
 
 
 def _detail(failed: Batch, reason: int) -> str:
-    shown: Sequence[Any] = failed.point if reason == 1 else failed.at if reason == 2 else failed.quality or ()
+    shown: Sequence[Any] = failed.point if reason == 1 else failed.at if reason in (2, 4) else failed.quality or ()
     names = list(dict.fromkeys(map(str, shown)))
     return ", ".join(n[:100] for n in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 

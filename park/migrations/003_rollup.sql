@@ -31,6 +31,16 @@ ALTER TABLE reading_15m ADD COLUMN alone boolean NOT NULL DEFAULT false;
 CREATE TABLE reading_1m_rest PARTITION OF reading_1m DEFAULT;
 CREATE TABLE reading_15m_rest PARTITION OF reading_15m DEFAULT;
 
+-- Weeks (their Monday 00:00 UTC) whose raw readings were dropped and whose rollups stay. They are closed: what the rollups
+-- say cannot be computed again, so nothing that comes later may change it.
+CREATE FUNCTION closed_weeks() RETURNS SETOF timestamptz LANGUAGE sql STABLE AS $$
+    SELECT to_date(right(w.relname, 6), 'IYYYIW')::timestamp AT TIME ZONE 'UTC'
+    FROM pg_inherits i JOIN pg_class w ON w.oid = i.inhrelid
+    WHERE i.inhparent = 'reading_15m'::regclass AND w.relname ~ '_w[0-9]{6}$'
+      AND NOT EXISTS (SELECT FROM pg_inherits r WHERE r.inhparent = 'reading'::regclass
+                      AND r.inhrelid = to_regclass('reading' || right(w.relname, 8)))
+$$;
+
 -- Minutes of every point. A quarter of an hour whose only reading lies in its first minute has no row in reading_1m: its
 -- row of reading_15m says the same. `bucket` is a plain column on both sides, so a filter on it reaches partitions and keys.
 CREATE VIEW reading_by_minute WITH (security_invoker = true) AS

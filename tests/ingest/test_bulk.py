@@ -141,6 +141,17 @@ def test_rows_that_cannot_be_stored_are_set_aside_with_their_line(mini: Db, data
     assert import_file(database_url, "mini", path, lambda _: None).stored == 0
 
 
+def test_rows_of_a_week_whose_readings_were_dropped_are_set_aside(mini: Db, database_url: str, tmp_path: Path) -> None:
+    load_blocks(database_url, "mini", [block(7, 900)])
+    mini.execute("DROP TABLE reading_w202640")
+    path = tmp_path / "readings.csv"
+    path.write_text("point,at,value\ne1.gas,2026-09-29T00:00:01Z,5\ne1.gas,2026-10-06T00:00:00Z,6\n")
+    outcome = import_file(database_url, "mini", path, lambda _: None)
+    assert (outcome.stored, outcome.rejected) == (1, 1)
+    with pytest.raises(InputError, match="2026-09-28"):
+        load_blocks(database_url, "mini", [block(7, 900, seed=2)])
+
+
 def test_a_dry_run_stores_nothing(mini: Db, database_url: str, tmp_path: Path) -> None:
     path = tmp_path / "readings.csv"
     path.write_text(CSV)

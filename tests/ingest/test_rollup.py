@@ -80,6 +80,22 @@ def test_a_filter_on_the_minute_reaches_only_its_week_and_by_key(rolling: Db) ->
     assert all("bucket" in s["Index Cond"] for s in scans)
 
 
+def test_a_week_whose_readings_were_dropped_keeps_its_rollups(rolling: Db) -> None:
+    at = int(datetime(2026, 9, 30, tzinfo=UTC).timestamp()) * 1000
+    put(rolling, 1, [("e1.gas", at + i * 60_000, float(i), "good") for i in range(40)])
+    roll_up_all(rolling)
+    before = [rollup(rolling, grain, "e1.gas") for grain in ("by_minute", "15m", "1h", "1d", "1mo")]
+    rolling.execute("DROP TABLE reading_w202640")
+    put(rolling, 2, [("e1.gas", at + 30_000, 7.0, "good"), ("e1.gas", MONTH_END_MS, 50.0, "good")])
+    rolling.execute("INSERT INTO dirty (base_id, point_id, bucket) SELECT base_id, point_id, bucket FROM reading_15m")
+    roll_up_all(rolling)
+    after = [[row for row in rollup(rolling, grain, "e1.gas") if row[0] < "31"] for grain in ("by_minute", "15m", "1h", "1d")]
+    assert after[:3] == [[row for row in rows if row[0] < "31"] for rows in before[:3]]
+    assert rolling.execute("SELECT reason, detail FROM dead_letter").fetchall() == [("too_late", str(at + 30_000))]
+    counted = rolling.execute("SELECT n FROM ingest_counter WHERE outcome = 'dead:too_late'").fetchone()
+    assert counted == (1,) and rolling.execute("SELECT count(*) FROM reading").fetchone() == (1,)
+
+
 def scanned(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The nodes of a plan that read a table."""
     if "Relation Name" in plan:
