@@ -15,7 +15,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from accounting import bills, energy, indicators, outlets, treatment
+from accounting import bills, energy, indicators, outlet_events, outlets, treatment
 from accounting.columns import Connection
 from accounting.counters import SQL, recount
 
@@ -84,6 +84,7 @@ def _account_chunk(conn: Connection, base_id: int, zone: str, after: Any, now: d
     bands = treatment.learn(conn, base_id, zone, [p for p, _, _ in spans], now)
     hours, months = outlets.account(conn, base_id, zone, spans, now)
     result.events += treatment.account(conn, base_id, zone, spans + bands, now)
+    result.events += outlet_events.account(conn, base_id, zone, spans + bands)
     result.slots += len(changed.ts)
     result.hours += hours
     result.chunks += 1

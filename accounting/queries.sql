@@ -483,17 +483,35 @@ WHERE nth <= 60 GROUP BY 1
 
 -- name: learn_band
 -- Keep a learned power as a dated row.
-INSERT INTO power_band (base_id, point_id, valid_from, on_above, learned_days, learned_at)
-VALUES (%(base)s, %(point)s, %(from)s, %(above)s, %(days)s, %(now)s) ON CONFLICT DO NOTHING
+INSERT INTO power_band (base_id, point_id, valid_from, on_above, learned_days, learned_at, idle)
+VALUES (%(base)s, %(point)s, %(from)s, %(above)s, %(days)s, %(now)s, %(idle)s) ON CONFLICT DO NOTHING
+
+-- name: idle_bands
+-- Below which power a treatment facility idles, by the day from which it judges: the first of all holds for the past, which is
+-- computed again with it; a later one from the day after it was learned, so that every recompute judges by the same.
+SELECT CASE WHEN valid_from = '1970-01-01' THEN valid_from ELSE (learned_at AT TIME ZONE 'UTC')::date + 1 END AS since, idle
+FROM power_band WHERE base_id = %(base)s AND point_id = %(point)s AND idle IS NOT NULL AND idle <> 'null' ORDER BY since
+
+-- name: quarter_means
+-- 15-minute means of a facility's power and, beside them, of the production before it; the newest sixty days.
+SELECT own.sum / own.n_usable, array_agg(other.sum / nullif(other.n_usable, 0) ORDER BY w.nth)
+FROM reading_15m own
+CROSS JOIN unnest(%(before)s::integer[]) WITH ORDINALITY w (point_id, nth)
+LEFT JOIN reading_15m other ON other.base_id = own.base_id AND other.point_id = w.point_id AND other.bucket = own.bucket
+WHERE own.base_id = %(base)s AND own.point_id = %(own)s AND own.n_usable > 0
+  AND own.bucket > (SELECT max(bucket) - interval '60 days' FROM reading_1d WHERE base_id = %(base)s AND point_id = %(own)s)
+GROUP BY own.bucket, own.sum, own.n_usable
 
 -- name: events_over
 -- Events of a kind that share time with a window.
-SELECT kind, production_id, treatment_id, started_at, ended_at FROM treatment_event
+SELECT kind, production_id, treatment_id, outlet_id, started_at, ended_at FROM treatment_event
 WHERE base_id = %(base)s AND started_at <= %(high)s AND coalesce(ended_at, 'infinity') >= %(low)s
 
 -- name: forget_events
--- Events of a pair in a window that are no longer found.
-DELETE FROM treatment_event WHERE base_id = %(base)s AND production_id = %(production)s AND treatment_id = %(treatment)s
+-- Events of a kind and place in a window that are no longer found; a pair's outlet may have changed.
+DELETE FROM treatment_event WHERE base_id = %(base)s AND kind = %(kind)s
+  AND production_id IS NOT DISTINCT FROM %(production)s::integer AND treatment_id IS NOT DISTINCT FROM %(treatment)s::integer
+  AND (production_id IS NOT NULL AND treatment_id IS NOT NULL OR outlet_id IS NOT DISTINCT FROM %(outlet)s::integer)
   AND started_at >= %(low)s AND started_at < %(high)s AND NOT started_at = ANY (%(kept)s::timestamptz[])
 
 -- name: write_event

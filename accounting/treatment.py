@@ -1,9 +1,10 @@
-"""Treatment events: production runs while its treatment stands still. Three-valued: a meter that is offline is `unknown`.
+"""Treatment events of pairs: production runs while its treatment stands still or idles. A meter offline is `unknown`.
 
 Whether a facility runs in a minute is told by its power where that is known (above the learned band, or the unit's attribute
 `on_above` in the point's unit), else by its `state` point. Learned bands are dated rows (`power_band`): once a facility has
-three days of power, a fifth of the median daily peak; learned again when a month begins. An event is production on with
-treatment off for at least `off_tolerance_min` minutes in a row (attribute of the treatment facility, else 10).
+three days of power, a fifth of the median daily peak; learned again when a month begins, and with it below which power the
+treatment idles. What the events are is said in `linkage`; a treatment facility's attributes `off_tolerance_min` (else 10)
+and `idle_tolerance_min` (else 30) say how long a run must last.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,24 +21,23 @@ from psycopg.types.json import Jsonb
 from accounting.columns import Columns, Connection, from_us, read_columns, to_us
 from accounting.counters import READING, SQL
 from accounting.hours import MINUTE_US, prevailing_step
+from accounting.linkage import IDLE_MIN, OFF, ON, PAIR_KINDS, UNKNOWN, Found, idle_runs, learn_floors, off_runs
 from accounting.localday import Days, local_days
 from accounting.trace import Facility, Trace, TracePoint, trace_of
 from park.quality import LAST_USABLE, Quality
 
-KIND = "production_on_treatment_off"
 TOLERANCE_MIN = 10
-ON, OFF, UNKNOWN = 1, 0, -1
 _LEARN_DAYS, _BAND_SHARE = 3, 0.2
 Spans = list[tuple[int, datetime, datetime]]
 Bands = dict[int, list[tuple[date, float]]]
 
 
 @dataclass(frozen=True)
-class Event:
-    """Minutes [first, end) of a run."""
+class Run:
+    """A facility in minutes: ON, OFF or UNKNOWN, and its power (NaN: not known)."""
 
-    first: int
-    end: int
+    on: NDArray[np.int8]
+    power: NDArray[np.float64]
 
 
 def learn(conn: Connection, base_id: int, zone: str, points: list[int], now: datetime) -> Spans:
@@ -55,15 +56,35 @@ def learn(conn: Connection, base_id: int, zone: str, points: list[int], now: dat
         return []
     again: Spans = []
     begun = dict(conn.execute(SQL["oldest_of_points"], {"base": base_id, "points": due}).fetchall())
-    for point_id, n, peak in conn.execute(SQL["peaks"], {"base": base_id, "points": due}).fetchall():
+    known = conn.execute(SQL["peaks"], {"base": base_id, "points": list(powers)}).fetchall()
+    peaks = {point_id: peak for point_id, n, peak in known if n >= _LEARN_DAYS}
+    for point_id, n, peak in [row for row in known if row[0] in due]:
         if n < _LEARN_DAYS:
             continue
         first = point_id not in bands
+        idle = _learn_idle(conn, base_id, trace, powers[point_id], peaks | {point_id: peak})
         conn.execute(SQL["learn_band"], {"base": base_id, "point": point_id, "from": date(1970, 1, 1) if first else month,
-                                         "above": _BAND_SHARE * peak, "days": n, "now": now})
+                                         "above": _BAND_SHARE * peak, "days": n, "now": now, "idle": Jsonb(idle)})
         if first and begun.get(point_id) is not None:
             again.append((point_id, begun[point_id], now))
     return again
+
+
+def _learn_idle(conn: Connection, base_id: int, trace: Trace, facility: Facility, peaks: dict[int, float]
+                ) -> dict[str, Any] | None:
+    """Below which power a treatment facility idles, from its 15-minute means and those of the production before it."""
+    before = [p.points["active_power"].point_id for p, t in trace.pairs
+              if t.unit_id == facility.unit_id and "active_power" in p.points]
+    before = [p for p in before if peaks.get(p, 0) > 0]
+    own = facility.points["active_power"].point_id
+    if not before:
+        return None
+    rows = conn.execute(SQL["quarter_means"], {"base": base_id, "own": own, "before": before}).fetchall()
+    power = np.array([r[0] for r in rows], float)
+    shares = np.array([[np.nan if v is None else v for v in r[1]] for r in rows], float).reshape(len(rows), len(before))
+    share = np.fmax.reduce(shares / np.array([peaks[p] for p in before]), axis=1)
+    running = (power > _BAND_SHARE * peaks[own]) & (share > _BAND_SHARE)
+    return {"peaks": {str(p): peaks[p] for p in before}, "floors": learn_floors(np.nan_to_num(share), power, running)}
 
 
 def account(conn: Connection, base_id: int, zone: str, spans: Spans, now: datetime) -> int:
@@ -88,38 +109,67 @@ def account(conn: Connection, base_id: int, zone: str, spans: Spans, now: dateti
 def _account_pair(conn: Connection, base_id: int, zone: str, trace: Trace, production: Facility, treatment: Facility,
                   low: datetime, high: datetime) -> int:
     """Events of a pair that share time with [low, high)."""
-    for kind, p, t, started, ended in conn.execute(SQL["events_over"], {"base": base_id, "low": low, "high": high}).fetchall():
-        if (kind, p, t) == (KIND, production.unit_id, treatment.unit_id):
+    window = {"base": base_id, "low": low, "high": high}
+    for kind, p, t, _, started, ended in conn.execute(SQL["events_over"], window).fetchall():
+        if kind in PAIR_KINDS and (p, t) == (production.unit_id, treatment.unit_id):
             low, high = min(low, started), max(high, ended or high)
     # a day to either side: a run that the window cuts is seen whole, and a longer one is joined by its stored beginning
     days = local_days(to_us(low - timedelta(days=1)), to_us(high + timedelta(days=1)), zone)
-    runs = running(conn, base_id, [production, treatment], days)
+    runs = facts(conn, base_id, [production, treatment], days)
+    p, t = runs[production.unit_id], runs[treatment.unit_id]
     tolerance = int(treatment.attributes.get("off_tolerance_min", TOLERANCE_MIN))
-    events = find_events(runs[production.unit_id], runs[treatment.unit_id], tolerance)
-    known = np.flatnonzero((runs[production.unit_id] != UNKNOWN) | (runs[treatment.unit_id] != UNKNOWN))
-    newest = int(known[-1]) if len(known) else 0
-    start = int(days.borders[0])
-    kept = []
-    for e in events:
-        first, end = (from_us(start + MINUTE_US * m) for m in (e.first, e.end))
+    found = off_runs(p.on, t.on, tolerance)
+    least = int(treatment.attributes.get("idle_tolerance_min", IDLE_MIN))
+    for band, inside in _idle_bands(conn, base_id, treatment, days):
+        share = np.where(inside, _share(band, production, p), np.nan)
+        found += idle_runs(p.on, t.on, share, t.power, band["floors"], least)
+    known = np.flatnonzero((p.on != UNKNOWN) | (t.on != UNKNOWN))
+    place = (production.unit_id, treatment.unit_id, trace.outlet_after.get(treatment.unit_id))
+    return keep_events(conn, base_id, place, PAIR_KINDS, found, int(days.borders[0]), int(known[-1]) if len(known) else 0,
+                       low - timedelta(minutes=tolerance), high)
+
+
+def keep_events(conn: Connection, base_id: int, place: tuple[int | None, int | None, int | None], kinds: tuple[str, ...],
+                found: list[Found], start_us: int, newest: int, low: datetime, high: datetime) -> int:
+    """Write the events of a place (production, treatment, outlet) that share time with [low, high), forget those of the
+    kinds that are no longer found there; an event that reaches the newest known minute is open."""
+    kept: dict[str, list[datetime]] = {kind: [] for kind in kinds}
+    for e in found:
+        first, end = (from_us(start_us + MINUTE_US * m) for m in (e.first, e.end))
         if end <= low or first >= high:
             continue
-        kept.append(first)
+        kept[e.kind].append(first)
         conn.execute(SQL["write_event"], {
-            "base": base_id, "kind": KIND, "production": production.unit_id, "treatment": treatment.unit_id,
-            "outlet": trace.outlet_after.get(treatment.unit_id), "started": first, "ended": None if e.end > newest else end,
-            "detail": Jsonb({"minutes": e.end - e.first, "tolerance_min": tolerance})})
-    conn.execute(SQL["forget_events"], {"base": base_id, "production": production.unit_id, "treatment": treatment.unit_id,
-                                        "low": low - timedelta(minutes=tolerance), "high": high, "kept": kept})
-    return len(kept)
+            "base": base_id, "kind": e.kind, "production": place[0], "treatment": place[1], "outlet": place[2],
+            "started": first, "ended": None if e.end > newest else end, "detail": Jsonb(e.detail)})
+    for kind, starts in kept.items():
+        conn.execute(SQL["forget_events"], {"base": base_id, "kind": kind, "production": place[0], "treatment": place[1],
+                                            "outlet": place[2], "low": low, "high": high, "kept": starts})
+    return sum(len(starts) for starts in kept.values())
 
 
-def find_events(production: NDArray[np.int8], treatment: NDArray[np.int8], tolerance: int) -> list[Event]:
-    """Runs of at least `tolerance` minutes with production on and treatment off."""
-    both = ((production == ON) & (treatment == OFF)).astype(np.int8)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], both, [0]])))
-    runs = zip(edges[::2], edges[1::2], strict=True)
-    return [Event(int(a), int(b)) for a, b in runs if b - a >= tolerance]
+def _idle_bands(conn: Connection, base_id: int, treatment: Facility, days: Days
+                ) -> list[tuple[dict[str, Any], NDArray[np.bool_]]]:
+    """Each learned idle band with the minutes of the days it judges; a band never judges days before it was known."""
+    point = treatment.points.get("active_power")
+    if point is None:
+        return []
+    rows = conn.execute(SQL["idle_bands"], {"base": base_id, "point": point.point_id}).fetchall()
+    minute = np.repeat(np.arange(len(days.dates)), np.diff(days.borders) // MINUTE_US)
+    found = []
+    for i, (since, idle) in enumerate(rows):
+        until = rows[i + 1][0] if i + 1 < len(rows) else date.max
+        inside = np.array([since <= d < until for d in days.dates])[minute]
+        if inside.any():
+            found.append((idle, inside))
+    return found
+
+
+def _share(band: dict[str, Any], production: Facility, run: Run) -> NDArray[np.float64]:
+    """Power of production as a share of its usual peak; NaN where it is not known."""
+    point = production.points.get("active_power")
+    peak = band["peaks"].get(str(point.point_id)) if point else None
+    return run.power / peak if peak else np.full(len(run.power), np.nan)
 
 
 def standing_still(conn: Connection, base_id: int, trace: Trace, outlet: Facility, days: Days) -> NDArray[np.bool_]:
@@ -136,6 +186,11 @@ def standing_still(conn: Connection, base_id: int, trace: Trace, outlet: Facilit
 
 def running(conn: Connection, base_id: int, facilities: list[Facility], days: Days) -> dict[int, NDArray[np.int8]]:
     """ON, OFF or UNKNOWN of each facility in each minute of the days."""
+    return {u: run.on for u, run in facts(conn, base_id, facilities, days).items()}
+
+
+def facts(conn: Connection, base_id: int, facilities: list[Facility], days: Days) -> dict[int, Run]:
+    """State and power of each facility in each minute of the days."""
     points = {f.unit_id: [f.points[q] for q in ("state", "active_power") if q in f.points] for f in facilities}
     ids = sorted({p.point_id for ps in points.values() for p in ps})
     got = read_columns(conn, SQL["read_range"], {"base": base_id, "points": ids, "low": from_us(days.borders[0]),
@@ -145,12 +200,13 @@ def running(conn: Connection, base_id: int, facilities: list[Facility], days: Da
     bands = _bands(conn, base_id)
     out = {}
     for f in facilities:
-        runs = np.full(int(days.borders[-1] - days.borders[0]) // MINUTE_US, UNKNOWN, np.int8)
+        n = int(days.borders[-1] - days.borders[0]) // MINUTE_US
+        run = Run(np.full(n, UNKNOWN, np.int8), np.full(n, np.nan))
         for p in points[f.unit_id]:          # power last: it wins where it is known
             part = {k: v[slice(*np.searchsorted(got["point_id"], [p.point_id, p.point_id + 1]))] for k, v in got.items()}
-            said = _minutes_on(p, part, _thresholds(f, p, bands, days), days)
-            runs = np.where(said != UNKNOWN, said, runs).astype(np.int8)
-        out[f.unit_id] = runs
+            said, power = minutes_on(p, part, _thresholds(f, p, bands, days), days)
+            run = Run(np.where(said != UNKNOWN, said, run.on).astype(np.int8), power)
+        out[f.unit_id] = run
     return out
 
 
@@ -164,14 +220,16 @@ def _thresholds(f: Facility, p: TracePoint, bands: Bands, days: Days) -> NDArray
     return np.array([next((above for since, above in reversed(rows) if since <= d), np.nan) for d in days.dates])
 
 
-def _minutes_on(p: TracePoint, part: Columns, threshold: NDArray[np.float64], days: Days) -> NDArray[np.int8]:
-    """What readings of one point say of each minute: a reading stands until the next, at most twice the day's step."""
+def minutes_on(p: TracePoint, part: Columns, threshold: NDArray[np.float64], days: Days
+               ) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """What readings of one point say of each minute, and their value: a reading stands until the next, at most twice the
+    day's step."""
     start = int(days.borders[0])
     n = int(days.borders[-1] - start) // MINUTE_US
-    out = np.full(n, UNKNOWN, np.int8)
+    out, power = np.full(n, UNKNOWN, np.int8), np.full(n, np.nan)
     ts = part["ts"]
     if not len(ts):
-        return out
+        return out, power
     edges = np.searchsorted(ts, days.borders)
     longest = np.empty(len(ts))
     for a, b in pairwise(edges):
@@ -186,7 +244,8 @@ def _minutes_on(p: TracePoint, part: Columns, threshold: NDArray[np.float64], da
     at = minute[who] + np.arange(len(who)) - np.repeat(np.cumsum(span) - span, span)
     who, at = who[at < n], at[at < n]
     out[at] = says[who]
-    return out
+    power[at] = np.where(usable, part["value"], np.nan)[who]
+    return out, power
 
 
 def _bands(conn: Connection, base_id: int) -> Bands:

@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg import sql
 
-from accounting import bills, energy, indicators, outlets, passes, treatment
+from accounting import bills, energy, indicators, outlet_events, outlets, passes, treatment
 from accounting.columns import Connection
 from accounting.counters import recount
 
@@ -27,13 +27,14 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
                       "tce_equivalent", "co2_kg", "cost", "factor_ids")),
     "emission_1h": (("unit_id", "quantity", "ts"), ("n_valid", "state", "measured", "converted", "oxygen", "flow", "mass_kg",
                                                     "substituted", "substitution", "limit_id", "limit_value", "exceeded")),
-    "treatment_event": (("kind", "production_id", "treatment_id", "started_at"), ("ended_at", "detail")),
+    "treatment_event": (("kind", "production_id", "treatment_id", "outlet_id", "started_at"), ("ended_at", "detail")),
     "bill": (("enterprise_id", "month"), ("total", "energy_kwh", "estimated_kwh", "n_expected", "n_known", "reactive_kvarh",
                                           "power_factor", "demand_kw", "demand_at", "demand_is_lower_bound", "kwh_per_kva",
                                           "complete", "notes")),
     "bill_line": (("enterprise_id", "month", "line"), ("item", "quantity", "price", "factor", "amount", "tariff_id")),
     "indicator_value": (("indicator", "period"), ("value", "unit", "coverage", "grade")),
 }
+MAY_BE_NULL = {"enterprise_id", "production_id", "treatment_id", "outlet_id"}
 NUMBERS = {"amount", "estimated", "cost", "generation", "export", "tce_calorific", "tce_equivalent", "co2_kg", "measured",
            "converted", "oxygen", "flow", "mass_kg", "value", "coverage", "total", "energy_kwh", "estimated_kwh",
            "reactive_kvarh", "demand_kw", "kwh_per_kva", "quantity"}
@@ -78,6 +79,7 @@ def _compute_all(conn: Connection, base_id: int, zone: str, span: tuple[datetime
     outlets.account(conn, base_id, zone, spans, min(now, span[1] + timedelta(days=1)))
     outlets.pass_time(conn, base_id, zone, now, hours_changed=True)
     treatment.account(conn, base_id, zone, spans, now)
+    outlet_events.account(conn, base_id, zone, spans)
     bills.compute(conn, base_id, zone, periods, now)
     indicators.compute(conn, base_id, zone, periods, now)
 
@@ -90,7 +92,7 @@ def _differences(conn: Connection, base_id: int, table: str) -> list[str]:
                 else "a.{c} IS NOT DISTINCT FROM b.{c}").format(c=sql.Identifier(c)) for c in cells)
     # plain equality, so that the join can hash: the base's own total (no enterprise) becomes number -1
     on = sql.SQL(" AND ").join(
-        sql.SQL("coalesce(a.{c}, -1) = coalesce(b.{c}, -1)" if c == "enterprise_id" else "a.{c} = b.{c}").format(
+        sql.SQL("coalesce(a.{c}, -1) = coalesce(b.{c}, -1)" if c in MAY_BE_NULL else "a.{c} = b.{c}").format(
             c=sql.Identifier(c)) for c in key)
     query = sql.SQL("""SELECT to_jsonb(a), to_jsonb(b) FROM {was} a
         FULL JOIN (SELECT * FROM {table} WHERE base_id = {base}) b ON {on}
