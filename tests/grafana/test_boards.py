@@ -100,6 +100,18 @@ def test_a_board_login_bound_to_another_base_sees_nothing_whatever_it_sets(fille
             now(), 1000)""").fetchone() == (0,)
 
 
+def test_a_login_for_one_base_made_as_documented_sees_that_base_only(filled: Db) -> None:
+    text = (b.HERE.parent / "docs" / "grafana.md").read_text(encoding="utf-8")
+    statements = text.split("```sql\n")[1].split("```")[0].replace("mypark", "mini")
+    filled.execute("INSERT INTO base (code, name_zh, name_en) VALUES ('other', 'x', 'x')")
+    with filled.transaction(force_rollback=True):
+        filled.execute(statements.encode())
+        filled.execute("SET SESSION AUTHORIZATION grafana_mini")
+        filled.execute("SELECT set_config('park.bases', '{1,2,3,4}', false)")
+        assert filled.execute("SELECT code FROM board_base").fetchall() == [("mini",)]
+        assert filled.execute("SELECT count(*) FROM board_point").fetchone() == (20,)
+
+
 def test_a_series_takes_the_rollup_that_fits_the_interval(filled: Db) -> None:
     def count(interval_ms: int) -> int:
         row = filled.execute("""SELECT count(*) FROM board_series('mini', ARRAY['e1.main.kw'],
