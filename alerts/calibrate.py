@@ -45,6 +45,7 @@ def table() -> dict[str, Any]:
     return raw
 
 
+@cache
 def thresholds(regime: str, budget: float) -> dict[str, float]:
     """Multiples of the usual size that alarm at `budget` false alarms per series-month; between the frozen budgets by
     straight lines in logarithms, beyond them by the nearest line. A channel silent at the nearest budget is silent."""
@@ -68,19 +69,44 @@ def _line(at: float, points: list[tuple[float, float]]) -> float:
 
 
 def size(name: str, score: Floats, r: Rhythm) -> Floats:
-    """(T,) usual size of a channel's score: known each day from the year before it."""
+    """(T,) usual size of a channel's score: known each week (of a fine series each day) from the year before it."""
     spec = table()["usual"][name]
     usual, own = float(spec["size"]), float(spec["own"])
-    out = np.full(len(score), usual)
     if own == 0.0:
+        return np.full(len(score), usual)
+    block = _block(r)
+    q = np.maximum(_high_quantile(np.abs(score), block, 365 * r.day), 0.05 * usual)
+    return np.repeat(np.where(np.isnan(q), usual, usual * (q / usual) ** own), block)[:len(score)]
+
+
+def _high_quantile(a: Floats, block: int, width: int) -> Floats:
+    """(blocks,) 99th percentile of what is known of the `width` steps before each block, NaN where that is too little. Only
+    values over a floor are sorted; a window in which the floor leaves too few is done in full."""
+    n_blocks = -(-len(a) // block)
+    total = np.concatenate([[0], np.cumsum(~np.isnan(a))])
+    start = np.arange(n_blocks) * block
+    first = np.maximum(start - width, 0)
+    n = total[start] - total[first]
+    at = 0.99 * (n - 1)
+    low = np.floor(at).astype(np.intp)
+    share = at - low
+    out = np.full(n_blocks, np.nan)
+    enough = np.flatnonzero(n >= max(100, block // 2))
+    if not len(enough):
         return out
-    a, block = np.abs(score), _block(r)
-    for start in range(block, len(score), block):
-        past = a[max(0, start - 365 * r.day):start]
-        past = past[~np.isnan(past)]
-        if len(past) >= 100 and len(past) >= block // 2:
-            q = max(float(np.quantile(past, 0.99)), 0.05 * usual)
-            out[start:start + block] = usual * (q / usual) ** own
+    ordered = np.sort(a[~np.isnan(a)])
+    high = np.flatnonzero(a >= ordered[int(0.96 * (len(ordered) - 1))])
+    begin, end = np.searchsorted(high, first), np.searchsorted(high, start)
+    tops = a[high]
+    for i in enough.tolist():
+        deep = n[i] - low[i]        # the lower neighbour is so many from the top
+        part = tops[begin[i]:end[i]]
+        if len(part) < deep:
+            part = a[first[i]:start[i]]
+            part = part[~np.isnan(part)]
+        part = np.sort(part)
+        x, y = part[len(part) - deep], part[min(len(part) - deep + 1, len(part) - 1)]
+        out[i] = y - (y - x) * (1 - share[i]) if share[i] >= 0.5 else x + (y - x) * share[i]
     return out
 
 
@@ -95,15 +121,15 @@ def judge(scores: Mapping[str, Floats], step_s: float, budget: float) -> Verdict
     names = tuple(scores)
     n = len(next(iter(scores.values())))
     long = is_long(n, r)
-    strength, p = np.zeros((len(names), n)), np.ones((len(names), n))
+    relative, strength = np.empty((len(names), n)), np.empty((len(names), n))
     for i, name in enumerate(names):
-        relative = np.nan_to_num(np.abs(scores[name]) / size(name, scores[name], r))
-        strength[i] = relative / np.where(long, *(thresholds(regime, budget).get(name, np.inf) for regime in regimes))
-        p[i] = np.minimum(1.0, 0.01 * np.maximum(relative, 1e-9) ** (-1 / TAIL))
+        relative[i] = np.nan_to_num(np.abs(scores[name]) / size(name, scores[name], r))
+        strength[i] = relative[i] / np.where(long, *(thresholds(regime, budget).get(name, np.inf) for regime in regimes))
     best = np.argmax(strength, axis=0)
     at = np.arange(n)
+    p = np.minimum(1.0, 0.01 * np.maximum(relative[best, at], 1e-9) ** (-1 / TAIL))
     signed = np.stack([np.nan_to_num(scores[name]) for name in names])
-    return Verdict(names, strength[best, at], best, p[best, at], signed[best, at], strength >= 1.0)
+    return Verdict(names, strength[best, at], best, p, signed[best, at], strength >= 1.0)
 
 
 def is_long(n: int, r: Rhythm) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -19,7 +19,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import minimum_filter1d
 
-from alerts.rolling import Floats, blockwise_scale, fill, lag, mean_of_last, quantile0, stack
+from alerts.ranges import out_of_range
+from alerts.rolling import (
+    Floats,
+    blockwise_scale,
+    fill,
+    fill_by_lags,
+    lag,
+    mean_of_last,
+    quantile_of_lags,
+    sum_of_last,
+)
 
 CHANNELS = ("residual", "change", "level", "base", "ratio", "shift", "flat", "range")
 WEEKS = 8
@@ -53,30 +63,32 @@ def expectation(x: Floats, r: Rhythm, ahead: int = 0) -> Floats:
     """(T + ahead,) what the value should be by its time of week or of day, from at least a day before; NaN when too young."""
     x = np.concatenate([x, np.full(ahead, np.nan)])
     half = r.hour // 2
-    smooth = lag(mean_of_last(x, 2 * half + 1), 0)
-    weekly = quantile0(stack(smooth, [k * r.week - half for k in range(1, WEEKS + 1)]), least=3)
-    daily = quantile0(stack(smooth, [k * r.day - half for k in range(1, 8)]), least=3) if r.day > 1 else weekly
-    return fill(weekly, daily)
+    smooth = mean_of_last(x, 2 * half + 1)
+    weekly = quantile_of_lags(smooth, [k * r.week - half for k in range(1, WEEKS + 1)], least=3)
+    return fill_by_lags(weekly, smooth, [k * r.day - half for k in range(1, 8)], least=3) if r.day > 1 else weekly
 
 
-def running(x: Floats, r: Rhythm) -> Floats:
-    """Median of up to 30 values of the last day or last 30 steps: for series without a known rhythm."""
+def _running_lags(r: Rhythm) -> range:
+    """Up to 30 values of the last day or last 30 steps: for series without a known rhythm."""
     width = max(30, r.day)
-    every = max(1, width // 30)
-    return quantile0(stack(x, range(1, width + 1, every)), least=5)
+    return range(1, width + 1, max(1, width // 30))
 
 
 def _level(residual: Floats, r: Rhythm) -> Floats:
     """Median of the last day's residual, the present left out."""
-    return quantile0(stack(mean_of_last(residual, r.hour), [k * max(1, r.day // 24) for k in range(1, 25)]), least=6)
+    return quantile_of_lags(mean_of_last(residual, r.hour), [k * max(1, r.day // 24) for k in range(1, 25)], least=6)
 
 
-def _scale(u: Floats, x: Floats, r: Rhythm) -> Floats:
-    """Usual size of u: at this time of week and over the last four weeks; never below half a percent of the value."""
+def _size(x: Floats, r: Rhythm) -> Floats:
+    """Usual size of x over the last four weeks."""
+    return blockwise_scale(x, r.day, 28, least=min(2 * r.day, 48))
+
+
+def _scale(u: Floats, size: Floats, r: Rhythm) -> Floats:
+    """Usual size of u: at this time of week and over the last four weeks; never below half a percent of the value's."""
     near = [k * r.week + d * r.hour for k in range(1, WEEKS + 1) for d in (-1, 0, 1) if k * r.week + d * r.hour > 0]
-    local = 1.4826 * quantile0(stack(np.abs(u), near), least=6)
-    whole = blockwise_scale(u, r.day, 28, least=min(2 * r.day, 48))
-    size = blockwise_scale(x, r.day, 28, least=min(2 * r.day, 48))
+    local = 1.4826 * quantile_of_lags(np.abs(u), near, least=6)
+    whole = _size(u, r)
     both = np.sqrt(0.5 * fill(local, whole) ** 2 + 0.5 * whole ** 2)
     return np.maximum(both, 0.005 * size + 1e-12)
 
@@ -86,36 +98,36 @@ def channels(x: Floats, step_s: float) -> Channels:
     r = Rhythm.of(step_s)
     ahead = 6 * r.hour
     far = expectation(x, r, ahead)
-    e = fill(far[:len(x)], running(x, r))
+    e = fill_by_lags(far[:len(x)], x, _running_lags(r), least=5)
     residual = x - e
     level = fill(_level(residual, r), np.zeros_like(x))
     u = residual - level
-    s = _scale(u, x, r)
+    size = _size(x, r)
+    s = _scale(u, size, r)
     scores = {
         "residual": u / s,
-        "change": _change(x, r),
+        "change": _change(x, size, r),
         "level": _drift(mean_of_last(residual, r.day, r.day // 2), r),
-        "base": _drift(quantile0(stack(x, range(0, r.day, max(1, r.day // 24))), 0.15, least=min(12, r.day)), r, weekly=True),
+        "base": _drift(quantile_of_lags(x, range(0, r.day, max(1, r.day // 24)), 0.15, least=min(12, r.day)), r, weekly=True),
         "ratio": _ratio(x, e, r),
         "shift": _shift(x, far, r),
         "flat": _flat(x, r),
-        "range": _range(x, r),
+        "range": out_of_range(mean_of_last(x, max(1, r.hour // 4)), r.hour, r.day),
     }
     return Channels(e + level, s, scores)
 
 
-def _change(x: Floats, r: Rhythm) -> Floats:
+def _change(x: Floats, size: Floats, r: Rhythm) -> Floats:
     step = x - lag(x, 1)
-    usual = fill(quantile0(stack(step, [k * r.week for k in range(1, WEEKS + 1)]), least=3), np.zeros_like(x))
+    usual = fill(quantile_of_lags(step, [k * r.week for k in range(1, WEEKS + 1)], least=3), np.zeros_like(x))
     d = step - usual
-    return d / _scale(d, x, r)
+    return d / _scale(d, size, r)
 
 
 def _drift(m: Floats, r: Rhythm, weekly: bool = False) -> Floats:
     """A day's figure against its last weeks, summed over four weeks: two-sided CUSUM, in days of one deviation."""
     lags = [k * r.week for k in range(1, WEEKS + 1)] if weekly else [k * r.day for k in range(3, 43)]
-    past = stack(m, lags)
-    usual = quantile0(past, least=3 if weekly else 7)
+    usual = quantile_of_lags(m, lags, least=3 if weekly else 7)
     d = m - usual
     scale = blockwise_scale(d, r.day, 56, least=7 * r.day)
     g = np.nan_to_num(np.clip(d / np.maximum(scale, 0.01 * np.abs(usual) + 1e-12), -8, 8))
@@ -135,8 +147,9 @@ def _ratio(x: Floats, e: Floats, r: Rhythm) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.log(np.where((x > 0) & (e > 0), x / e, np.nan))
     ratio = np.clip(ratio, -4, 4)
-    recent = quantile0(stack(ratio, range(0, 6 * r.hour, r.hour)), least=4)
-    d = recent - fill(quantile0(stack(recent, [k * max(1, r.day // 4) for k in range(2, 30)]), least=8), np.zeros_like(x))
+    recent = quantile_of_lags(ratio, range(0, 6 * r.hour, r.hour), least=4)
+    usual = quantile_of_lags(recent, [k * max(1, r.day // 4) for k in range(2, 30)], least=8)
+    d = recent - fill(usual, np.zeros_like(x))
     out: Floats = d / np.maximum(blockwise_scale(d, r.day, 28, least=min(2 * r.day, 48)), 0.02)
     return out
 
@@ -145,22 +158,24 @@ def _shift(x: Floats, far: Floats, r: Rhythm) -> Floats:
     """log of how much better the last three days fit an expectation moved by 2 to 6 hours than the one in place."""
     if r.day < 12:
         return np.full_like(x, np.nan)
-    n, width = len(x), 3 * r.day
-    def misfit(moved: Floats) -> Floats:
-        known = ~np.isnan(x) & ~np.isnan(moved)
-        a, b = np.where(known, x, np.nan), np.where(known, moved, np.nan)
-        ma, mb = mean_of_last(a, width, width // 2), mean_of_last(b, width, width // 2)
-        vaa = mean_of_last(a * a, width, width // 2) - ma * ma
-        vbb = mean_of_last(b * b, width, width // 2) - mb * mb
-        vab = mean_of_last(a * b, width, width // 2) - ma * mb
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return 1.0 - vab / np.sqrt(np.maximum(vaa * vbb, 1e-12))
-    here = misfit(far[:n])
-    moved = [misfit(far[h * r.hour:n + h * r.hour] if h > 0 else lag(far[:n], -h * r.hour)) for h in MOVES]
-    best = np.fmin.reduce(np.stack(moved))
+    width, reach = 3 * r.day, 6 * r.hour
+    around = np.concatenate([np.full(reach, np.nan), far])      # so that around[reach - k:][t] is far[t - k]
+    here, *moved = (_misfit(x, around[reach + h * r.hour:][:len(x)], width) for h in (0, *MOVES))
+    best = np.fmin.reduce(moved)
     with np.errstate(invalid="ignore", divide="ignore"):
         out: Floats = np.maximum(np.log((here + 0.01) / (best + 0.01)), 0.0)
     return out
+
+
+def _misfit(x: Floats, moved: Floats, width: int) -> Floats:
+    """1 - correlation of both over the last `width` steps that both know; NaN with fewer than half of them."""
+    known = ~(np.isnan(x) | np.isnan(moved))
+    a, b = np.where(known, x, 0.0), np.where(known, moved, 0.0)
+    n = np.where(known.all(), np.minimum(np.arange(1, len(x) + 1), width), sum_of_last(known, width)).astype(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        every = 1.0 / np.where(n >= width // 2, n, np.nan)
+        ma, mb, maa, mbb, mab = (sum_of_last(v, width) * every for v in (a, b, a * a, b * b, a * b))
+        return np.asarray(1.0 - (mab - ma * mb) / np.sqrt(np.maximum((maa - ma * ma) * (mbb - mb * mb), 1e-12)))
 
 
 def _flat(x: Floats, r: Rhythm) -> Floats:
@@ -172,20 +187,3 @@ def _flat(x: Floats, r: Rhythm) -> Floats:
     ended = np.concatenate([[0.0], np.where(~same[1:], run[:-1], 0.0)])      # length of the run that ended before t
     longest = np.maximum.accumulate(ended)
     return np.where(np.isnan(x), np.nan, run / (longest + 2.0))
-
-
-def _range(x: Floats, r: Rhythm) -> Floats:
-    """How far a quarter hour's mean lies outside what the last four weeks have seen, in widths of that."""
-    m = mean_of_last(x, max(1, r.hour // 4))
-    out = np.full_like(x, np.nan)
-    for start in range(r.hour, len(x), r.hour):
-        past = m[max(0, start - 28 * r.day):start]
-        past = past[~np.isnan(past)]
-        if len(past) < max(24, r.day // 2):
-            continue
-        low, middle, high = np.quantile(past, [0.001, 0.5, 0.999])
-        width = max(high - low, 0.02 * abs(middle), 1e-9)
-        now = m[start:start + r.hour]
-        over, under = (now - high) / width, (low - now) / width
-        out[start:start + r.hour] = np.where(over >= under, np.maximum(over, 0.0), -np.maximum(under, 0.0))
-    return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from alerts.channels import Rhythm
-from alerts.rolling import Floats, fill, quantile0, stack
+from alerts.rolling import Floats, fill, quantile_of_lags
 
 BALANCE_C = (16.0, 20.0)        # heating below, cooling above
 FIT_WEEKS = 26
@@ -17,8 +17,8 @@ def without_weather(x: Floats, temperature_c: Floats, step_s: float) -> Floats:
     r = Rhythm.of(step_s)
     degrees = np.stack([np.maximum(BALANCE_C[0] - temperature_c, 0.0), np.maximum(temperature_c - BALANCE_C[1], 0.0)])
     lags = [k * r.week for k in range(1, 5)]
-    d = np.stack([row - quantile0(stack(row, lags), least=2) for row in degrees])
-    y = x - quantile0(stack(x, lags), least=2)
+    d = np.stack([row - quantile_of_lags(row, lags, least=2) for row in degrees])
+    y = x - quantile_of_lags(x, lags, least=2)
     effect = np.zeros_like(x)
     for start in range(LEAST_WEEKS * r.week, len(x), r.week):
         past = slice(max(0, start - FIT_WEEKS * r.week), start)
