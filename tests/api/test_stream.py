@@ -93,8 +93,11 @@ def test_a_transition_is_told_as_soon_as_it_is_stored(service: Service, raise_al
         assert (event["alert"]["id"], event["change"], event["base"], event["actor"]) == (alert, "raise", "mini", "evaluator")
         assert event["alert"]["point"] == "e1.stack.so2" and event["alert"]["rule"]["name"] == "SO2 near its limit"
         with service.client("contractor") as client:
+            # one after another: an event shows its alert as it stands when the event is told
             client.post(f"/alerts/{alert}/ack", json={"note": "on my way"})
+            reader.until(lambda r: len(r.events) == 2)
             client.post(f"/alerts/{alert}/shelve", json={"minutes": 30, "note": "known"})
+            reader.until(lambda r: len(r.events) == 3)
             client.post(f"/alerts/{alert}/assign", json={"to": "Wang Lei"})
         reader.until(lambda r: len(r.events) == 4)
         assert [e["change"] for e in reader.events] == ["raise", "ack", "shelve", "assign"]
