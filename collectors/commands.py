@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from collectors import hj212_cli
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 GROUPS: dict[str, str] = {
     "device": "Device templates: list, show, test them, and read a meter with one.",
+    "hj212": hj212_cli.GROUP,
     "mqtt": "Mappings of MQTT devices: try one before it goes into the catalogue.",
 }
 
@@ -26,7 +29,8 @@ def collect(
         help="Catalogue files or a folder of them; without any, the database at PARK_DATABASE_URL.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Poll every Modbus device once, show what it gave, and end.")] = False,
     source: Annotated[str, typer.Option(help="Name of this collector, for ever; two collectors need two names.")] = "collector",
-    hj212_port: Annotated[int, typer.Option(min=0, max=65535, help="Port on which data loggers (HJ 212) connect.")] = 9212,
+    hj212_port: Annotated[int | None, typer.Option(min=0, max=65535, show_default="9212 when the catalogue has data loggers",
+                                                   help="Port on which data loggers (HJ 212) connect.")] = None,
     hj212_host: Annotated[str, typer.Option(help="Address on which data loggers connect.")] = "0.0.0.0",
     metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port.")] = None,
 ) -> None:
@@ -156,6 +160,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "device read": device_read,
     "device check": device_check,
     "mqtt try": mqtt_try,
+    **hj212_cli.COMMANDS,
 }
 
 

@@ -258,9 +258,9 @@ def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
-def build_frame(data: str, crc: str = "hj212") -> bytes:
+def build_frame(data: str | bytes, crc: str = "hj212") -> bytes:
     """A whole frame around `data`, with the kind of CRC that the device expects (`none` sends the HJ 212 one)."""
-    body = data.encode("gb18030")
+    body = data.encode("gb18030") if isinstance(data, str) else data
     if len(body) > MAX_DATA:
         raise FrameError("too_long", f"expected at most {MAX_DATA} bytes of data, got {len(body)}")
     value = crc_modbus(body) if crc.startswith("modbus") else crc_hj212(body)

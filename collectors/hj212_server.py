@@ -9,77 +9,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 
-from collectors.health import DeviceHealth
-from collectors.hj212_data import PERIODS, Station, clock_offset_ms, local_now, remember, station_of, to_readings
-from collectors.hj212_frame import FrameReader, Message, RawFrame, build_frame, crc_kinds, parse_message, qn_of
+from collectors.hj212_command import Commander, Outcome
+from collectors.hj212_data import PERIODS, clock_offset_ms, local_now, remember, to_readings
+from collectors.hj212_frame import FrameReader, Message, RawFrame, crc_kinds, parse_message, qn_of
+from collectors.hj212_logger import Hj212Counters, Logger, loggers_of
+from collectors.hj212_sm4 import decrypt_frame
+from collectors.hj212_strangers import Strangers
 from collectors.modbus_link import now_ms
-from collectors.park_devices import FieldDevice, of_protocol, secret
 from collectors.readings import DeadLetter, Intake, Readings
-from park.errors import FrameError, ParkError, StorageError
+from park.errors import FrameError, NotFound, StorageError
+
+__all__ = ["Hj212Server", "loggers_of"]
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 3600.0
 FIRST_FRAME_S = 120.0
 MAX_CONNECTIONS = 10_000
-UNKNOWN_KEPT = 1000
 UNKNOWN_LETTERS = 20
 """Dead letters kept for one unknown MN; more are counted only, or a stranger could fill the spool."""
 
 _PASSWORD = re.compile(rb"PW=[^;]*")
-
-
-@dataclass
-class Logger:
-    """A data logger of the catalogue: its station, password, accepted CRC and health."""
-
-    station: Station
-    password: str | None
-    crc: str | None
-    health: DeviceHealth
-    crc_seen: Counter[str] = field(default_factory=Counter)
-
-    def answer_crc(self) -> str:
-        """The kind of CRC this logger understands: as configured, else the one it sends."""
-        if self.crc not in (None, "none"):
-            return str(self.crc)
-        return self.crc_seen.most_common(1)[0][0] if self.crc_seen else "hj212"
-
-
-@dataclass
-class Hj212Counters:
-    """What the receiver has seen since its start."""
-
-    frames: int = 0
-    readings: int = 0
-    answers: int = 0
-    connections: int = 0
-    refused_connections: int = 0
-    garbage_bytes: int = 0
-    resyncs: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-
-
-def loggers_of(devices: Sequence[FieldDevice]) -> tuple[dict[str, Logger], list[str]]:
-    """HJ 212 devices by MN, and what is wrong with those that cannot be received."""
-    loggers: dict[str, Logger] = {}
-    mistakes: list[str] = []
-    for d in of_protocol(devices, "hj212"):
-        mn = d.device.mn or ""
-        try:
-            if mn in loggers:
-                raise FrameError("mn", f"the MN {mn} already belongs to {loggers[mn].station.device.code}")
-            shortest = min((t.expected_s for t in d.targets.values()), default=60)
-            health = DeviceHealth(d.base, d.code, silent_after_ms=1000 * (3 * shortest + 60))
-            loggers[mn] = Logger(station_of(d), secret(d.device.password), d.device.crc, health)
-        except (ParkError, KeyError, TypeError) as exc:
-            mistakes.append(f"device {d.code}: {exc}")
-    return loggers, mistakes
+_MN = re.compile(rb"(?:^|;)MN=([^;]*)")
 
 
 class Hj212Server:
@@ -90,7 +44,8 @@ class Hj212Server:
         self.loggers = loggers
         self.base = base
         self.counters = Hj212Counters()
-        self.unknown: OrderedDict[str, int] = OrderedDict()
+        self.strangers = Strangers()
+        self.commander = Commander(clock_ms)
         self._intake = intake
         self._clock_ms = clock_ms
         self._idle_s = idle_s
@@ -118,9 +73,19 @@ class Hj212Server:
         for mn, logger in loggers.items():
             old = self.loggers.get(mn)
             if old is not None:
-                logger.health.last_answer, logger.health.errors = old.health.last_answer, old.health.errors
-                logger.station.seen, logger.crc_seen = old.station.seen, old.crc_seen
+                logger.keep(old)
         self.loggers = dict(loggers)
+
+    @property
+    def unknown(self) -> dict[str, int]:
+        """Messages of each MN that the catalogue lacks."""
+        return self.strangers.counts()
+
+    async def command(self, mn: str, cn: str, fields: Mapping[str, str]) -> Outcome:
+        """Give a logger a command and wait for its result; NotFound for an MN that the catalogue lacks."""
+        if mn not in self.loggers:
+            raise NotFound(f"there is no data logger with MN {mn!r}; known: {', '.join(list(self.loggers)[:20]) or 'none'}")
+        return await self.commander.send(self.loggers[mn], cn, fields)
 
     # ---- a connection
 
@@ -143,7 +108,7 @@ class Hj212Server:
                 whole = frames.feed(data)
                 if whole:
                     patience = self._idle_s
-                    answers = await self._take(whole)
+                    answers = await self._take(whole, writer)
                     if answers:
                         writer.write(b"".join(answers))
                         async with asyncio.timeout(30):
@@ -160,18 +125,23 @@ class Hj212Server:
             self._connections.discard(task)
             writer.transport.abort()
 
-    async def _take(self, frames: Sequence[RawFrame]) -> list[bytes]:
+    async def _take(self, frames: Sequence[RawFrame], link: asyncio.StreamWriter) -> list[bytes]:
         """Make everything in the frames durable, then give the answers to send."""
         items: list[Readings | DeadLetter] = []
         taken: list[tuple[Logger, Message]] = []
         answers: list[bytes] = []
         for frame in frames:
             self.counters.frames += 1
-            judged = self._judge(frame)
+            judged = self._judge(frame, link)
             if isinstance(judged, DeadLetter):
                 items.append(judged)
             elif judged is not None:
                 logger, message = judged
+                logger.heard_on(link, message)
+                is_answer = self.commander.heard(message)
+                if is_answer and (message.cn not in PERIODS or message.field("DataTime") is None):
+                    logger.health.answered(self._clock_ms())
+                    continue
                 got = self._read(logger, message)
                 if got is None:
                     answers += self._answer_command(logger, message)
@@ -193,14 +163,14 @@ class Hj212Server:
 
     # ---- decisions about one frame
 
-    def _judge(self, frame: RawFrame) -> tuple[Logger, Message] | DeadLetter | None:
+    def _judge(self, frame: RawFrame, link: asyncio.StreamWriter) -> tuple[Logger, Message] | DeadLetter | None:
         try:
-            message = parse_message(frame.data)
+            message = parse_message(self._clear(frame.data))
         except FrameError as exc:
             return self._reject("bad_crc" if not frame.crc else exc.reason, frame.data, str(exc))
         logger = self.loggers.get(message.mn)
         if logger is None:
-            return self._stranger(message, frame)
+            return self._stranger(message, frame, link)
         wanted = logger.crc or frame.crc
         if logger.crc != "none" and (wanted is None or not frame.fits(wanted)):
             logger.health.errors["bad_crc"] += 1
@@ -214,14 +184,28 @@ class Hj212Server:
             return self._reject("bad_password", frame.data, f"{logger.station.device.code}: wrong PW")
         return logger, message
 
-    def _stranger(self, message: Message, frame: RawFrame) -> DeadLetter | None:
+    def _clear(self, data: bytes) -> bytes:
+        """The data with its area decrypted where the logger has a key in the catalogue: Flag alone decides nothing."""
+        found = _MN.search(data)
+        logger = self.loggers.get(found[1].decode("ascii", "replace").strip()) if found else None
+        if logger is None or logger.cipher is None:
+            return data
+        try:
+            clear, was_encrypted = decrypt_frame(data, logger.cipher)
+        except FrameError:
+            logger.health.errors["cipher"] += 1
+            raise
+        self.counters.decrypted += was_encrypted
+        if not was_encrypted and b"CN=20" in data:
+            logger.health.errors["not_encrypted"] += 1
+        return clear
+
+    def _stranger(self, message: Message, frame: RawFrame, link: asyncio.StreamWriter) -> DeadLetter | None:
         if not frame.crc:
             return self._reject("bad_crc", frame.data, f"MN {message.mn[:40]}, not in the catalogue")
         mn = message.mn[:40]
-        count = self.unknown.pop(mn, 0) + 1
-        self.unknown[mn] = count
-        if len(self.unknown) > UNKNOWN_KEPT:
-            self.unknown.popitem(last=False)
+        peer = link.get_extra_info("peername")
+        count = self.strangers.hear(message, frame.crc, str(peer[0]) if peer else "", self._clock_ms()).n
         if count == 1:
             log.warning("hj212: MN %s is not in the catalogue; its data become dead letters", mn)
         return self._reject("unknown_device", frame.data, f"MN {mn} is not in the catalogue", keep=count <= UNKNOWN_LETTERS)
@@ -246,7 +230,8 @@ class Hj212Server:
         logger.health.answered(now)
         logger.health.readings += len(readings)
         logger.health.notes |= {"crc": dict(logger.crc_seen), "duplicates": logger.station.duplicates,
-                                "clock_offset_ms": offset, "unmapped": sorted(logger.station.unmapped)[:20]}
+                                "clock_offset_ms": offset, "resent": logger.station.resent,
+                                "unmapped": sorted(logger.station.unmapped)[:20]}
         self.counters.readings += len(readings)
         return readings
 
@@ -258,23 +243,21 @@ class Hj212Server:
             return [self._answer(logger, message, "9014")] if message.wants_answer else []
         if message.cn == "1013":
             local = local_now(now, logger.station.zone)
-            set_time = self._frame(logger, message, qn_of(local + timedelta(milliseconds=1)), message.st, "1012",
-                                   f"PolId={message.field('PolId') or ''};SystemTime={local:%Y%m%d%H%M%S}",
-                                   flag=message.flag & ~3 | 1)
+            set_time = logger.frame(qn_of(local + timedelta(milliseconds=1)), message.st, "1012", message.pw, message.mn,
+                                    message.flag & ~3 | 1,
+                                    f"PolId={message.field('PolId') or ''};SystemTime={local:%Y%m%d%H%M%S}")
             first = [self._answer(logger, message, "9013")] if message.wants_answer else []
             return [*first, set_time]
-        self.counters.rejected[f"cn_{message.cn[:6]}"] += message.cn not in ("9011", "9012", "9013", "9014")
+        if message.cn in ("9011", "9012"):
+            self.counters.rejected["unasked_answer"] += 1  # too late, or our own 1012 after a request for the time
+        elif message.cn not in ("9013", "9014"):
+            self.counters.rejected[f"cn_{message.cn[:6]}"] += 1
         return []
 
     def _answer(self, logger: Logger, message: Message, cn: str) -> bytes:
         """9013 or 9014 under the QN of the message; ST 91 is the system's own."""
         self.counters.answers += 1
-        return self._frame(logger, message, message.qn, "91", cn, "", flag=message.flag & ~3)
-
-    @staticmethod
-    def _frame(logger: Logger, message: Message, qn: str, st: str, cn: str, cp: str, *, flag: int) -> bytes:
-        data = f"QN={qn};ST={st};CN={cn};PW={message.pw};MN={message.mn};Flag={flag};CP=&&{cp}&&"
-        return build_frame(data, logger.answer_crc())
+        return logger.frame(message.qn, "91", cn, message.pw, message.mn, message.flag & ~3, "")
 
 
 def message_bytes(message: Message) -> bytes:

@@ -11,9 +11,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from collectors.catalogue_source import CatalogueSource
+from collectors.control import control_path, serve_control
 from collectors.delivery import Terms
 from collectors.health import DeviceHealth, SpoolAlarm, health_message, health_topic
 from collectors.hj212_server import Hj212Server, loggers_of
@@ -24,7 +25,7 @@ from collectors.mqtt_devices import MqttSubscriber, Router, listeners_of
 from collectors.park_devices import FieldDevice
 from collectors.publish import Publisher
 from collectors.spool import Spool, SpoolSize
-from park.errors import ParkError, SetupError, StorageError
+from park.errors import InputError, ParkError, SetupError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class CollectOptions:
     data_dir: Path
     hj212_host: str = "0.0.0.0"
     hj212_port: int = DEFAULT_HJ212_PORT
+    hj212_always: bool = False  # listen also while the catalogue has no logger, so that the first one can be adopted
     health_s: float = 10.0
     reload_s: float = 1.0  # how long one look for a change may take; also what stopping may wait for
     spool_max_mb: int = 2048
@@ -61,6 +63,7 @@ class Collection:
     polls: dict[str, tuple[Gateway, asyncio.Task[None]]] = field(default_factory=dict)
     hj212: Hj212Server | None = None
     hj212_port: int | None = None
+    control: asyncio.Server | None = None
     router: Router | None = None
     subscriber: MqttSubscriber | None = None
     mistakes: list[str] = field(default_factory=list)
@@ -74,6 +77,17 @@ class Collection:
         found += [x.health for x in (self.hj212.loggers.values() if self.hj212 else ())]
         found += [x.health for x in (self.router.listeners if self.router else ())]
         return found
+
+    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What the control socket was asked: `send` a command to a data logger, `strangers` that are heard."""
+        if self.hj212 is None:
+            raise SetupError("this collector receives no HJ 212: its catalogue has no such device")
+        if request["op"] == "strangers":
+            return {"strangers": [s.plain() for s in self.hj212.strangers.by_mn.values() if s.mn not in self.hj212.loggers]}
+        if request["op"] == "send":
+            outcome = await self.hj212.command(request["mn"], request["cn"], request["fields"])
+            return outcome.plain(request.get("language", "zh"))
+        raise InputError(f"expected op send or strangers, got {request['op']!r}")
 
     def tell_health(self) -> None:
         """Publish the health of each base."""
@@ -98,6 +112,7 @@ async def collect(catalogue: CatalogueSource, options: CollectOptions, stop: asy
     tasks = [asyncio.create_task(collection.intake.run(), name="intake")]
     try:
         await apply_catalogue(collection, devices)
+        collection.control = await serve_control(control_path(options.data_dir, options.source), collection.answer)
         tasks.append(asyncio.create_task(_tell_health(collection), name="health"))
         tasks.append(asyncio.create_task(_reload(collection, catalogue), name="reload"))
         if ready is not None:
@@ -140,6 +155,9 @@ async def close_collection(collection: Collection) -> None:
     for _, task in collection.polls.values():
         task.cancel()
     await asyncio.gather(*(task for _, task in collection.polls.values()), return_exceptions=True)
+    if collection.control is not None:
+        collection.control.close()
+        control_path(collection.options.data_dir, collection.options.source).unlink(missing_ok=True)
     if collection.subscriber is not None:
         collection.subscriber.stop()
     if collection.hj212 is not None:
@@ -188,7 +206,7 @@ async def _apply_hj212(collection: Collection, devices: Sequence[FieldDevice]) -
     if collection.hj212 is not None:
         collection.hj212.adopt(loggers)
         return mistakes
-    if loggers:
+    if loggers or (collection.options.hj212_always and collection.bases):
         server = Hj212Server(loggers, collection.intake, collection.bases[0])
         host, port = collection.options.hj212_host, collection.options.hj212_port
         try:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from collectors.catalogue_source import CatalogueSource, DatabaseCatalogue, FileCatalogue
-from collectors.run import Collection, CollectOptions, collect, collect_once
+from collectors.run import DEFAULT_HJ212_PORT, Collection, CollectOptions, collect, collect_once
 from park.errors import InputError
 from park.settings import load_settings
 from park.wire import TOPIC
 
 
-def run_service(files: Sequence[Path], *, once: bool, source: str, hj212_host: str, hj212_port: int,
+def run_service(files: Sequence[Path], *, once: bool, source: str, hj212_host: str, hj212_port: int | None,
                 metrics_port: int | None) -> None:
     """Run `park collect` with the settings of the environment until SIGTERM or SIGINT."""
     settings = load_settings()
@@ -26,7 +26,8 @@ def run_service(files: Sequence[Path], *, once: bool, source: str, hj212_host: s
     if TOPIC.match(f"park/v1/x/{source}/readings") is None:
         raise InputError(f"expected a source name of letters, digits and _ . : -, got {source!r}")
     catalogue: CatalogueSource = FileCatalogue(files) if files else DatabaseCatalogue(settings.database_url)
-    options = CollectOptions(source, settings.mqtt_url, settings.data_dir, hj212_host, hj212_port,
+    options = CollectOptions(source, settings.mqtt_url, settings.data_dir, hj212_host,
+                             DEFAULT_HJ212_PORT if hj212_port is None else hj212_port, hj212_always=hj212_port is not None,
                              spool_max_mb=settings.spool_max_mb, spool_full=settings.spool_full,
                              confirm_after_s=settings.confirm_after_s)
     if once:

@@ -375,3 +375,25 @@ def test_sigint_ends_the_collector_cleanly(broker: Broker, catalogue: tuple[Path
     collector.process.send_signal(signal.SIGINT)
     assert collector.process.wait(3) == 0
     assert "Traceback" not in collector.log()
+
+
+def test_hj212_commands_reach_the_running_collector(
+        broker: Broker, catalogue: tuple[Path, Any], collect: Callable[..., Collector], until: Any, tmp_path: Path) -> None:
+    collector = collect(broker.url, catalogue[0])
+    until((collector.folder / "data" / "collect-collector.sock").exists)
+    until(lambda: "listening" in collector.log())
+    _send_hj212(collector.hj212_port, _frame(1.0), until)
+    with socket.create_connection(("127.0.0.1", collector.hj212_port), 2) as s, \
+            patch.dict(os.environ, {"PARK_DATA_DIR": str(collector.folder / "data")}):
+        s.sendall(_frame(2.0).replace(MN.encode(), b"0" * 24))  # its CRC no longer fits: no stranger yet
+        s.sendall(build_frame(f"QN=1;ST=31;CN=2011;PW=1;MN={'9' * 24};Flag=4;CP=&&DataTime=20261123110000;a21026-Rtd=1&&"))
+        listed = until(lambda: (d := _park("hj212", "strangers")).returncode == 0 and "9" * 24 in d.stdout and d)
+        assert "0" * 24 not in listed.stdout and "a21026" in listed.stdout
+        file = tmp_path / "new.yaml"
+        assert _park("hj212", "adopt", "9" * 24, "--base", "mini", "-o", str(file)).returncode == 0
+        assert "quantity: so2" in file.read_text()
+        offline = _park("hj212", "send", MN, "1011")
+        assert offline.returncode == 1 and "offline" in offline.stdout, "that logger has hung up"
+        assert "no data logger with MN" in _park("hj212", "send", "X", "1011").stderr
+        assert _park("hj212", "adopt", "X", "--base", "mini").returncode == 1
+    assert "3021" in _park("hj212", "commands").stdout
