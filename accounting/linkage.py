@@ -21,8 +21,9 @@ OUTLET_KINDS = (WHILE_STOPPED, NORMAL_WHILE_OFF, FROZEN, COPIED)
 
 SWITCH_MIN = 240            # a longer run is more than a late start or an early stop
 IDLE_MIN = 30
-IDLE_MARGIN = 0.75          # of the learned 5th percentile
+IDLE_MARGIN = 0.75          # of the learned 10th percentile: a few idle hours among what was learned from do no harm
 LEVELS = (0.4, 0.6, 0.8)    # borders between the four levels of production, as shares of its usual peak
+MIDDLES = (0.3, 0.5, 0.7, 0.9)
 LEAST_SLOTS = 48            # 15-minute means at a level before it is judged
 RISE_MIN = 30               # concentrations need so long to climb when treatment stops
 USUAL = 1.3                 # at most so many times the usual level is `normal`
@@ -74,13 +75,19 @@ def levels(share: Floats) -> NDArray[np.int64]:
 
 
 def learn_floors(share: Floats, power: Floats, running: NDArray[np.bool_]) -> list[float | None]:
-    """The 5th percentile of a treatment facility's power at each level of production, None where it was seen too little."""
+    """The 10th percentile of a treatment facility's power at each level of production; all None where none was seen enough.
+
+    A level that was seen too little takes the floor of the nearest learned level below it, as power does not fall when
+    production rises; below the lowest learned one it takes that floor in proportion to production.
+    """
     level = levels(share)
-    out: list[float | None] = []
-    for i in range(len(LEVELS) + 1):
-        seen = power[running & (level == i)]
-        out.append(float(np.percentile(seen, 5)) if len(seen) >= LEAST_SLOTS else None)
-    return out
+    seen = [power[running & (level == i)] for i in range(len(LEVELS) + 1)]
+    learned = {i: float(np.percentile(s, 10)) for i, s in enumerate(seen) if len(s) >= LEAST_SLOTS}
+    if not learned:
+        return [None] * len(seen)
+    lowest = min(learned)
+    return [learned[max(j for j in learned if j <= i)] if i >= lowest else learned[lowest] * MIDDLES[i] / MIDDLES[lowest]
+            for i in range(len(seen))]
 
 
 def idle_runs(production: States, treatment: States, share: Floats, power: Floats, floors: list[float | None],

@@ -205,3 +205,47 @@ def test_every_factor_of_the_tables_has_a_source_and_resolves(park: Conn) -> Non
         SELECT FROM carrier_factor c WHERE c.carrier = f.carrier AND CASE f.kind WHEN 'co2' THEN c.co2_kg WHEN 'co2_residual'
         THEN c.co2_residual_kg WHEN 'tce_calorific' THEN c.tce_calorific ELSE c.tce_equivalent END IS NOT NULL)""").fetchall()
     assert without == []                                               # every unit of a factor can be turned into the carrier's
+
+
+def kinds(conn: Conn) -> list[tuple[Any, ...]]:
+    return conn.execute("""SELECT kind, started_at, ended_at, detail -> 'quantities' FROM treatment_event
+        ORDER BY kind, started_at""").fetchall()
+
+
+def test_a_wrong_mark_and_frozen_readings_are_events_and_heal(park: Conn, feed: Feed) -> None:
+    at = span(MIDNIGHT, 24)
+    rng = np.random.default_rng(5)
+    so2 = rng.normal(20, 1, len(at))
+    so2[600:720] = 21.0
+    quality = np.zeros(len(at), int)
+    quality[900:960] = Quality.STOPPED
+    feed("e1.stack.so2", at, so2, quality.tolist())
+    feed("e1.stack.dust", at, rng.normal(4, 0.1, len(at)))
+    feed("e1.furnace.kw", at, np.full(len(at), 500.0))
+    feed("e1.filter.kw", at, np.full(len(at), 300.0))
+    park.execute("UPDATE unit SET attributes = attributes || '{\"on_above\": 50}' WHERE code IN ('e1.furnace', 'e1.filter')")
+    now = MIDNIGHT + timedelta(hours=25)
+    run_pass(park, now)
+    assert kinds(park) == [("production_while_stopped", at[900], at[960], None),
+                           ("readings_frozen", at[600], at[720], ["so2"])]
+    assert verify(park, 1, now) == []
+    feed("e1.stack.so2", at[600:960], rng.normal(20, 1, 360))
+    run_pass(park, now)
+    assert kinds(park) == []
+    assert verify(park, 1, now) == []
+
+
+def test_treatment_that_idles_below_its_learned_band_is_an_event(park: Conn, feed: Feed) -> None:
+    at = span(MIDNIGHT, 24 * 5, timedelta(minutes=5))
+    filter_kw = np.full(len(at), 300.0)
+    filter_kw[1200:1224] = 130.0
+    feed("e1.furnace.kw", at, np.full(len(at), 500.0))
+    feed("e1.filter.kw", at, filter_kw)
+    for name, step in (("15m", "15 minutes"), ("1d", "1 day")):
+        park.execute(f"""INSERT INTO reading_{name} (bucket, point_id, base_id, min, max, sum, n, n_good, n_usable)
+            SELECT date_bin(%s, ts, %s), point_id, base_id, min(value), max(value), sum(value), count(*), count(*), count(*)
+            FROM reading GROUP BY 1, 2, 3""", (step, MIDNIGHT))
+    now = MIDNIGHT + timedelta(days=5)
+    run_pass(park, now)
+    assert kinds(park) == [("treatment_idling", at[1200], at[1224], None)]
+    assert verify(park, 1, now) == []
