@@ -11,9 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from collectors.yaml_lines import read_model
 from park.errors import NotFound
 from park.quantities import conversion, quantities, units
+from park.yaml_lines import read_model
+
+# what a reader of a template's mistakes is told: what a file must hold, and where its fields are listed
+MISTAKES = ("fields such as `template:` and `points:`", "see docs/devices.md for the fields of a template")
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -199,9 +202,9 @@ def load_template(name: str, folder: Path = TEMPLATES) -> Template:
     if not path.is_file():
         known = ", ".join(sorted(f.stem for f in folder.glob("*.yaml")))
         raise NotFound(f"there is no device template {name!r}; known: {known}; or give the path of a YAML file")
-    return read_model(path, Template)
+    return read_model(path, Template, *MISTAKES)
 
 
 def load_templates(folder: Path = TEMPLATES) -> list[Template]:
     """Every template of the folder, by name."""
-    return [read_model(path, Template) for path in sorted(folder.glob("*.yaml"))]
+    return [read_model(path, Template, *MISTAKES) for path in sorted(folder.glob("*.yaml"))]

@@ -8,9 +8,9 @@ import pytest
 
 from collectors.planner import plan_reads
 from collectors.registers import run_test
-from collectors.template import TEMPLATES, Template, load_template, load_templates
-from collectors.yaml_lines import read_model
+from collectors.template import MISTAKES, TEMPLATES, Template, load_template, load_templates
 from park.errors import CatalogueError, NotFound
+from park.yaml_lines import read_model
 
 FILES = sorted(TEMPLATES.glob("*.yaml"))
 
@@ -64,7 +64,7 @@ def _mistakes(tmp_path: Path, text: str) -> list[str]:
     file = tmp_path / "meter.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(CatalogueError) as caught:
-        read_model(file, Template)
+        read_model(file, Template, *MISTAKES)
     return [str(m).replace(str(tmp_path) + "/", "") for m in caught.value.mistakes]
 
 

@@ -123,9 +123,9 @@ def test_an_unknown_base_names_the_known_ones(mini: Db) -> None:
 
 
 def test_the_documentation_lists_every_field_of_every_section() -> None:
-    from park.catalogue import _SECTION_MODELS
+    from park.catalogue_rows import SECTION_MODELS
     text = (MINI.parent.parent.parent / "docs" / "catalogue.md").read_text(encoding="utf-8")
     sections = {part.split("\n", 1)[0]: part for part in text.split("\n## ")[1:]}
-    for section, model in _SECTION_MODELS.items():
+    for section, model in SECTION_MODELS.items():
         for name, field in model.model_fields.items():
             assert f"| `{field.alias or name}` |" in sections[section], f"docs/catalogue.md: {section}.{field.alias or name}"
