@@ -9,12 +9,14 @@ import logging
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
-from collectors.modbus_link import Endpoint, ModbusLink, now_ms, parse_connection
-from collectors.modbus_unit import Group, ModbusUnit
+from collectors.health import DeviceHealth
+from collectors.modbus_link import ModbusLink, now_ms, parse_connection
+from collectors.modbus_unit import ModbusUnit
 from collectors.park_devices import FieldDevice, of_protocol
-from collectors.readings import Intake
+from collectors.readings import Intake, Readings
 from collectors.template import Template, load_template
 from park.errors import DeviceError, DeviceTimeout, ParkError
 
@@ -31,14 +33,51 @@ them from bunching."""
 OPEN_PAUSE_MAX_S = 30.0
 
 
+class Named(Protocol):
+    """Where a connection goes."""
+
+    @property
+    def url(self) -> str:
+        """As the catalogue has it."""
+
+
+class PolledLink(Protocol):
+    """A connection of any polled protocol."""
+
+    requests: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection stands."""
+
+    async def open(self) -> None:
+        """Connect; DeviceTimeout."""
+
+    def close(self) -> None:
+        """Drop the connection."""
+
+
+class PolledUnit(Protocol):
+    """A device behind a connection: its groups of points have periods, `poll` reads one of them."""
+
+    field: FieldDevice
+    health: DeviceHealth
+
+    @property
+    def groups(self) -> Sequence[Any]:
+        """What is read together; each has `every_s`."""
+
+    async def poll(self, link: Any, group: Any, now_s: float, at_ms: Callable[[], int]) -> Readings | None:
+        """Readings, or None when there are none; never raises for what a device does."""
+
+
 class Gateway:
     """One connection and the units behind it."""
 
-    def __init__(self, endpoint: Endpoint, units: list[ModbusUnit]) -> None:
+    def __init__(self, endpoint: Named, units: Sequence[PolledUnit], link: PolledLink) -> None:
         self.endpoint = endpoint
         self.units = units
-        delay = max((u.template.limits.connect_delay_ms for u in units), default=0) / 1000
-        self.link = ModbusLink(endpoint, connect_delay_s=delay)
+        self.link = link
         self.late_polls = 0
         self.on_poll: Callable[[float], None] | None = None  # told the seconds from due to done of each poll
         self._open_failures = 0
@@ -73,7 +112,7 @@ class Gateway:
             number += 1
             heapq.heappush(jobs, (following, number, unit, group))
 
-    async def _poll(self, unit: ModbusUnit, group: Group, intake: Intake, clock_ms: Callable[[], int]) -> None:
+    async def _poll(self, unit: PolledUnit, group: Any, intake: Intake, clock_ms: Callable[[], int]) -> None:
         if not self.link.is_open and not await self._opened(unit):
             return
         try:
@@ -88,7 +127,7 @@ class Gateway:
         if readings is not None and len(readings):
             intake.add(readings)
 
-    async def _opened(self, unit: ModbusUnit) -> bool:
+    async def _opened(self, unit: PolledUnit) -> bool:
         """Open the link, with growing pauses between attempts; every unit behind a dead gateway is told."""
         now = time.monotonic()
         if now < self._open_again_at:
@@ -128,10 +167,10 @@ def settle_memory() -> None:
     asyncio.get_running_loop().call_later(SETTLED_S, gc.freeze)
 
 
-Job = tuple[float, int, ModbusUnit, Group]
+Job = tuple[float, int, PolledUnit, Any]
 
 
-def first_polls(url: str, units: list[ModbusUnit], now: float) -> list[Job]:
+def first_polls(url: str, units: Sequence[PolledUnit], now: float) -> list[Job]:
     """The first poll of every group as a heap: units spread over the period, gateways shifted against each other."""
     jobs: list[Job] = []
     shift = (zlib.crc32(url.encode()) % 1000) / 1000
@@ -165,4 +204,11 @@ def gateways(devices: Iterable[FieldDevice], load: Callable[[str], Template] = l
             by_url.setdefault(d.device.connection, []).append(unit)
         else:
             mistakes.append(f"device {d.code}: no point of the catalogue takes a key of it; it is not polled")
-    return [Gateway(parse_connection(url), units) for url, units in by_url.items()], mistakes
+    return [modbus_gateway(url, units) for url, units in by_url.items()], mistakes
+
+
+def modbus_gateway(url: str, units: Sequence[ModbusUnit]) -> Gateway:
+    """A Modbus connection with its units."""
+    endpoint = parse_connection(url)
+    delay = max((u.template.limits.connect_delay_ms for u in units), default=0) / 1000
+    return Gateway(endpoint, units, ModbusLink(endpoint, connect_delay_s=delay))

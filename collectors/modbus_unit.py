@@ -129,8 +129,7 @@ class ModbusUnit:
             log.warning("device %s: %s", self.field.code, exc)
         if silent:
             shortest = min(g.every_s for g in self.groups)
-            pause = min(shortest * 2 ** (self.health.failures_in_row - 1), max(BACKOFF_MAX_S, shortest))
-            self.retry_at = now_s + pause * 0.999
+            self.retry_at = now_s + retry_pause_s(self.health.failures_in_row, shortest)
 
     async def _read_parameters(self, link: Link) -> None:
         """Ratios that live in the device, read once before the first poll."""
@@ -227,6 +226,11 @@ class ModbusUnit:
         n = len(codes)
         return Readings(self.field.base, list(codes), [at] * n, [None if math.isnan(v) else v for v in numbers.tolist()],
                         [word_of(c) for c in words.tolist()])
+
+
+def retry_pause_s(failures_in_row: int, shortest_s: float) -> float:
+    """How long a silent device is left alone: its period, doubling to a minute."""
+    return 0.999 * min(shortest_s * 2.0 ** min(failures_in_row - 1, 30), max(BACKOFF_MAX_S, shortest_s))
 
 
 def _kind(exc: DeviceError) -> str:

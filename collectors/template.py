@@ -19,6 +19,8 @@ from park.yaml_lines import read_model
 MISTAKES = ("fields such as `template:` and `points:`", "see docs/devices.md for the fields of a template")
 
 TEMPLATES = Path(__file__).parent / "templates"
+METER_BUS = ("dlt645.", "cjt188.")
+"""How the names of templates begin that `dlt645_template` reads."""
 
 Type = Literal["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "bcd48"]
 Order = Literal["big", "little"]
@@ -206,5 +208,6 @@ def load_template(name: str, folder: Path = TEMPLATES) -> Template:
 
 
 def load_templates(folder: Path = TEMPLATES) -> list[Template]:
-    """Every template of the folder, by name."""
-    return [read_model(path, Template, *MISTAKES) for path in sorted(folder.glob("*.yaml"))]
+    """Every Modbus template of the folder, by name; those of other protocols are read by `dlt645_template`."""
+    return [read_model(path, Template, *MISTAKES) for path in sorted(folder.glob("*.yaml"))
+            if not path.name.startswith(METER_BUS)]

@@ -14,7 +14,7 @@ import pytest
 from pyModbusTCP.server import DataBank, ModbusServer
 
 from collectors.modbus_link import ModbusLink, ModbusRefusal, now_ms, parse_connection
-from collectors.modbus_poll import Gateway, first_polls, gateways
+from collectors.modbus_poll import Gateway, first_polls, gateways, modbus_gateway
 from collectors.modbus_unit import ModbusUnit
 from collectors.park_devices import FieldDevice, Target, field_devices
 from collectors.template import Template, load_template
@@ -149,7 +149,7 @@ def test_a_meter_that_stops_answering_goes_offline_and_its_neighbours_keep_their
     url = f"tcp://127.0.0.1:{field.port}"
     units = [ModbusUnit(_device(url, {"active_power": _kw(f"kw{n}")}, code=f"d{n}", unit=n), _quick("eastron.sdm630", 50))
              for n in (1, 2, 3)]
-    gateway = Gateway(parse_connection(url), units)
+    gateway = modbus_gateway(url, units)
     field.silent.add(2)
     _run_for(3.0, gateway, basket)
     at: dict[str, list[int]] = {}
@@ -170,7 +170,7 @@ def test_a_meter_that_answers_again_is_online_again(field_gateway: Callable[...,
     field.silent.add(1)
     url = f"tcp://127.0.0.1:{field.port}"
     unit = ModbusUnit(_device(url, {"active_power": _kw()}), _quick("eastron.sdm630", 50))
-    gateway = Gateway(parse_connection(url), [unit])
+    gateway = modbus_gateway(url, [unit])
     _run_for(0.5, gateway, basket)
     assert unit.health.state(now_ms()) == "offline"
     field.silent.clear()
@@ -183,7 +183,7 @@ def test_the_link_comes_back_after_the_gateway_was_away(field_gateway: Callable[
     field.f32(1, 52, 1000.0)
     url = f"tcp://127.0.0.1:{field.port}"
     unit = ModbusUnit(_device(url, {"active_power": _kw()}), _quick("eastron.sdm630"))
-    gateway = Gateway(parse_connection(url), [unit])
+    gateway = modbus_gateway(url, [unit])
 
     async def run() -> None:
         task = asyncio.create_task(gateway.run(basket))
@@ -208,7 +208,7 @@ def test_a_half_open_connection_is_opened_anew(field_gateway: Callable[..., Any]
     field = field_gateway(mute_connections=1)
     field.f32(1, 52, 1000.0)
     url = f"tcp://127.0.0.1:{field.port}"
-    gateway = Gateway(parse_connection(url), [ModbusUnit(_device(url, {"active_power": _kw()}), _quick("eastron.sdm630", 50))])
+    gateway = modbus_gateway(url, [ModbusUnit(_device(url, {"active_power": _kw()}), _quick("eastron.sdm630", 50))])
     _until_rows(gateway, basket, lambda: len(basket.rows()) > 0)
     assert field.connections == 2
 
@@ -249,7 +249,7 @@ def test_ratios_that_live_in_the_device_are_read_from_it(field_gateway: Callable
     keys = {"active_power": _kw(), "active_energy_import": _kwh()}
     url = f"tcp://127.0.0.1:{field.port}"
     unit = ModbusUnit(_device(url, keys, template="acrel.dtsd1352"), _quick("acrel.dtsd1352"))
-    asyncio.run(Gateway(parse_connection(url), [unit]).poll_once(basket))
+    asyncio.run(modbus_gateway(url, [unit]).poll_once(basket))
     assert {p: v for p, _, v, _ in basket.rows()} == {"kw": 600.0, "kwh": pytest.approx(49380.0)}
 
 
@@ -258,7 +258,7 @@ def test_ratios_of_the_catalogue_win_and_are_not_asked_for(field_gateway: Callab
     field.units[1] = {141: 10, 142: 40, 362: 0, 363: 1500}
     url = f"tcp://127.0.0.1:{field.port}"
     device = _device(url, {"active_power": _kw()}, template="acrel.dtsd1352", parameters={"pt_ratio": 1, "ct_ratio": 200})
-    asyncio.run(Gateway(parse_connection(url), [ModbusUnit(device, _quick("acrel.dtsd1352"))]).poll_once(basket))
+    asyncio.run(modbus_gateway(url, [ModbusUnit(device, _quick("acrel.dtsd1352"))]).poll_once(basket))
     assert {p: v for p, _, v, _ in basket.rows()} == {"kw": 300.0}
     assert all(a not in (141, 142) for _, _, a, _ in field.requests)
 
@@ -268,7 +268,7 @@ def test_a_ratio_of_zero_gives_an_error_and_no_readings(field_gateway: Callable[
     field.units[1] = {141: 0, 142: 40, 362: 0, 363: 1500}
     url = f"tcp://127.0.0.1:{field.port}"
     unit = ModbusUnit(_device(url, {"active_power": _kw()}, template="acrel.dtsd1352"), _quick("acrel.dtsd1352"))
-    gateway = Gateway(parse_connection(url), [unit])
+    gateway = modbus_gateway(url, [unit])
     asyncio.run(gateway.poll_once(basket))
     asyncio.run(gateway.poll_once(basket))
     assert basket.rows() == []
