@@ -20,9 +20,10 @@ from collectors.health import DeviceHealth, SpoolAlarm, health_message, health_t
 from collectors.hj212_server import Hj212Server, loggers_of
 from collectors.intake import SpoolIntake
 from collectors.modbus_link import now_ms
-from collectors.modbus_poll import Gateway, gateways, settle_memory
+from collectors.modbus_poll import Gateway, settle_memory
 from collectors.mqtt_devices import MqttSubscriber, Router, listeners_of
 from collectors.park_devices import FieldDevice
+from collectors.polled import polled_gateways
 from collectors.publish import Publisher
 from collectors.spool import Spool, SpoolSize
 from park.errors import InputError, ParkError, SetupError, StorageError
@@ -172,7 +173,7 @@ async def close_collection(collection: Collection) -> None:
 async def apply_catalogue(collection: Collection, devices: Sequence[FieldDevice]) -> None:
     """Bring the drivers to the devices; those that stay the same are not touched."""
     collection.bases = sorted({d.base for d in devices})
-    mistakes = await _apply_modbus(collection, devices)
+    mistakes = await _apply_polled(collection, devices)
     mistakes += await _apply_hj212(collection, devices)
     mistakes += _apply_mqtt(collection, devices)
     for mistake in mistakes:
@@ -185,8 +186,8 @@ async def apply_catalogue(collection: Collection, devices: Sequence[FieldDevice]
              len(collection.router.listeners) if collection.router else 0, len(mistakes))
 
 
-async def _apply_modbus(collection: Collection, devices: Sequence[FieldDevice]) -> list[str]:
-    wanted, mistakes = gateways(devices)
+async def _apply_polled(collection: Collection, devices: Sequence[FieldDevice]) -> list[str]:
+    wanted, mistakes = polled_gateways(devices)
     fresh = {g.endpoint.url: g for g in wanted}
     for url, (gateway, task) in list(collection.polls.items()):
         same = url in fresh and [u.field for u in fresh[url].units] == [u.field for u in gateway.units]
@@ -271,7 +272,7 @@ async def collect_once(catalogue: CatalogueSource, options: CollectOptions) -> C
     devices = await asyncio.to_thread(catalogue.load)
     collection = open_collection(options)
     try:
-        wanted, collection.mistakes = gateways(devices)
+        wanted, collection.mistakes = polled_gateways(devices)
         await asyncio.gather(*(g.poll_once(collection.intake) for g in wanted))
         collection.polls = {g.endpoint.url: (g, asyncio.create_task(asyncio.sleep(0))) for g in wanted}
         collection.bases = sorted({d.base for d in devices})
