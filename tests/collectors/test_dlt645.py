@@ -276,7 +276,8 @@ def test_meters_on_a_line_are_polled_and_converted(line: Callable[..., Line], ba
     began = now_ms()
     asyncio.run(gateway.poll_once(basket))
     assert {p: (v, q) for p, _, v, q in basket.rows()} == {
-        "v1": (230.1, "good"), "v2": (219.9, "good"), "kwh": (123456.78, "good"), "w": (1234.5, "good"), "m3": (3456.78, "good")}
+        "v1": (230.1, "good"), "v2": (219.9, "good"), "kwh": (123456.78, "good"), "w": (1234.5, "good"),
+        "m3": (3456.78, "good")}
     assert all(began <= at <= now_ms() for _, at, _, _ in basket.rows())
     assert [u.health.state(now_ms()) for u in gateway.units] == ["online", "online"]
 
