@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-GROUPS: dict[str, str] = {}
+GROUPS: dict[str, str] = {"route": "Who is told of alerts by e-mail, DingTalk, WeCom or Feishu. 报警通知线路。"}
 
 
 def alert(
@@ -65,4 +65,48 @@ def backtest(
     main.backtest_rules(base, start, end, rule)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"alert": alert, "detect": detect, "backtest": backtest}
+def route_add(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    name: Annotated[str, typer.Argument(help="Name of the route; a second one of the name replaces the first.")],
+    kind: Annotated[str, typer.Argument(help="email, dingtalk, wecom or feishu.")],
+    target: Annotated[str, typer.Argument(help="The robot's address; of email smtp://user@host:587/?from=a@b&to=c@d,e@f.")],
+    secret: Annotated[str, typer.Option(help="Key of the robot's signature, password of the mail server.",
+                                        envvar="PARK_ROUTE_SECRET")] = "",
+    language: Annotated[str, typer.Option(help="zh or en.")] = "zh",
+    severities: Annotated[str, typer.Option(help="Which severities, by commas.")] = "critical,high,medium,low",
+    quiet: Annotated[str, typer.Option(help="22:00-07:00, base-local: only critical alerts then, the rest afterwards.")] = "",
+    digest: Annotated[int, typer.Option(help="Gather for so many seconds; critical alerts go at once.")] = 0,
+    after: Annotated[int, typer.Option(help="Escalation: only what nobody acknowledged for so many seconds.")] = 0,
+) -> None:
+    """Tell somebody of alerts. The running `park alert` takes it up within seconds; `park route test` tries it out."""
+    from alerts import main
+
+    main.add_route(base, name, kind, target, secret, language, severities, quiet, digest, after)
+
+
+def route_list() -> None:
+    """Every route: what it is sent and how its deliveries stand. Addresses and secrets are not shown."""
+    from alerts import main
+
+    main.list_routes()
+
+
+def route_remove(base: Annotated[str, typer.Argument(help="Code of the base.")],
+                 name: Annotated[str, typer.Argument(help="Name of the route.")]) -> None:
+    """Tell them no more."""
+    from alerts import main
+
+    main.remove_route(base, name)
+
+
+def route_test(base: Annotated[str, typer.Argument(help="Code of the base.")],
+               name: Annotated[str, typer.Argument(help="Name of the route.")]) -> None:
+    """Send a test message now, and say what the other side answered if it did not take it."""
+    from alerts import main
+
+    main.test_route(base, name)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "alert": alert, "detect": detect, "backtest": backtest,
+    "route add": route_add, "route list": route_list, "route remove": route_remove, "route test": route_test}

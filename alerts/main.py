@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import sys
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from alerts import notify, service
+from alerts import mail, notify, routes, service
 from alerts.context import load
 from alerts.mqtt_channel import MqttChannel
+from alerts.store import Q
+from park.catalogue_store import base_id_of
 from park.clock import parse_period, utc_now
 from park.database import connect
-from park.errors import CatalogueError, InputError
+from park.errors import CatalogueError, InputError, NotFound
 from park.heartbeat import heartbeat
 from park.settings import load_settings
 
@@ -37,9 +41,12 @@ def serve(metrics_port: int | None = None) -> None:
     if settings.webhook_url:
         channels.append(notify.Webhook(settings.webhook_url, settings.webhook_secret))
     notifier = threading.Thread(target=notify.run, args=(settings.database_url, channels, stop), daemon=True)
+    router = threading.Thread(target=routes.run, args=(settings.database_url, stop, time.monotonic), daemon=True)
     notifier.start()
+    router.start()
     service.run(settings.database_url, stop, beat=heartbeat("alert", metrics_port))
     notifier.join(2.0)
+    router.join(0.5)
     log.info("stopped")
 
 
@@ -78,7 +85,6 @@ def detect_file(file: Path, onsets: Path | None, scores: Path | None, weather: P
 def backtest_rules(base: str, first: str, last: str, rule: str | None) -> None:
     """Print every episode and the number of raises a day."""
     from alerts.backtest import backtest, table
-    from park.catalogue_store import base_id_of
 
     with connect(load_settings().database_url, autocommit=True, name="park backtest") as conn:
         base_id = base_id_of(conn, base)
@@ -94,6 +100,58 @@ def backtest_rules(base: str, first: str, last: str, rule: str | None) -> None:
     days = (end - begin) / timedelta(days=1)
     print(f"{outcome.n_readings} readings in {outcome.n_ticks} ticks over {days:g} days: {len(outcome.episodes)} raises, "
           f"{len(outcome.episodes) / days:.2f} a day", file=sys.stderr)
+
+
+def add_route(base: str, name: str, kind: str, target: str, secret: str, language: str, severities: str, quiet: str,
+              digest_s: int, after_s: int) -> None:
+    """Write a route; InputError names what is wrong."""
+    ranks = [s.strip() for s in severities.split(",") if s.strip()]
+    wrong = [s for s in ranks if s not in routes.RANKS]
+    hours = quiet.split("-") if quiet else [None, None]
+    if kind not in routes.SENDERS:
+        raise InputError(f"kind: expected one of {', '.join(routes.SENDERS)}, got {kind!r}")
+    if wrong or not ranks:
+        raise InputError(f"--severities: expected {', '.join(routes.RANKS)}, got {severities!r}")
+    if language not in routes.WORDS:
+        raise InputError(f"--language: expected zh or en, got {language!r}")
+    if len(hours) != 2 or (quiet and not all(re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", h or "") for h in hours)):
+        raise InputError(f"--quiet: expected two times such as 22:00-07:00, got {quiet!r}")
+    if kind == "email":
+        mail.target_of(target)
+    elif not target.startswith(("https://", "http://")):
+        raise InputError("target: expected the robot's address, https://...")
+    if digest_s < 0 or after_s < 0:
+        raise InputError(f"--digest, --after: expected 0 or more seconds, got {min(digest_s, after_s)}")
+    with connect(load_settings().database_url, autocommit=True, name="park route") as conn:
+        conn.execute(Q["add_route"], {
+            "base": base_id_of(conn, base), "name": name, "kind": kind, "target": target, "secret": secret,
+            "language": language, "severities": ranks, "quiet_from": hours[0], "quiet_to": hours[1],
+            "digest_s": digest_s, "after_s": after_s})
+
+
+def list_routes() -> None:
+    """Print the routes as CSV."""
+    with connect(load_settings().database_url, autocommit=True, name="park route") as conn:
+        print("base,name,kind,language,severities,quiet,digest_s,after_s,sent,due,dead,last_error")
+        for row in conn.execute(Q["list_routes"]).fetchall():
+            print(",".join(str(cell) for cell in row))
+
+
+def remove_route(base: str, name: str) -> None:
+    """Delete a route; NotFound when there is none of the name."""
+    with connect(load_settings().database_url, autocommit=True, name="park route") as conn:
+        if not conn.execute(Q["remove_route"], {"base": base_id_of(conn, base), "name": name}).rowcount:
+            raise NotFound(f"base {base} has no route {name!r}")
+
+
+def test_route(base: str, name: str) -> None:
+    """Send a test message; NotDelivered or NotFound when it did not go."""
+    with connect(load_settings().database_url, autocommit=True, name="park route") as conn:
+        found = [r for r in routes.read(conn) if (r.base, r.name) == (base, name)]
+    if not found:
+        raise NotFound(f"base {base} has no route {name!r}")
+    routes.try_out(found[0])
+    print(f"{name}: delivered")
 
 
 def check_rules() -> None:

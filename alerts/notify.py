@@ -117,7 +117,7 @@ def deliver(conn: Connection, channel: Channel, pace: Pace, now: float) -> int:
     try:
         channel.send(message(due))
     except NotDelivered as exc:
-        _failed(conn, channel.name, due, str(exc))
+        failed(conn, channel.name, due, str(exc))
         return 0
     conn.execute(Q["delivered"], {"channel": channel.name, "ids": ids})
     return len(ids)
@@ -133,7 +133,8 @@ def _plain(value: Any) -> str:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _failed(conn: Connection, channel: str, due: Sequence[dict[str, Any]], error: str) -> None:
+def failed(conn: Connection, channel: str, due: Sequence[dict[str, Any]], error: str) -> None:
+    """Book a failed try of what was due: again later, or dead."""
     attempts = max(d["attempts"] for d in due) + 1
     dead = conn.execute(Q["not_delivered"], {"channel": channel, "ids": [d["id"] for d in due], "error": error[:500],
                                              "wait_s": wait_s(attempts), "most": ATTEMPTS}).fetchall()

@@ -194,6 +194,58 @@ WHERE t.transition_id > coalesce((SELECT max(d.transition_id) FROM delivery d WH
   AND NOT (t.change IN ('raise', 'reraise', 'return') AND (a.suppressed OR coalesce(a.shelved_until > now(), false)))
 ON CONFLICT DO NOTHING
 
+-- name: routes
+-- Routes in use, with their bases.
+SELECT r.route_id, r.base_id, b.code AS base, b.name_zh AS base_zh, b.name_en AS base_en, b.timezone, r.name, r.kind, r.target,
+       r.secret, r.language
+FROM route r JOIN base b USING (base_id) WHERE r.enabled ORDER BY r.route_id
+
+-- name: add_route
+-- A route, or another one in the place of the one with its name.
+INSERT INTO route (base_id, name, kind, target, secret, language, severities, quiet_from, quiet_to, digest_s, after_s)
+VALUES (%(base)s, %(name)s, %(kind)s, %(target)s, %(secret)s, %(language)s, %(severities)s, %(quiet_from)s::time,
+        %(quiet_to)s::time, %(digest_s)s, %(after_s)s)
+ON CONFLICT (base_id, name) DO UPDATE SET kind = excluded.kind, target = excluded.target, secret = excluded.secret,
+    language = excluded.language, severities = excluded.severities, quiet_from = excluded.quiet_from, quiet_to = excluded.quiet_to,
+    digest_s = excluded.digest_s, after_s = excluded.after_s, enabled = true
+
+-- name: list_routes
+-- Routes without what is secret, and how many deliveries of each are sent, due and dead.
+SELECT b.code, r.name, r.kind, r.language, array_to_string(r.severities, ' '),
+       coalesce(to_char(r.quiet_from, 'HH24:MI') || '-' || to_char(r.quiet_to, 'HH24:MI'), ''), r.digest_s, r.after_s,
+       count(*) FILTER (WHERE d.state = 'sent'), count(*) FILTER (WHERE d.state = 'due'),
+       count(*) FILTER (WHERE d.state = 'dead'),
+       coalesce((array_agg(replace(d.last_error, ',', ';') ORDER BY d.transition_id DESC) FILTER (WHERE d.last_error <> ''))[1], '')
+FROM route r JOIN base b USING (base_id) LEFT JOIN delivery d ON d.channel = 'route:' || r.route_id
+GROUP BY b.code, r.route_id ORDER BY b.code, r.name
+
+-- name: remove_route
+-- A route and what it still had to send; what was sent or is dead stays as a record.
+WITH gone AS (DELETE FROM route WHERE base_id = %(base)s AND name = %(name)s RETURNING route_id),
+     dropped AS (DELETE FROM delivery d USING gone g WHERE d.channel = 'route:' || g.route_id AND d.state = 'due')
+SELECT route_id FROM gone
+
+-- name: route_after
+-- Whether a route is an escalation.
+SELECT after_s FROM route WHERE route_id = %(route)s
+
+-- name: book_route
+-- A delivery for each raise and return that concerns the route, due when its digest or quiet hours say; an escalation hears
+-- of a raise when the alert is still open and nobody has acknowledged it for so long.
+INSERT INTO delivery (transition_id, channel, base_id, state, next_at)
+SELECT t.transition_id, %(channel)s, t.base_id, 'due', route_due(r, b.timezone, a.severity, t.at + make_interval(secs => r.after_s))
+FROM route r JOIN base b USING (base_id) JOIN transition t USING (base_id)
+JOIN alert a ON a.base_id = t.base_id AND a.alert_id = t.alert_id
+WHERE r.route_id = %(route)s AND a.severity = ANY (r.severities)
+  AND t.transition_id > coalesce((SELECT max(d.transition_id) FROM delivery d WHERE d.channel = %(channel)s), 0) - 10000
+  AND t.at >= greatest((SELECT at FROM evaluator_snapshot WHERE shard = %(shard)s), now() - interval '7 days')
+  AND NOT EXISTS (SELECT FROM delivery d WHERE d.transition_id = t.transition_id AND d.channel = %(channel)s)
+  AND NOT (a.suppressed OR coalesce(a.shelved_until > now(), false))
+  AND CASE WHEN r.after_s = 0 THEN t.change IN ('raise', 'reraise', 'return')
+           ELSE t.change IN ('raise', 'reraise') AND t.at + make_interval(secs => r.after_s) <= now()
+                AND NOT a.acknowledged AND a.closed_at IS NULL END
+ON CONFLICT DO NOTHING
+
 -- name: due_deliveries
 -- What a channel has to send now, oldest first, with the alert as it is.
 SELECT t.transition_id AS id, t.change, t.at, t.actor, t.note, t.detail, b.code AS base, a.alert_id AS alert, r.code AS rule,

@@ -1,0 +1,168 @@
+"""Routes: who is told by e-mail or group robot, of which severities, in which language, and when (table `route`).
+
+Deliveries are rows of `delivery` with the channel `route:ID`, with the same tries and the same dead end as the webhook.
+Quiet hours and digests are the time at which a delivery is due; an escalation is a route that hears only of what nobody
+acknowledged for `after_s`. The alert's own sentences are sent, so that a message says what the console says.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+from alerts import mail, robots
+from alerts.notify import MOST_A_MESSAGE, NotDelivered, Pace, enrol, failed
+from alerts.store import Connection, Q
+from park.database import connect
+from park.errors import StorageError
+
+log = logging.getLogger("park.alerts.routes")
+LINES = 20              # alerts spelt out in a message; the rest is counted
+LOOK_S = 5.0            # so often is the table read again
+
+
+@dataclass(frozen=True)
+class Route:
+    """A row of the table, with its base's code and zone."""
+
+    route_id: int
+    base_id: int
+    base: str
+    base_zh: str
+    base_en: str
+    timezone: str
+    name: str
+    kind: str
+    target: str
+    secret: str
+    language: str
+
+    @property
+    def channel(self) -> str:
+        """The word in `delivery.channel`."""
+        return f"route:{self.route_id}"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A message for people: one line of title, one line an alert."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+SENDERS: dict[str, Callable[[str, str, str, Sequence[str]], None]] = {
+    "email": mail.send, "dingtalk": robots.dingtalk, "wecom": robots.wecom, "feishu": robots.feishu}
+WORDS = {
+    "zh": {"critical": "紧急", "high": "重要", "medium": "一般", "low": "提示", "raise": "发生", "reraise": "再次发生",
+           "return": "恢复", "escalate": "超时未确认", "late": "迟到数据", "more": "另有 {n} 条,请到平台查看。",
+           "title": "{base}:{n} 条报警消息({ranks})"},
+    "en": {"critical": "critical", "high": "high", "medium": "medium", "low": "low", "raise": "raised",
+           "reraise": "raised again", "return": "returned", "escalate": "not acknowledged", "late": "late data",
+           "more": "{n} more, see the platform.", "title": "{base}: {n} alert messages ({ranks})"},
+}
+RANKS = ("critical", "high", "medium", "low")
+
+
+def read(conn: Connection) -> list[Route]:
+    """Routes in use."""
+    with conn.cursor(row_factory=class_row(Route)) as cur:
+        return cur.execute(Q["routes"]).fetchall()
+
+
+def text_of(route: Route, due: Sequence[dict[str, Any]]) -> Text:
+    """Title with the number of each severity, then the worst and newest alerts in a line each."""
+    words, zone = WORDS[route.language], ZoneInfo(route.timezone)
+    ranked = sorted(due, key=lambda d: (RANKS.index(d["severity"]), -d["id"]))
+    counts = [(words[r], sum(d["severity"] == r for d in due)) for r in RANKS]
+    ranks = (", " if route.language == "en" else "、").join(f"{word} {n}" for word, n in counts if n)
+    base = route.base_zh if route.language == "zh" else route.base_en
+    title = words["title"].format(base=base or route.base, n=len(due), ranks=ranks)
+    lines = [_line(route, words, zone, d) for d in ranked[:LINES]]
+    if len(due) > LINES:
+        lines.append(words["more"].format(n=len(due) - LINES))
+    return Text(title, tuple(lines))
+
+
+def _line(route: Route, words: dict[str, str], zone: ZoneInfo, d: dict[str, Any]) -> str:
+    sentence = d["explanation"].get(route.language) or d[f"name_{route.language}"] or d["rule"]
+    change = words["escalate" if d.get("after_s") else d["change"]]
+    late = f" ({words['late']})" if d["late"] else ""
+    return f"[{words[d['severity']]}] {change} {d['at'].astimezone(zone):%m-%d %H:%M:%S}{late} {sentence} (#{d['alert']})"
+
+
+def deliver(conn: Connection, route: Route, pace: Pace, now: float) -> int:
+    """One pass of a route: book what is new, send what is due in one message; returns the number delivered."""
+    key = {"route": route.route_id, "channel": route.channel, "shard": f"channel:{route.channel}"}
+    conn.execute(Q["book_route"], key)
+    with conn.cursor(row_factory=dict_row) as cur:
+        due = cur.execute(Q["due_deliveries"], {"channel": route.channel, "most": MOST_A_MESSAGE}).fetchall()
+        row = cur.execute(Q["route_after"], {"route": route.route_id}).fetchone()
+    critical = any(d["severity"] == "critical" and d["change"] != "return" for d in due)
+    if not due or not pace.may_send(now, critical):
+        return 0
+    text = text_of(route, [d | (row or {}) for d in due])
+    pace.note(now)
+    try:
+        SENDERS[route.kind](route.target, route.secret, text.title, text.lines)
+    except NotDelivered as exc:
+        failed(conn, route.channel, due, str(exc))
+        return 0
+    conn.execute(Q["delivered"], {"channel": route.channel, "ids": [d["id"] for d in due]})
+    return len(due)
+
+
+def try_out(route: Route) -> None:
+    """Send one line that says what it is; NotDelivered with the reason when it is not taken."""
+    base = route.base_zh if route.language == "zh" else route.base_en
+    title = {"zh": f"{base or route.base}:测试消息", "en": f"{base or route.base}: test message"}[route.language]
+    line = {"zh": f"通知线路“{route.name}”已接通。", "en": f"Route {route.name} works."}[route.language]
+    SENDERS[route.kind](route.target, route.secret, title, (line,))
+
+
+def run(url: str, stop: threading.Event, clock: Callable[[], float]) -> None:
+    """Serve every route until `stop`, each in a thread of its own; routes that are changed, added or removed are seen."""
+    serving: dict[Route, tuple[threading.Thread, threading.Event]] = {}
+    while not stop.is_set():
+        try:
+            with connect(url, autocommit=True, name="park notify routes") as conn:
+                while not stop.is_set():
+                    _follow(url, read(conn), serving, clock)
+                    stop.wait(LOOK_S)
+        except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:
+            log.warning("database is away: %s", str(exc).splitlines()[0])
+            stop.wait(2.0)
+    _follow(url, [], serving, clock)
+
+
+def _follow(url: str, wanted: Sequence[Route], serving: dict[Route, tuple[threading.Thread, threading.Event]],
+            clock: Callable[[], float]) -> None:
+    for route in [r for r in serving if r not in wanted]:
+        serving.pop(route)[1].set()
+    for route in wanted:
+        if route not in serving:
+            end = threading.Event()
+            thread = threading.Thread(target=_serve, args=(url, route, end, clock), name=route.channel, daemon=True)
+            serving[route] = thread, end
+            thread.start()
+
+
+def _serve(url: str, route: Route, stop: threading.Event, clock: Callable[[], float]) -> None:
+    pace = Pace()
+    while not stop.is_set():
+        try:
+            with connect(url, autocommit=True, name=f"park notify {route.channel}") as conn:
+                enrol(conn, route.channel)
+                while not stop.is_set():
+                    deliver(conn, route, pace, clock())
+                    stop.wait(1.0)
+        except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:
+            log.warning("database is away: %s", str(exc).splitlines()[0])
+            stop.wait(2.0)
