@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-GROUPS: dict[str, str] = {}
+GROUPS: dict[str, str] = {"exempt": "Periods that a person takes out of judgement: who, when, why."}
 
 
 def account(
@@ -56,4 +56,45 @@ def bill(
     billing.print_bill(load_settings().database_url, base, month, enterprise, output)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"account": account, "bill": bill}
+def exempt_add(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    outlet: Annotated[str, typer.Argument(help="Code of the outlet.")],
+    since: Annotated[str, typer.Option("--from", help="An instant such as 2026-11-01T08:00:00+08:00.")],
+    until: Annotated[str, typer.Option("--to", help="An instant.")],
+    kind: Annotated[str, typer.Option(help="start_up, shut_down, maintenance, calibration, fault, emergency or other.")],
+    reason: Annotated[str, typer.Option(help="Why, in words.")],
+    by: Annotated[str, typer.Option(help="Who says so.")],
+    quantity: Annotated[str | None, typer.Option(help="Only this pollutant, such as so2.")] = None,
+    evidence: Annotated[str, typer.Option(help="Where the evidence is: a work order, a filing.")] = "",
+) -> None:
+    """Mark a period of an outlet: its hours are not judged against limits and count as transmitted. Data stays as it is."""
+    from accounting import marks
+    from park.settings import load_settings
+
+    number = marks.add(load_settings().database_url, base, outlet, since, until, kind, reason, by, quantity, evidence)
+    typer.echo(f"mark {number}; the next accounting pass applies it")
+
+
+def exempt_list(base: Annotated[str, typer.Argument(help="Code of the base.")]) -> None:
+    """Every mark of a base, withdrawn ones too."""
+    from accounting import marks
+    from park.settings import load_settings
+
+    marks.print_marks(load_settings().database_url, base)
+
+
+def exempt_withdraw(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    number: Annotated[int, typer.Argument(help="Number of the mark.")],
+    reason: Annotated[str, typer.Option(help="Why, in words.")],
+    by: Annotated[str, typer.Option(help="Who says so.")],
+) -> None:
+    """Withdraw a mark: its hours are judged again, and the mark stays in the record."""
+    from accounting import marks
+    from park.settings import load_settings
+
+    marks.withdraw(load_settings().database_url, base, number, by, reason)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "account": account, "bill": bill, "exempt add": exempt_add, "exempt list": exempt_list, "exempt withdraw": exempt_withdraw}

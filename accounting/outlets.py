@@ -19,12 +19,14 @@ from accounting.columns import Columns, Connection, from_us, read_columns, to_us
 from accounting.counters import READING, SQL
 from accounting.hours import HOUR_US, VALID_MINUTES, Hours, Minutes, State, air_hours, minutes, water_hours
 from accounting.localday import Days, local_days
+from accounting.marks import apply_marks, marks_of
 from accounting.substitution import LOOK_BACK_DAYS, RULES, Substituted, substitute_air, substitute_water
 from accounting.trace import FLOW, POLLUTANTS, WITHOUT_MASS, Facility, Trace, TracePoint, trace_of
 from park.quantities import conversion, quantities
 
 STAGE = {"unit_id": "i4", "quantity": "i2", "ts": "ts", "n_valid": "i2", "state": "i2", "measured": "f8", "converted": "f8",
-         "oxygen": "f8", "flow": "f8", "mass_kg": "f8", "limit_id": "i4", "limit_value": "f8", "exceeded": "i2"}
+         "oxygen": "f8", "flow": "f8", "mass_kg": "f8", "limit_id": "i4", "limit_value": "f8", "exceeded": "i2",
+         "exempt_id": "i4"}
 STORED = {"ts": "ts", "n_valid": "i2", "state": "i2", "measured": "f8", "flow": "f8", "mass_kg": "f8", "substituted": "i2"}
 Spans = list[tuple[int, datetime, datetime]]
 
@@ -100,7 +102,7 @@ def _account_outlet(conn: Connection, base_id: int, zone: str, trace: Trace, out
     wanted = (np.arange(len(starts)) >= first_hour) & (starts + HOUR_US <= to_us(now))
     still: NDArray[np.bool_] | None = None
     rows: list[Columns] = []
-    limits = _limits(conn, base_id)
+    limits, marked = _limits(conn, base_id), marks_of(conn, base_id, outlet.unit_id, from_us(starts[0]), now)
     for point in pollutants:
         if point.point_id not in begun:
             continue
@@ -111,7 +113,9 @@ def _account_outlet(conn: Connection, base_id: int, zone: str, trace: Trace, out
             still = treatment.standing_still(conn, base_id, trace, outlet, days) if still is None else still
             got.state[silent & still] = State.STOPPED
             got.mass_kg[silent & still] = 0.0
-        rows.append(_columns(outlet, point, got, starts, some, days, limits.get((outlet.unit_id, point.quantity), [])))
+        exempt = apply_marks(marked, point.quantity, starts, got.state)
+        rows.append(_columns(outlet, point, got, starts, some, days, limits.get((outlet.unit_id, point.quantity), []),
+                             exempt))
     return _merge(conn, base_id, rows)
 
 
@@ -152,7 +156,7 @@ def _limits(conn: Connection, base_id: int) -> dict[tuple[int, str], list[LimitR
 
 
 def _columns(outlet: Facility, point: TracePoint, got: Hours, starts: NDArray[np.int64], some: NDArray[np.bool_], days: Days,
-             limits: list[LimitRow]) -> Columns:
+             limits: list[LimitRow], exempt: NDArray[np.int32]) -> Columns:
     """The wanted hours as rows of the stage, judged by the limit in force on their day."""
     n = len(starts)
     limit_id, low, high = np.full(n, -1, np.int32), np.full(n, np.nan), np.full(n, np.nan)
@@ -167,7 +171,7 @@ def _columns(outlet: Facility, point: TracePoint, got: Hours, starts: NDArray[np
     columns = {"unit_id": np.full(n, outlet.unit_id), "quantity": np.full(n, POLLUTANTS.index(point.quantity) + 1),
                "ts": starts, "n_valid": got.n_valid, "state": got.state, "measured": got.measured, "converted": got.converted,
                "oxygen": got.oxygen, "flow": got.flow, "mass_kg": got.mass_kg, "limit_id": limit_id,
-               "limit_value": np.where(np.isfinite(high), high, low), "exceeded": exceeded}
+               "limit_value": np.where(np.isfinite(high), high, low), "exceeded": exceeded, "exempt_id": exempt}
     return {k: v[some] for k, v in columns.items()}
 
 

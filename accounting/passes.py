@@ -15,7 +15,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from accounting import bills, energy, indicators, outlet_events, outlets, treatment
+from accounting import bills, energy, indicators, marks, outlet_events, outlets, treatment
 from accounting.columns import Connection
 from accounting.counters import SQL, recount
 
@@ -63,6 +63,11 @@ def run_pass(conn: Connection, now: datetime, *, stop: threading.Event | None = 
 
 def _account_base(conn: Connection, base_id: int, zone: str, now: datetime, result: PassResult, stop: threading.Event) -> None:
     _follow_catalogue(conn, base_id, zone, now, result)
+    with conn.transaction():
+        known = _detail(conn, base_id, "marks")
+        current = marks.follow(conn, base_id, known, now)
+        if current != known:
+            _note(conn, base_id, "marks", now, dict(current))
     days = FIRST_DAYS
     while not stop.is_set() and (newest := _one(conn, "newest_todo", base=base_id)) is not None:
         with conn.transaction():

@@ -401,7 +401,7 @@ ORDER BY rank = 'permit', valid_from, limit_id
 CREATE TEMP TABLE IF NOT EXISTS hour_stage (
     unit_id integer NOT NULL, quantity smallint NOT NULL, ts timestamptz NOT NULL, n_valid smallint NOT NULL, state smallint NOT NULL,
     measured float8 NOT NULL, converted float8 NOT NULL, oxygen float8 NOT NULL, flow float8 NOT NULL, mass_kg float8 NOT NULL,
-    limit_id integer NOT NULL, limit_value float8 NOT NULL, exceeded smallint NOT NULL) ON COMMIT DELETE ROWS
+    limit_id integer NOT NULL, limit_value float8 NOT NULL, exceeded smallint NOT NULL, exempt_id integer NOT NULL) ON COMMIT DELETE ROWS
 
 -- name: clear_hours
 -- Begin with none.
@@ -409,25 +409,27 @@ TRUNCATE hour_stage
 
 -- name: write_hours
 -- Hours as computed.
-COPY hour_stage (unit_id, quantity, ts, n_valid, state, measured, converted, oxygen, flow, mass_kg, limit_id, limit_value, exceeded)
+COPY hour_stage (unit_id, quantity, ts, n_valid, state, measured, converted, oxygen, flow, mass_kg, limit_id, limit_value, exceeded,
+                 exempt_id)
 FROM STDIN (FORMAT binary)
 
 -- name: merge_hours
 -- Hours into emission_1h where they differ; a mass that was substituted is settled by the step that follows.
 WITH merged AS (
     INSERT INTO emission_1h AS e (base_id, unit_id, quantity, ts, n_valid, state, measured, converted, oxygen, flow, mass_kg,
-                                  limit_id, limit_value, exceeded)
+                                  limit_id, limit_value, exceeded, exempt_id)
     SELECT %(base)s, unit_id, (%(quantities)s::text[])[quantity], ts, n_valid, (%(states)s::text[])[state + 1], nullif(measured, 'NaN'),
            nullif(converted, 'NaN'), nullif(oxygen, 'NaN'), nullif(flow, 'NaN'), nullif(mass_kg, 'NaN'), nullif(limit_id, -1),
-           nullif(limit_value, 'NaN'), CASE exceeded WHEN -1 THEN NULL ELSE exceeded = 1 END
+           nullif(limit_value, 'NaN'), CASE exceeded WHEN -1 THEN NULL ELSE exceeded = 1 END, nullif(exempt_id, -1)
     FROM hour_stage
     ON CONFLICT (base_id, unit_id, quantity, ts) DO UPDATE
     SET n_valid = excluded.n_valid, state = excluded.state, measured = excluded.measured, converted = excluded.converted,
         oxygen = excluded.oxygen, flow = excluded.flow, mass_kg = excluded.mass_kg, substituted = false, substitution = '',
-        limit_id = excluded.limit_id, limit_value = excluded.limit_value, exceeded = excluded.exceeded
-    WHERE (e.n_valid, e.state, e.measured, e.converted, e.oxygen, e.flow, e.limit_id, e.limit_value, e.exceeded) IS DISTINCT FROM
+        limit_id = excluded.limit_id, limit_value = excluded.limit_value, exceeded = excluded.exceeded,
+        exempt_id = excluded.exempt_id
+    WHERE (e.n_valid, e.state, e.measured, e.converted, e.oxygen, e.flow, e.limit_id, e.limit_value, e.exceeded, e.exempt_id) IS DISTINCT FROM
           (excluded.n_valid, excluded.state, excluded.measured, excluded.converted, excluded.oxygen, excluded.flow,
-           excluded.limit_id, excluded.limit_value, excluded.exceeded)
+           excluded.limit_id, excluded.limit_value, excluded.exceeded, excluded.exempt_id)
     RETURNING unit_id, quantity, ts
 )
 SELECT unit_id, quantity, min(ts), max(ts), count(*) FROM merged GROUP BY 1, 2
@@ -642,3 +644,42 @@ WHERE b IS DISTINCT FROM excluded
 -- Lines beyond the last one.
 DELETE FROM bill_line WHERE base_id = %(base)s AND enterprise_id IS NOT DISTINCT FROM %(enterprise)s::integer
   AND month = %(month)s AND line > %(lines)s
+
+-- name: marks
+-- Marks of an outlet that share time with a window.
+SELECT exempt_id, quantity, started_at, ended_at FROM exempt_period
+WHERE base_id = %(base)s AND unit_id = %(unit)s AND withdrawn_at IS NULL AND started_at < %(high)s AND ended_at > %(low)s
+ORDER BY exempt_id
+
+-- name: all_marks
+-- Every mark of a base and whether it is withdrawn.
+SELECT exempt_id, unit_id, started_at, ended_at, withdrawn_at IS NOT NULL FROM exempt_period WHERE base_id = %(base)s
+ORDER BY exempt_id
+
+-- name: mark_unit
+-- Put the days of a unit between two instants on the list of work again.
+INSERT INTO account_todo AS t (base_id, point_id, day, first, last)
+SELECT p.base_id, p.point_id, d::date, d AT TIME ZONE 'UTC', d AT TIME ZONE 'UTC' + interval '23 hours'
+FROM point p
+CROSS JOIN generate_series(date_trunc('day', %(low)s AT TIME ZONE 'UTC'), %(high)s AT TIME ZONE 'UTC', interval '1 day') d
+WHERE p.base_id = %(base)s AND p.unit_id = %(unit)s AND p.kind <> 'counter'
+ON CONFLICT (base_id, point_id, day) DO UPDATE
+SET first = least(t.first, excluded.first), last = greatest(t.last, excluded.last)
+
+-- name: add_mark
+-- A mark on an outlet that measures the pollutant, or on all of its pollutants.
+INSERT INTO exempt_period (base_id, unit_id, quantity, started_at, ended_at, kind, reason, evidence, recorded_by)
+SELECT base_id, unit_id, %(quantity)s::text, %(start)s, %(end)s, %(kind)s, %(reason)s, %(evidence)s, %(by)s FROM unit u
+WHERE base_id = %(base)s AND code = %(outlet)s AND role = 'outlet' AND (%(quantity)s::text IS NULL OR EXISTS (
+    SELECT FROM point p WHERE p.base_id = u.base_id AND p.unit_id = u.unit_id AND p.quantity = %(quantity)s::text))
+RETURNING exempt_id
+
+-- name: withdraw_mark
+-- A mark that no longer holds.
+UPDATE exempt_period SET withdrawn_at = %(now)s, withdrawn_by = %(by)s, withdrawn_reason = %(reason)s
+WHERE base_id = %(base)s AND exempt_id = %(id)s AND withdrawn_at IS NULL
+
+-- name: list_marks
+-- The record of marks, newest first.
+SELECT e.exempt_id, u.code, e.quantity, e.started_at, e.ended_at, e.kind, e.reason, e.recorded_by, e.withdrawn_by
+FROM exempt_period e JOIN unit u USING (base_id, unit_id) WHERE e.base_id = %(base)s ORDER BY e.exempt_id DESC
