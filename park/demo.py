@@ -266,21 +266,30 @@ def _load_history(url: str, catalogue: Catalogue, data_dir: Path, steps: Steps, 
     assert catalogue.base is not None
     steps.say(f"history: {days} days of {len(catalogue.points)} points")
     began, rows = time.monotonic(), 0
-    with Progress(TextColumn("          "), BarColumn(), MofNCompleteColumn(), TextColumn("readings"), TimeElapsedColumn(),
-                  TimeRemainingColumn(), console=steps.console) as progress:
-        task = progress.add_task("history", total=None)
+    with _progress(steps.console) as progress:
+        # 96 quarters a day and point; gaps make it less, the outlets' minutes of the last days more
+        expected = len(catalogue.points) * 96 * (days - known["days"])
+        task = progress.add_task("history", total=expected)
 
-        def advance(n: int, total: int | None = None) -> None:
+        def advance(n: int) -> None:
             nonlocal rows
-            rows += n
-            progress.update(task, advance=n, total=total)
+            tenth_before, rows = 10 * rows // expected, rows + n
+            progress.update(task, completed=min(rows, expected))
+            if not steps.console.is_terminal and 10 * rows // expected > tenth_before:
+                steps.say(f"  {rows:,} of about {expected:,} readings")
             if watch is not None:
                 watch.watch()
 
         load_blocks(url, catalogue.base.code, blocks(days, end, skip_days=known["days"], newest_first=True), advance)
+        progress.update(task, completed=expected)
     path.write_text(json.dumps({"days": days, "end": known["end"]}))
     took = time.monotonic() - began
     steps.say(f"history loaded: {rows:,} readings in {took:.1f} s ({rows / max(took, 0.001):,.0f} a second)")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(TextColumn("          "), BarColumn(), MofNCompleteColumn(), TextColumn("readings"), TimeElapsedColumn(),
+                    TimeRemainingColumn(), console=console, disable=not console.is_terminal)
 
 
 @contextlib.contextmanager
