@@ -231,7 +231,8 @@ WHEN: list[tuple[dict[str, Any], str, str, str]] = [     # route, severity, happ
 def test_quiet_hours_and_digests_say_when_it_is_sent(mini: Db) -> None:
     for i, (fields, severity, local, due) in enumerate(WHEN):
         add(mini, "wecom", "http://127.0.0.1:1/", name=str(i), **fields)
-        row = mini.execute("""SELECT to_char(route_due(r, b.timezone, %s, ('2026-11-20 ' || %s)::timestamp AT TIME ZONE b.timezone)
+        row = mini.execute("""SELECT to_char(route_due(r, b.timezone, %s,
+            ('2026-11-20 ' || %s)::timestamp AT TIME ZONE b.timezone)
             AT TIME ZONE b.timezone, 'DD HH24:MI') FROM route r JOIN base b USING (base_id) WHERE r.name = %s""",
                            (severity, local, str(i))).fetchone()
         assert row == (f"{21 if due[0] == '+' else 20} {due.lstrip('+')}",), (fields, severity, local)
