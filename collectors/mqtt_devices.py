@@ -106,6 +106,13 @@ class Router:
                 items.append(readings)
         return items
 
+    def requests(self) -> list[tuple[str, bytes]]:
+        """(topic, payload) to publish now: requests for Sparkplug births."""
+        now = time.monotonic()
+        asked = dict(r for x in self.listeners for r in x.device.mapping.edge_nodes.rebirths(now))
+        self.counters["rebirths"] += len(asked)
+        return list(asked.items())
+
     def _note_unmapped(self, listener: Listener, unmapped: Sequence[str]) -> None:
         new = set(unmapped) - listener.unmapped
         self.counters["unmapped"] += len(unmapped)
@@ -189,6 +196,8 @@ class MqttSubscriber(threading.Thread):
         for _, mid, qos in arrived:
             if qos:
                 client.ack(mid, qos)
+        for topic, payload in self.router.requests():
+            client.publish(topic, payload, qos=0)
 
     async def _take(self, arrived: Sequence[Arrival]) -> None:
         await self._intake.store([item for message in arrived for item in self.router.take(message)])

@@ -3,7 +3,7 @@
 ```yaml
 mapping:
   topic: "vendor/{site}/{device}/up"   # {name} and + take one level, # the rest
-  form: flat                           # flat ts_values thingsboard neuron senml value
+  form: flat                           # flat ts_values thingsboard neuron senml value sparkplug
   values: data                         # path of the object that holds the values (form's own default)
   time: ts                             # path of the time; time_unit: auto s ms us iso local none
   key: "{device}.{key}"                # how captures and the value's name make the key of a point; default "{key}"
@@ -25,13 +25,14 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from collectors.park_devices import FieldDevice, Target
 from collectors.readings import Readings
+from collectors.sparkplug import EdgeNodes
 from park.errors import InputError, ReadingError
 
-Form = Literal["flat", "ts_values", "thingsboard", "neuron", "senml", "value"]
+Form = Literal["flat", "ts_values", "thingsboard", "neuron", "senml", "value", "sparkplug"]
 Unit = Literal["auto", "s", "ms", "us", "iso", "local", "none"]
 
 TIME_NAMES = ("ts", "timestamp", "time", "Time", "datetime")
@@ -55,6 +56,13 @@ class Mapping_(BaseModel):
     where: dict[str, str] = {}
     missing: list[float | str] = []
     units: dict[str, str] = {}
+
+    _edge_nodes: EdgeNodes = PrivateAttr(default_factory=EdgeNodes)
+
+    @property
+    def edge_nodes(self) -> EdgeNodes:
+        """What Sparkplug births told; only `form: sparkplug` uses it."""
+        return self._edge_nodes
 
     @field_validator("topic")
     @classmethod
@@ -92,7 +100,10 @@ def topic_pattern(topic: str) -> TopicPattern:
         else:
             levels.append(level)
             parts.append({"+": "[^/]+", "#": ".*"}.get(level, re.escape(level)))
-    return TopicPattern("/".join(levels), re.compile("/".join(parts)))
+    regex = "/".join(parts[:-1]) + "(?:/.*)?" if levels[-1] == "#" and len(levels) > 1 else "/".join(parts)
+    if levels[0] == "spBv1.0":  # the words of the topic are part of such a message
+        regex = f"(?P<topic>{regex})"
+    return TopicPattern("/".join(levels), re.compile(regex))
 
 
 @dataclass
@@ -136,8 +147,10 @@ class Record:
     captures: Mapping[str, str]
 
 
-def parse_payload(mapping: Mapping_, payload: bytes) -> list[Record]:
+def parse_payload(mapping: Mapping_, payload: bytes, topic: str = "") -> list[Record]:
     """Records of a message; ReadingError `bad_payload` when the payload has not the form."""
+    if mapping.form == "sparkplug":
+        return [Record(*values) for values in mapping.edge_nodes.take(topic, payload)]
     if mapping.form == "value":
         return [Record(None, {"value": payload.decode("utf-8", errors="replace").strip()}, {})]
     try:
@@ -283,7 +296,7 @@ def _is_number(text: str) -> bool:
 def keyed_values(mapping: Mapping_, zone: ZoneInfo, captures: Mapping[str, str], payload: bytes, arrived_ms: int
                  ) -> Iterator[tuple[str, int, float | None, str]]:
     """(key, at, value in the device's unit, quality) of everything in a message; ReadingError when it is not of the form."""
-    for record in parse_payload(mapping, payload):
+    for record in parse_payload(mapping, payload, captures.get("topic", "")):
         names = {**captures, **record.captures}
         if any(names.get(k) != v for k, v in mapping.where.items()):
             continue
