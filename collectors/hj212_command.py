@@ -161,7 +161,8 @@ def data_area(fields: Mapping[str, str]) -> str:
 
 async def _within(event: asyncio.Event, timeout_s: float) -> bool:
     try:
-        await asyncio.wait_for(event.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
     except TimeoutError:
         return False
     return True

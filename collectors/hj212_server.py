@@ -18,6 +18,7 @@ from collectors.hj212_frame import FrameReader, Message, RawFrame, crc_kinds, pa
 from collectors.hj212_logger import Hj212Counters, Logger, loggers_of
 from collectors.hj212_sm4 import decrypt_frame
 from collectors.hj212_strangers import Strangers
+from collectors.hj212_uplink import Uplinks
 from collectors.modbus_link import now_ms
 from collectors.readings import DeadLetter, Intake, Readings
 from park.errors import FrameError, NotFound, StorageError
@@ -40,12 +41,14 @@ class Hj212Server:
     """Receives from all loggers; `adopt` replaces the set of loggers without closing a connection."""
 
     def __init__(self, loggers: dict[str, Logger], intake: Intake, base: str, *, clock_ms: Callable[[], int] = now_ms,
-                 idle_s: float = IDLE_S, first_frame_s: float = FIRST_FRAME_S, max_connections: int = MAX_CONNECTIONS) -> None:
+                 idle_s: float = IDLE_S, first_frame_s: float = FIRST_FRAME_S, max_connections: int = MAX_CONNECTIONS,
+                 uplinks: Uplinks | None = None) -> None:
         self.loggers = loggers
         self.base = base
         self.counters = Hj212Counters()
         self.strangers = Strangers()
         self.commander = Commander(clock_ms)
+        self.uplinks = uplinks
         self._intake = intake
         self._clock_ms = clock_ms
         self._idle_s = idle_s
@@ -151,6 +154,8 @@ class Hj212Server:
                     taken.append((logger, message))
         try:
             await self._intake.store(items)
+            if self.uplinks is not None and self.uplinks.routes:
+                await self.uplinks.store(message for _, message in taken)
         except StorageError as exc:
             log.error("hj212: %s; the loggers get no answer and send again", exc)
             self.counters.rejected["not_stored"] += len(taken)

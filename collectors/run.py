@@ -18,6 +18,7 @@ from collectors.control import control_path, serve_control
 from collectors.delivery import Terms
 from collectors.health import DeviceHealth, SpoolAlarm, health_message, health_topic
 from collectors.hj212_server import Hj212Server, loggers_of
+from collectors.hj212_uplink import Uplinks
 from collectors.intake import SpoolIntake
 from collectors.modbus_link import now_ms
 from collectors.modbus_poll import Gateway, settle_memory
@@ -163,6 +164,8 @@ async def close_collection(collection: Collection) -> None:
         collection.subscriber.stop()
     if collection.hj212 is not None:
         await collection.hj212.close()
+        if collection.hj212.uplinks is not None:
+            await collection.hj212.uplinks.close()
     await collection.intake.stop()
     collection.tell_health()
     await asyncio.to_thread(collection.publisher.stop)
@@ -206,9 +209,10 @@ async def _apply_hj212(collection: Collection, devices: Sequence[FieldDevice]) -
     loggers, mistakes = loggers_of(devices)
     if collection.hj212 is not None:
         collection.hj212.adopt(loggers)
-        return mistakes
+        return mistakes + await _apply_uplinks(collection.hj212)
     if loggers or (collection.options.hj212_always and collection.bases):
-        server = Hj212Server(loggers, collection.intake, collection.bases[0])
+        server = Hj212Server(loggers, collection.intake, collection.bases[0],
+                             uplinks=Uplinks(collection.options.data_dir / "spool", collection.options.source))
         host, port = collection.options.hj212_host, collection.options.hj212_port
         try:
             collection.hj212_port = await server.start(host, port)
@@ -216,7 +220,12 @@ async def _apply_hj212(collection: Collection, devices: Sequence[FieldDevice]) -
             raise SetupError(f"cannot listen for HJ 212 on {host}:{port}: {exc}; give another --hj212-port") from exc
         collection.hj212 = server
         log.info("hj212: listening on %s:%d for %d loggers", host, collection.hj212_port, len(loggers))
+        mistakes += await _apply_uplinks(server)
     return mistakes
+
+
+async def _apply_uplinks(server: Hj212Server) -> list[str]:
+    return await server.uplinks.apply(server.loggers) if server.uplinks is not None else []
 
 
 def _apply_mqtt(collection: Collection, devices: Sequence[FieldDevice]) -> list[str]:
