@@ -65,6 +65,20 @@ def backtest(
     main.backtest_rules(base, start, end, rule)
 
 
+def handover(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    hours: Annotated[float, typer.Option(help="Length of the shift that ends now.")] = 8.0,
+    language: Annotated[str, typer.Option(help="zh or en.")] = "zh",
+) -> None:
+    """The note for the next shift, as Markdown: open, waiting and shelved alerts, what was said, what reached nobody.
+
+    交接班记录: 未恢复、待确认、已搁置的报警及本班备注。
+    """
+    from alerts import main
+
+    main.print_handover(base, hours, language)
+
+
 def route_add(
     base: Annotated[str, typer.Argument(help="Code of the base.")],
     name: Annotated[str, typer.Argument(help="Name of the route; a second one of the name replaces the first.")],
@@ -108,5 +122,5 @@ def route_test(base: Annotated[str, typer.Argument(help="Code of the base.")],
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "alert": alert, "detect": detect, "backtest": backtest,
+    "alert": alert, "detect": detect, "backtest": backtest, "handover": handover,
     "route add": route_add, "route list": route_list, "route remove": route_remove, "route test": route_test}

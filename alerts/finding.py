@@ -44,6 +44,11 @@ class Finding:
         return self.rule.base_id, self.rule.rule_id, self.point_id, self.unit_id, self.device_id
 
     @property
+    def latched(self) -> bool:
+        """Whether it returns only once somebody has acknowledged it."""
+        return bool(self.rule.params.get("latch", False))
+
+    @property
     def rank(self) -> str:
         return self.severity or self.rule.severity
 

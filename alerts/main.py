@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from alerts import mail, notify, routes, service
+from alerts import handover, mail, notify, routes, service
 from alerts.context import load
 from alerts.mqtt_channel import MqttChannel
 from alerts.store import Q
@@ -100,6 +100,16 @@ def backtest_rules(base: str, first: str, last: str, rule: str | None) -> None:
     days = (end - begin) / timedelta(days=1)
     print(f"{outcome.n_readings} readings in {outcome.n_ticks} ticks over {days:g} days: {len(outcome.episodes)} raises, "
           f"{len(outcome.episodes) / days:.2f} a day", file=sys.stderr)
+
+
+def print_handover(base: str, hours: float, language: str) -> None:
+    """Print the note for the next shift."""
+    if not 0 < hours <= 168:
+        raise InputError(f"--hours: expected more than 0 and at most 168, got {hours:g}")
+    if language not in handover.WORDS:
+        raise InputError(f"--language: expected zh or en, got {language!r}")
+    with connect(load_settings().database_url, autocommit=True, name="park handover") as conn:
+        print(handover.note(conn, base, utc_now(), timedelta(hours=hours), language))
 
 
 def add_route(base: str, name: str, kind: str, target: str, secret: str, language: str, severities: str, quiet: str,

@@ -62,16 +62,17 @@ SELECT base_id, alert_id, CASE WHEN is_new THEN 'raise' ELSE 'reraise' END, 'eva
 FROM written ORDER BY alert_id RETURNING transition_id, alert_id, change
 
 -- name: return_alerts
--- Return active alerts whose condition is gone; they close when acknowledged or when their rule says so.
+-- Return active alerts whose condition is gone, latched ones when they are acknowledged; they close when acknowledged or when
+-- their rule says so.
 WITH gone AS (
     SELECT * FROM jsonb_to_recordset(%(rows)s) AS x(base_id smallint, rule_id integer, point_id integer, unit_id integer,
-        device_id integer, value float8, note text)
+        device_id integer, value float8, note text, latch boolean)
 ), changed AS (
     UPDATE alert a SET active = false, returned_at = now(),
         closed_at = CASE WHEN a.acknowledged OR a.auto_close THEN now() END,
         shelved_until = CASE WHEN a.acknowledged OR a.auto_close THEN NULL ELSE a.shelved_until END
     FROM gone g
-    WHERE a.closed_at IS NULL AND a.active AND a.base_id = g.base_id AND a.rule_id = g.rule_id
+    WHERE a.closed_at IS NULL AND a.active AND (a.acknowledged OR NOT g.latch) AND a.base_id = g.base_id AND a.rule_id = g.rule_id
       AND a.point_id IS NOT DISTINCT FROM g.point_id AND a.unit_id IS NOT DISTINCT FROM g.unit_id
       AND a.device_id IS NOT DISTINCT FROM g.device_id
     RETURNING a.base_id, a.alert_id, a.closed_at, g.value, g.note
@@ -224,6 +225,34 @@ GROUP BY b.code, r.route_id ORDER BY b.code, r.name
 WITH gone AS (DELETE FROM route WHERE base_id = %(base)s AND name = %(name)s RETURNING route_id),
      dropped AS (DELETE FROM delivery d USING gone g WHERE d.channel = 'route:' || g.route_id AND d.state = 'due')
 SELECT route_id FROM gone
+
+-- name: handover_counts
+-- What happened in a base's shift.
+SELECT b.name_zh, b.name_en, b.timezone,
+       count(*) FILTER (WHERE t.change IN ('raise', 'reraise')) AS raised, count(*) FILTER (WHERE t.change = 'return') AS returned,
+       count(*) FILTER (WHERE t.change = 'ack') AS acked,
+       count(*) FILTER (WHERE t.change = 'close' OR t.detail ->> 'closed' = 'true') AS closed,
+       (SELECT count(DISTINCT d.transition_id) FROM delivery d JOIN transition x USING (transition_id)
+        WHERE x.base_id = b.base_id AND d.state = 'dead' AND x.at > %(since)s AND x.at <= %(now)s) AS dead
+FROM base b LEFT JOIN transition t ON t.base_id = b.base_id AND t.at > %(since)s AND t.at <= %(now)s
+WHERE b.code = %(base)s GROUP BY b.base_id
+
+-- name: handover_alerts
+-- Open alerts of a base, the worst first; a shelved one with who shelved it and why.
+SELECT a.alert_id, a.severity, a.active, a.acknowledged, a.opened_at, a.assigned_to, a.explanation, r.code AS rule, r.name_zh,
+       r.name_en, CASE WHEN a.shelved_until > %(now)s THEN a.shelved_until END AS shelved_until, s.actor AS shelved_by, s.note AS reason
+FROM alert a JOIN base b USING (base_id) JOIN rule r USING (base_id, rule_id)
+LEFT JOIN LATERAL (SELECT t.actor, t.note FROM transition t
+                   WHERE t.base_id = a.base_id AND t.alert_id = a.alert_id AND t.change = 'shelve'
+                   ORDER BY t.transition_id DESC LIMIT 1) s ON true
+WHERE b.code = %(base)s AND a.closed_at IS NULL AND NOT a.suppressed
+ORDER BY array_position(ARRAY['critical', 'high', 'medium', 'low'], a.severity), a.opened_at
+
+-- name: handover_notes
+-- What operators wrote in the shift.
+SELECT t.at, t.actor, t.alert_id, t.change, t.note FROM transition t JOIN base b USING (base_id)
+WHERE b.code = %(base)s AND t.at > %(since)s AND t.at <= %(now)s AND t.actor <> 'evaluator' AND t.note <> ''
+ORDER BY t.transition_id
 
 -- name: route_after
 -- Whether a route is an escalation.

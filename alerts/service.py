@@ -49,6 +49,7 @@ class Evaluator:
     slow_at: datetime | None = None
     loaded_at: datetime = field(default_factory=lambda: datetime(1970, 1, 1, tzinfo=UTC))
     n_transitions: int = 0
+    latched: dict[Key, Finding] = field(default_factory=dict)     # gone, but not acknowledged yet
 
 
 def start(conn: Connection, now: datetime, heard: Hearing | None = None) -> Evaluator:
@@ -102,8 +103,8 @@ def step(conn: Connection, e: Evaluator, now: datetime) -> int:
 
 def _commit(conn: Connection, e: Evaluator, found: list[Finding], now: datetime) -> int:
     """Write what changes; findings that say what is already so are dropped here, without a query."""
-    news = [f for f in found if f.late or _is_news(e.open.get(f.key), f)]
     due = now - e.saved_at >= timedelta(seconds=SAVE_S)
+    news = [f for f in found if f.late or _is_news(e.open.get(f.key), f)] + _latched(e, found, due)
     if not news and not due:
         return 0
     done = write(conn, news, (SHARD, live.snapshot(e.context, e.state)))
@@ -116,6 +117,17 @@ def _commit(conn: Connection, e: Evaluator, found: list[Finding], now: datetime)
     for transition, alert, change in done:
         log.info("transition %s: alert %s %s", transition, alert, change)
     return len(done)
+
+
+def _latched(e: Evaluator, found: list[Finding], due: bool) -> list[Finding]:
+    """Returns of latched alerts that wait for their acknowledgement, asked for again with every save."""
+    for f in found:
+        if f.present:
+            e.latched.pop(f.key, None)
+        elif f.latched:
+            e.latched[f.key] = f
+    e.latched = {key: f for key, f in e.latched.items() if e.open.get(key, (False, ""))[0]}
+    return list(e.latched.values()) if due else []
 
 
 def _is_news(known: tuple[bool, str] | None, f: Finding) -> bool:

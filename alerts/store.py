@@ -58,7 +58,8 @@ def _raised(f: Finding) -> dict[str, Any]:
 
 def _returned(f: Finding) -> dict[str, Any]:
     return {"base_id": f.rule.base_id, "rule_id": f.rule.rule_id, "point_id": f.point_id, "unit_id": f.unit_id,
-            "device_id": f.device_id, "value": finite(f.value), "note": f.note}
+            "device_id": f.device_id, "value": finite(f.value), "note": f.note,
+            "latch": f.latched}
 
 
 def open_alerts(conn: Connection) -> dict[Key, tuple[bool, str]]:

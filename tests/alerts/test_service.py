@@ -242,3 +242,32 @@ def test_kill_9_at_any_instant_neither_loses_nor_repeats_a_transition(mini: Db, 
         process.terminate()
         assert process.wait(5) == 0
     assert mini.execute("SELECT count(*), count(closed_at) FROM alert").fetchone() == (crossings // 2, crossings // 2)
+
+
+def test_a_latched_alert_stays_active_until_somebody_acknowledges_it(mini: Db) -> None:
+    mini.execute("UPDATE rule SET params = '{\"high\": 35, \"latch\": true}'")
+    e = service.start(mini, T0)
+    for minute, value in enumerate([40, 20, 20]):
+        read(mini, "e1.stack.so2", value, T0 + timedelta(minutes=minute))
+        service.step(mini, e, T0 + timedelta(minutes=minute))
+    assert log_of(mini) == [("stack-so2", "raise")]
+    e = service.start(mini, T0 + timedelta(minutes=3))      # over a restart too
+    service.step(mini, e, T0 + timedelta(minutes=3))
+    read(mini, "e1.stack.so2", 20, T0 + timedelta(minutes=4))
+    service.step(mini, e, T0 + timedelta(minutes=4))
+    assert log_of(mini) == [("stack-so2", "raise")]
+    mini.execute("SELECT alert_step(base_id, alert_id, 'ack', 'wang') FROM alert")
+    service.step(mini, e, T0 + timedelta(minutes=5))
+    assert [c for _, c in log_of(mini)] == ["raise", "ack", "return"]
+    assert mini.execute("SELECT closed_at IS NOT NULL FROM alert").fetchone() == (True,)
+
+
+def test_a_latched_condition_that_is_there_again_needs_no_return(mini: Db) -> None:
+    mini.execute("UPDATE rule SET params = '{\"high\": 35, \"latch\": true}'")
+    e = service.start(mini, T0)
+    for minute, value in enumerate([40, 20, 40]):
+        read(mini, "e1.stack.so2", value, T0 + timedelta(minutes=minute))
+        service.step(mini, e, T0 + timedelta(minutes=minute))
+    mini.execute("SELECT alert_step(base_id, alert_id, 'ack', 'wang') FROM alert")
+    service.step(mini, e, T0 + timedelta(minutes=3))
+    assert [c for _, c in log_of(mini)] == ["raise", "ack"]
