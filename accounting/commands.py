@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import Annotated
 
 import typer
 
-GROUPS: dict[str, str] = {"exempt": "Periods that a person takes out of judgement: who, when, why."}
+GROUPS: dict[str, str] = {"exempt": "Periods that a person takes out of judgement: who, when, why.",
+                          "baseline": "Expected energy (ISO 50006) and savings against it."}
 
 
 def account(
@@ -96,5 +98,45 @@ def exempt_withdraw(
     marks.withdraw(load_settings().database_url, base, number, by, reason)
 
 
+def baseline_fit(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    point: Annotated[str, typer.Argument(help="Code of the energy counter.")],
+    first: Annotated[str, typer.Option("--from", help="First day of the baseline period, such as 2025-01-01.")],
+    last: Annotated[str, typer.Option("--to", help="Last day.")],
+    production: Annotated[list[str] | None, typer.Option(help="Code of a production counter; may be given again.")] = None,
+    temperature: Annotated[str | None, typer.Option(help="Code of the air temperature.")] = None,
+    reason: Annotated[str, typer.Option(help="Why a new baseline.")] = "",
+) -> None:
+    """Fit a counter's daily energy on production, degree days and the calendar, and keep it as its baseline."""
+    from accounting import baselines
+    from park.settings import load_settings
+
+    baselines.print_fit(load_settings().database_url, base, point, _day(first), _day(last), production or [], temperature,
+                        reason)
+
+
+def baseline_savings(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    point: Annotated[str, typer.Argument(help="Code of the energy counter.")],
+    first: Annotated[str, typer.Option("--from", help="First day of the reporting period.")],
+    last: Annotated[str, typer.Option("--to", help="Last day.")],
+) -> None:
+    """Savings of a period against the counter's baseline, with a 95 % interval."""
+    from accounting import baselines
+    from park.settings import load_settings
+
+    baselines.print_savings(load_settings().database_url, base, point, _day(first), _day(last))
+
+
+def _day(text: str) -> date:
+    from park.errors import InputError
+
+    try:
+        return date.fromisoformat(text)
+    except ValueError as exc:
+        raise InputError(f"expected a day such as 2026-01-01, got {text!r}") from exc
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
-    "account": account, "bill": bill, "exempt add": exempt_add, "exempt list": exempt_list, "exempt withdraw": exempt_withdraw}
+    "account": account, "bill": bill, "exempt add": exempt_add, "exempt list": exempt_list, "exempt withdraw": exempt_withdraw,
+    "baseline fit": baseline_fit, "baseline savings": baseline_savings}

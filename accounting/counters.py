@@ -150,7 +150,7 @@ def _read(conn: Connection, base_id: int, windows: list[Window]) -> dict[int, Co
     order = np.lexsort((got["ts"], got["point_id"]))
     got = {k: v[order] for k, v in got.items()}
     ids = np.array([w.counter.point_id for w in windows])
-    starts, ends = (np.searchsorted(got["point_id"], ids, side=side) for side in ("left", "right"))  # type: ignore[call-overload]
+    starts, ends = (np.searchsorted(got["point_id"], ids, side=side) for side in ("left", "right"))  # type: ignore[call-overload,unused-ignore]
     return {int(p): {k: v[a:b] for k, v in got.items()} for p, a, b in zip(ids, starts, ends, strict=True)}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from accounting.columns import Connection, from_us, to_us
 from accounting.counters import SQL, Changed
+from accounting.hours import HOUR_US
 from accounting.localday import local_days
 from accounting.tariffs import price_slots, tariffs_of
 from park.errors import InputError
@@ -64,6 +65,7 @@ def roll_costs(conn: Connection, base_id: int, zone: str) -> None:
     days = local_days(to_us(span[0]), to_us(span[1]), zone)
     classes = calendar_of(conn, base_id, days.dates[0], days.dates[-1])
     conn.execute(SQL["clear_prices"])
+    tables = []
     for tariff in tariffs_of(conn, base_id):
         try:
             table = price_slots(tariff, days, classes)
@@ -72,12 +74,16 @@ def roll_costs(conn: Connection, base_id: int, zone: str) -> None:
             log.error("tariff %d of base %d cannot be read, its costs stay unknown: %s", tariff.tariff_id, base_id, exc)
             continue
         if table is not None:
-            conn.execute(SQL["write_prices"], {
-                "tariffs": [tariff.tariff_id] * len(table.ts), "ts": [from_us(t) for t in table.ts],
-                "periods": table.period, "prices": table.price})
+            tables.append((tariff.tariff_id, table))
+    hourly = not (days.borders % HOUR_US).any() and all(table.is_hourly for _, table in tables)
+    for tariff_id, table in tables:
+        some = slice(None, None, 4 if hourly else 1)
+        ts = [from_us(t) for t in table.ts[some]]
+        conn.execute(SQL["write_prices"], {"tariffs": [tariff_id] * len(ts), "ts": ts, "periods": table.period[some],
+                                           "prices": table.price[some]})
     conn.execute(SQL["analyze_prices"])
     conn.execute(SQL["forget_costs"], {"base": base_id})
-    conn.execute(SQL["roll_costs"], {"base": base_id})
+    conn.execute(SQL["roll_costs_hourly" if hourly else "roll_costs"], {"base": base_id})
 
 
 def roll_totals(conn: Connection, base_id: int) -> None:

@@ -201,11 +201,18 @@ def _drop(before: float, after: float, usual: float, rollover: float | None, lon
 
 
 def _without_dither(value: Floats, same: Bools) -> Floats:
-    """The register held where it steps back by less than its own resolution, so that no dither is counted twice."""
+    """The register held where it steps back by less than its own resolution, until it has caught up again.
+
+    However long it stands just below: a meter that idles through the night keeps the rounded value for hours.
+    """
     value = value.copy()
+    meter_ends = np.r_[np.flatnonzero(~same) + 1, len(value)]
     for i in np.flatnonzero((np.diff(value) < 0) & same):
-        if 0 < value[i] - value[i + 1] <= _tolerance(value[i:i + 1])[0]:
-            value[i + 1] = value[i]
+        end = int(meter_ends[np.searchsorted(meter_ends, i, side="right")])
+        below = value[i] - value[i + 1:end]
+        dithers = (below > 0) & (below <= _tolerance(value[i:i + 1])[0])
+        held = len(dithers) if dithers.all() else int(np.argmin(dithers))
+        value[i + 1:i + 1 + held] = value[i]
     return value
 
 

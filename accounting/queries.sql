@@ -272,6 +272,34 @@ JOIN price_slot s ON s.tariff_id = p.tariff_id AND s.ts = i.ts
 WHERE NOT p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
 GROUP BY p.point_id, p.day, s.period, p.multiplier, p.tariff_id
 
+-- name: roll_costs_hourly
+-- Cost of touched days: the tariff of the counter's enterprise on that day, else the base's; flat from the day, else by hour:
+-- the same figures where every price holds for whole hours, from a quarter of the rows.
+WITH priced AS (
+    SELECT d.point_id, d.day, d.low, d.high, t.tariff_id, t.terms,
+           c.multiplier * coalesce(own.multiplier, any_carrier.multiplier) AS multiplier
+    FROM touched_day d
+    JOIN energy_counter c ON c.base_id = %(base)s AND c.point_id = d.point_id AND c.direction IN ('import', 'sum')
+    CROSS JOIN LATERAL (
+        SELECT t.tariff_id, t.terms, split_part(t.unit, '/', 2) AS unit FROM tariff t
+        WHERE t.base_id = %(base)s AND t.superseded_at IS NULL AND t.carrier = c.carrier
+          AND (t.enterprise_id IS NULL OR t.enterprise_id = c.enterprise_id)
+          AND t.valid_from <= d.day AND (t.valid_to IS NULL OR d.day < t.valid_to)
+        ORDER BY t.enterprise_id IS NULL, t.valid_from DESC, t.tariff_id DESC LIMIT 1) t
+    LEFT JOIN unit_conversion own ON (own.carrier, own.source, own.target) = (c.carrier, c.unit, t.unit)
+    LEFT JOIN unit_conversion any_carrier ON (any_carrier.carrier, any_carrier.source, any_carrier.target) = ('', c.unit, t.unit)
+)
+INSERT INTO cost_1d (base_id, point_id, day, period, amount, cost, tariff_id)
+SELECT %(base)s, p.point_id, p.day, 'all', i.amount * p.multiplier, i.amount * p.multiplier * (p.terms ->> 'flat')::float8, p.tariff_id
+FROM priced p JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts = p.low
+WHERE p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
+UNION ALL
+SELECT %(base)s, p.point_id, p.day, s.period, sum(i.amount) * p.multiplier, sum(i.amount * s.price) * p.multiplier, p.tariff_id
+FROM priced p JOIN interval_1h i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts >= p.low AND i.ts < p.high
+JOIN price_slot s ON s.tariff_id = p.tariff_id AND s.ts = i.ts
+WHERE NOT p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
+GROUP BY p.point_id, p.day, s.period, p.multiplier, p.tariff_id
+
 -- name: forget_totals
 -- Totals of touched days, before they are written anew.
 DELETE FROM energy_total t USING (SELECT DISTINCT day FROM touched_day) d WHERE t.base_id = %(base)s AND t.day = d.day
@@ -683,3 +711,32 @@ WHERE base_id = %(base)s AND exempt_id = %(id)s AND withdrawn_at IS NULL
 -- The record of marks, newest first.
 SELECT e.exempt_id, u.code, e.quantity, e.started_at, e.ended_at, e.kind, e.reason, e.recorded_by, e.withdrawn_by
 FROM exempt_period e JOIN unit u USING (base_id, unit_id) WHERE e.base_id = %(base)s ORDER BY e.exempt_id DESC
+
+-- name: whole_days
+-- Amounts of days of a counter of which every slot is known.
+SELECT (i.ts AT TIME ZONE b.timezone)::date AS day, i.amount FROM interval_1d i JOIN base b USING (base_id)
+WHERE i.base_id = %(base)s AND i.point_id = %(point)s AND i.amount IS NOT NULL AND i.n_known >= i.n_expected AND i.n_known >= 92
+  AND i.ts >= %(first)s::timestamp AT TIME ZONE b.timezone AND i.ts < (%(last)s::date + 1)::timestamp AT TIME ZONE b.timezone
+
+-- name: daily_means
+-- Daily means of a gauge, of days with readings in at least a quarter of what is due.
+SELECT (r.bucket AT TIME ZONE b.timezone)::date AS day, r.sum / r.n_usable
+FROM reading_1d r JOIN base b USING (base_id) JOIN point p USING (base_id, point_id)
+WHERE r.base_id = %(base)s AND r.point_id = %(point)s AND r.n_usable >= least(48, 21600.0 / p.expected_s)
+  AND r.bucket >= %(first)s::timestamp AT TIME ZONE b.timezone AND r.bucket < (%(last)s::date + 1)::timestamp AT TIME ZONE b.timezone
+
+-- name: supersede_baseline
+-- The baseline that stands until now.
+UPDATE baseline SET superseded_at = now() WHERE base_id = %(base)s AND point_id = %(point)s AND superseded_at IS NULL
+
+-- name: write_baseline
+-- A baseline with all that a later reader needs to repeat it.
+INSERT INTO baseline (base_id, point_id, unit, first_day, last_day, variables, n, r2, cv_rmse, residual_sd, autocorrelation,
+                      covariance, static_factors, reason)
+VALUES (%(base)s, %(point)s, %(unit)s, %(first)s, %(last)s, %(variables)s, %(n)s, %(r2)s, %(cv)s, %(sd)s, %(rho)s,
+        %(covariance)s, %(static)s, %(reason)s)
+
+-- name: baseline
+-- The present baseline of a counter.
+SELECT variables, n, r2, cv_rmse, residual_sd, autocorrelation, covariance FROM baseline
+WHERE base_id = %(base)s AND point_id = %(point)s AND superseded_at IS NULL

@@ -42,6 +42,14 @@ class PriceSlots:
     period: list[str]
     price: list[float]
 
+    @property
+    def is_hourly(self) -> bool:
+        """Whether every whole hour (UTC) carries one period, so that hours are priced as well as slots."""
+        if len(self.ts) % 4 or (self.ts[::4] % (4 * SLOT_US)).any() or (np.diff(self.ts.reshape(-1, 4)) != SLOT_US).any():
+            return False
+        period = np.array(self.period).reshape(-1, 4)
+        return bool((period == period[:, :1]).all())
+
 
 def tariffs_of(conn: Connection, base_id: int) -> list[Tariff]:
     """Every current tariff of a base."""

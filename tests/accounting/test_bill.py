@@ -16,7 +16,10 @@ import pytest
 from accounting import billing
 from accounting.bill import Month, Terms, adjustment_percent, bill, cents, line, power_factor, rules
 from accounting.bills import month_demand
+from accounting.columns import to_us
+from accounting.localday import local_days
 from accounting.passes import run_pass
+from accounting.tariffs import Tariff, price_slots
 from accounting.verify import verify
 from park.errors import InputError, NotFound
 
@@ -212,3 +215,18 @@ def test_a_tariff_that_cannot_be_read_leaves_no_bill_and_stops_nothing(priced: C
     run_pass(priced, first + timedelta(days=2))
     assert priced.execute("SELECT (SELECT count(*) FROM bill), (SELECT count(*) FROM bill_line)").fetchone() == (0, 0)
     assert (priced.execute("SELECT sum(cost) FROM cost_1d").fetchone() or (None,))[0] is not None
+
+
+@pytest.mark.parametrize(("start", "hourly"), [("08:00", True), ("08:30", False), ("08:15", False)])
+def test_costs_by_the_hour_and_by_the_slot_are_the_same(park: Conn, feed: Feed, start: str, hourly: bool) -> None:
+    """A price that changes within an hour is priced by slots; either way the cost is what the slots give."""
+    told: dict[str, Any] = {"prices": {"flat": 0.5, "peak": 1.0}, "hours": [{"period": "peak", "from": start, "to": "12:00"}]}
+    park.execute("UPDATE tariff SET terms = %s WHERE code = 'grid'", (json.dumps(told),))
+    first = datetime(2026, 3, 1, 16, tzinfo=UTC)
+    feed("e1.main.kwh", [first + timedelta(minutes=15) * i for i in range(97)], np.cumsum(np.arange(97.0)))
+    run_pass(park, first + timedelta(days=1))
+    days = local_days(to_us(first), to_us(first) + 1, "Asia/Shanghai")
+    priced = price_slots(Tariff(1, told, date(2020, 1, 1), None), days, {days.dates[0]: "working"})
+    assert priced is not None and priced.is_hourly == hourly
+    expected = {p: sum((i + 1) * price for i in range(96) if priced.period[i] == p) for p, price in told["prices"].items()}
+    assert dict(park.execute("SELECT period, sum(cost) FROM cost_1d GROUP BY 1").fetchall()) == pytest.approx(expected)

@@ -190,6 +190,20 @@ def test_a_single_precision_register_that_dithers_back_is_not_counted_twice() ->
     assert (got.amount >= 0).all()
 
 
+@pytest.mark.parametrize("below", [1e-10, 0.02])
+def test_a_register_that_idles_a_rounding_below_its_former_value_is_no_reset(below: float) -> None:
+    """What a meter that stands still through the night shows when its value came once rounded and then not."""
+    t = truth(2, start=554_458.07)
+    shown = t.register.copy()
+    shown[60:80] = shown[60]
+    shown[62:80] -= below
+    shown[80:] = np.maximum(shown[80:], shown[60])
+    got = account(t, shown)
+    assert set(got.quality) == {Quality.GOOD}
+    assert got.amount.sum() == pytest.approx(t.register[-1] - t.register[0], abs=1e-3)
+    assert (got.amount[60:79] == 0).all()
+
+
 def test_true_zero_is_zero_and_offline_is_not_known() -> None:
     t = truth(2)
     still = np.full(len(t.ts), 777.0)
