@@ -20,6 +20,7 @@ MINUTE_US = 60 * 1_000_000
 HOUR_US = 3600 * 1_000_000
 WEEK_US = 7 * 24 * HOUR_US
 MONDAY_US = 4 * 24 * HOUR_US  # 1970-01-05 was a Monday; weeks are numbered from it
+RESOLUTION = 2.0**-22  # of a single-precision register, relative; `recompute` in queries.sql says the same
 _NEAR = 0.1  # a fall from the last tenth of the register's range to its first tenth is a roll-over, any other a reset
 
 
@@ -70,8 +71,9 @@ def increments(s: Series, rollover: NDArray[np.float64]) -> NDArray[np.float64]:
     """What each usable reading (N,) adds to the one before it in its series; NaN for the first and for gauges.
 
     `rollover` (P,): the register value at which a counter starts again; infinite for a counter without; NaN for a
-    gauge. A fall is a roll-over when it goes from the last tenth of the range to the first; else the counter was reset
-    and counts from zero. Swaps and spikes are accounting's business.
+    gauge. A fall is a roll-over when it goes from the last tenth of the range to the first; a fall of less than a
+    single-precision register's resolution is its dither and stands as it is, so that sums stay exact; else the counter
+    was reset and counts from zero. Swaps and spikes are accounting's business.
     """
     out = np.full(len(s.ts_us), np.nan)
     usable = np.flatnonzero((s.quality <= LAST_USABLE) & ~np.isnan(s.value) & ~np.isnan(rollover[s.series]))
@@ -82,7 +84,7 @@ def increments(s: Series, rollover: NDArray[np.float64]) -> NDArray[np.float64]:
     step = now - former
     with np.errstate(invalid="ignore"):
         rolled = (former > (1 - _NEAR) * top) & (now < _NEAR * top) & np.isfinite(top)
-    step = np.where(step >= 0, step, np.where(rolled, top - former + now, now))
+    step = np.where(step >= -np.abs(former) * RESOLUTION, step, np.where(rolled, top - former + now, now))
     out[usable[1:]] = np.where(series[1:] == series[:-1], step, np.nan)
     return out
 

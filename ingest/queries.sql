@@ -359,7 +359,7 @@ WITH known AS (
     FROM known
 ), counted AS (
     SELECT *, CASE WHEN NOT counter OR v IS NULL OR former IS NULL THEN NULL
-                   WHEN v >= former THEN v - former
+                   WHEN v >= former - abs(former) * 2.0::double precision ^ -22 THEN v - former  -- a register's dither stands as it is
                    WHEN former > 0.9 * rollover AND v < 0.1 * rollover THEN rollover - former + v
                    ELSE v END AS step
     FROM stepped

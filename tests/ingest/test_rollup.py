@@ -124,6 +124,15 @@ def test_a_counter_that_rolls_over_or_is_reset_keeps_counting(rolling: Db) -> No
     assert row[8] == 9 + 6 + 395 + 3
 
 
+def test_a_counter_that_steps_back_by_its_own_rounding_is_not_reset(rolling: Db) -> None:
+    values = [554_458.0700000001, 554_458.07, 554_458.05, 554_458.07, 554_459.0]
+    put(rolling, 1, [("e1.furnace.kwh", MONTH_END_MS + i * 60_000, v, "good") for i, v in enumerate(values)])
+    roll_up_all(rolling)
+    (row,) = rollup(rolling, "1h", "e1.furnace.kwh")
+    assert row[8] == pytest.approx(values[-1] - values[0])
+    assert differences(rolling) == []
+
+
 def test_a_pass_tells_accounting_and_those_who_wait(rolling: Db, database_url: str) -> None:
     with connect(database_url, autocommit=True) as listener:
         listener.execute("LISTEN park_rollup")
