@@ -42,7 +42,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Variable:
-    """A term: constant, production, heating, cooling, weekend or holiday; base in degC; low and high: the range it was seen in."""
+    """A term: constant, production, heating, cooling, weekend or holiday; base in degC; low, high: its seen range."""
 
     name: str
     kind: str
