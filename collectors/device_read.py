@@ -11,9 +11,9 @@ import numpy as np
 
 from collectors.modbus_link import ILLEGAL_ADDRESS, ILLEGAL_VALUE, ModbusLink, ModbusRefusal, parse_connection
 from collectors.planner import Read, plan_reads, split_read
-from collectors.registers import Decoder, parameters_of
+from collectors.registers import Decoder, encode, parameters_of
 from collectors.template import Template, TemplatePoint
-from park.errors import DeviceError, DeviceTimeout
+from park.errors import DeviceError, DeviceTimeout, InputError
 from park.quality import word_of
 
 
@@ -139,3 +139,30 @@ def as_plain(reading: DeviceReading) -> dict[str, object]:
         "requests": [{"function": r.function, "address": r.address, "count": r.count, "ms": round(r.ms, 2), "result": r.result}
                      for r in reading.requests],
     }
+
+
+async def write_point(template: Template, connection: str, unit: int, key: str, value: float, *, send: bool) -> str:
+    """Write a point, read it back, and say what was done; InputError when the template does not declare it writable or the
+    value lies outside its range, DeviceError when the device holds another value afterwards."""
+    p = template.point(key)
+    if not p.writable:
+        raise InputError(f"the template {template.template} does not declare {key} as `writable: true`")
+    if p.multiply_by:
+        raise InputError(f"the point {key} depends on {', '.join(p.multiply_by)}; write the register that it stands in")
+    if template.function_of(p) != 3:
+        raise InputError(f"the point {key} is an input register, which cannot be written")
+    if p.valid is not None and not p.valid[0] <= value <= p.valid[1]:
+        raise InputError(f"expected {p.valid[0]:g} to {p.valid[1]:g} {p.unit} for {key}, got {value:g}")
+    words = encode(template, p, value)
+    what = f"{key} = {value:g} {p.unit}, registers {p.address}+{len(words)}: {' '.join(f'{w:04X}' for w in words)}"
+    if not send:
+        return f"not sent: {what}; give --write to send it"
+    link, timeout_s = ModbusLink(parse_connection(connection)), template.limits.timeout_ms / 1000
+    try:
+        await link.write(unit, p.address, words, timeout_s)
+        held = await link.read(unit, 3, p.address, len(words), timeout_s)
+    finally:
+        link.close()
+    if held != b"".join(w.to_bytes(2, "big") for w in words):
+        raise DeviceError(f"the device confirmed {what}, but holds {held.hex(' ', 2)}")
+    return f"written and read back: {what}"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from collectors.planner import Read, plan_reads
 from collectors.template import Template, TemplatePoint, TemplateTest
+from park.errors import InputError
 from park.quality import Quality
 
 Floats = npt.NDArray[np.float64]
@@ -183,6 +184,24 @@ def _bcd(data: npt.NDArray[np.uint8]) -> tuple[Floats, Bools]:
     weights = 10.0 ** np.arange(digits.shape[1] - 1, -1, -1)
     good: Bools = np.asarray((digits <= 9).all(axis=1))
     return np.where(good, digits @ weights, np.nan), good
+
+
+def encode(template: Template, p: TemplatePoint, value: float) -> list[int]:
+    """The registers that hold a value of the point; InputError when its type cannot."""
+    raw = (value - p.offset) / p.scale
+    if p.type == "bcd48" or p.bits is not None:
+        raise InputError(f"the point {p.key} is a {'bit field' if p.bits else p.type}: it cannot be written")
+    dtype = np.dtype(_DTYPES[p.type])
+    if dtype.kind != "f":
+        raw = round(raw)
+        limits = np.iinfo(dtype)
+        if not limits.min <= raw <= limits.max:
+            raise InputError(f"the point {p.key}: {value:g} {p.unit} does not fit a {p.type}")
+    data = np.frombuffer(np.array([raw], dtype=dtype).tobytes(), dtype=np.uint8)
+    sent = np.empty_like(data)
+    word, byte = p.word_order or template.defaults.word_order, p.byte_order or template.defaults.byte_order
+    sent[byte_order_of(p.words, word, byte)] = data
+    return [int(w) for w in sent.view(">u2")]
 
 
 def parameters_of(template: Template, given: Mapping[str, float]) -> dict[str, float]:

@@ -86,6 +86,7 @@ class TemplatePoint(Row):
     not_available: tuple[Pattern, ...] = ()
     multiply_by: tuple[str, ...] = ()
     labels: dict[int, str] = {}
+    writable: bool = False
     note: str = ""
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,10 +12,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors import cjt188_frame
+from collectors.device_commands import device_check, device_read, device_show
 from collectors.dlt645_data import bcd, decode_item, moment_ms, run_meter_test
 from collectors.dlt645_frame import LONGEST, Frame, find, meter_address, pack, split
 from collectors.dlt645_link import MeterLink, MeterRefusal, address_of, parse_line
@@ -351,3 +354,27 @@ def test_wrong_meters_of_the_catalogue_are_told(line: Callable[..., Line]) -> No
     for url in ("rtu:///dev/ttyUSB0", "tcp://h", "serial:///dev/x?baud=7"):
         with pytest.raises(InputError):
             parse_line(url)
+
+
+def test_device_read_shows_values_times_and_questions(line: Callable[..., Line], capsys: pytest.CaptureFixture[str]) -> None:
+    one = line(data={(A, "00010000"): "78563412", (A, "0001FF00"): "78563412" + "00000100" * 4, (A, "02800002"): "0099",
+                     (A, "01010000"): "0050001510121126"})
+    url = f"tcp://127.0.0.1:{one.port}?timeout_s=0.3"
+    with pytest.raises(typer.Exit):  # 99 Hz is outside its range
+        device_read("dlt645.2007", connection=url, address="12345678", format_="json")
+    plain = json.loads(capsys.readouterr().out)
+    values = {v["key"]: v for v in plain["values"]}
+    assert values["active_energy_import"]["value"] == 123456.78 and values["active_energy_import_t4"]["value"] == 100.0
+    assert values["active_demand_max_import"]["at"] == "2026-11-12T10:15+08:00"
+    assert values["frequency"]["inside"] is False and values["voltage_l1"]["value"] is None
+    assert {q["result"] for q in plain["requests"]} == {"ok", "error 02 (no such data)"}
+    with pytest.raises(typer.Exit):
+        device_read("dlt645.2007", connection=url, address="12345678")
+    assert "123456.78" in capsys.readouterr().out
+
+
+def test_the_commands_show_and_check_these_templates_too(capsys: pytest.CaptureFixture[str]) -> None:
+    device_show("dlt645.2007")
+    assert "0001FF00" in capsys.readouterr().out
+    device_check(["dlt645.2007", "cjt188.heat"])
+    assert "2 templates, 9 tests, 0 wrong" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import select
 import struct
@@ -13,10 +14,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import typer
+from pyModbusTCP.server import ModbusServer
 
+from collectors.device_commands import device_read, device_write
 from collectors.modbus_link import ModbusLink, parse_connection
 from collectors.modbus_poll import gateways
 from collectors.park_devices import FieldDevice, Target
+from collectors.template import load_templates
+from park.broker import free_port
 from park.catalogue import Device
 from park.errors import DeviceTimeout, InputError
 
@@ -145,6 +151,53 @@ def test_a_serial_connection_of_the_catalogue_is_polled_like_any_other(slave: Sl
     assert mistakes == [] and len(gateway.units) == 2
     asyncio.run(gateway.poll_once(basket))
     assert {p: v for p, _, v, _ in basket.rows()} == {"kw1": 0.11, "kw2": 0.21}
+
+
+MY = """\
+template: my.meter
+version: 1
+vendor: Mine
+models: [One]
+kind: electricity_meter
+source: [its manual]
+points:
+  - {key: p, quantity: active_power, address: 10, type: u16, unit: W, valid: [0, 1000]}
+  - {key: limit, quantity: active_power, address: 20, type: i32, word_order: little, scale: 0.1, unit: kW, valid: [0, 500],
+     writable: true}
+"""
+
+
+def test_device_read_of_a_meter_on_a_serial_port(slave: Slave, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my.yaml").write_text(MY)
+    with pytest.raises(typer.Exit):  # `limit` lies outside its range
+        device_read(str(tmp_path / "my.yaml"), unit=2, connection=f"rtu://{slave.path}?baud=9600", format_="json")
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["values"][0]["value"] == 210.0 and plain["requests"][0]["result"] == "ok"
+    with pytest.raises(typer.BadParameter, match="either --host or --connection"):
+        device_read("eastron.sdm120")
+
+
+def test_a_point_is_written_only_when_declared_and_asked_for(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my.yaml").write_text(MY)
+    server = ModbusServer("127.0.0.1", free_port(), no_block=True)
+    server.start()
+    try:
+        def write(key: str, value: float, *, send: bool = True) -> str:
+            device_write(str(tmp_path / "my.yaml"), key, value, host="127.0.0.1", port=server.port, write=send)
+            return capsys.readouterr().out
+        assert "not sent: limit = 123.4 kW, registers 20+2: 04D2 0000" in write("limit", 123.4, send=False)
+        assert server.data_bank.get_holding_registers(20, 2) == [0, 0]
+        assert "written and read back" in write("limit", 123.4)
+        assert server.data_bank.get_holding_registers(20, 2) == [1234, 0]
+        for key, value, words in (("p", 5, "does not declare p as `writable"), ("limit", 501, "expected 0 to 500 kW")):
+            with pytest.raises(InputError, match=words):
+                write(key, value)
+    finally:
+        server.stop()
+
+
+def test_no_template_of_the_platform_declares_a_writable_point() -> None:
+    assert [t.template for t in load_templates() for p in t.points if p.writable] == []
 
 
 @pytest.mark.parametrize(("url", "words"), [
