@@ -1,7 +1,7 @@
 """The one adapter over pymodbus: its framers and request PDUs on a transport of our own, answers kept as raw bytes.
 
-Stock response classes unpack register by register, and the stock client costs four times the CPU of this transport
-(docs/benchmarks.md). Nothing outside this module knows pymodbus. One request is outstanding at a time.
+Stock response classes unpack register by register, and the stock client costs twice the CPU of this transport
+(`python -m bench collectors_modbus`). Nothing outside this module knows pymodbus. One request is outstanding at a time.
 
 Connections: `tcp://host:port` (Modbus TCP), `rtu+tcp://host:port` (RTU frames through a transparent serial server),
 `rtu:///dev/ttyUSB0?baud=9600&parity=N` (a serial port). On an RTU-framed link a late answer cannot be told from the next
