@@ -34,10 +34,11 @@ Bands = dict[int, list[tuple[date, float]]]
 
 @dataclass(frozen=True)
 class Run:
-    """A facility in minutes: ON, OFF or UNKNOWN, and its power (NaN: not known)."""
+    """A facility in minutes: ON, OFF or UNKNOWN, its power (NaN: not known), and the minutes between its readings."""
 
     on: NDArray[np.int8]
     power: NDArray[np.float64]
+    step: NDArray[np.float64]
 
 
 def learn(conn: Connection, base_id: int, zone: str, points: list[int], now: datetime) -> Spans:
@@ -118,7 +119,9 @@ def _account_pair(conn: Connection, base_id: int, zone: str, trace: Trace, produ
     runs = facts(conn, base_id, [production, treatment], days)
     p, t = runs[production.unit_id], runs[treatment.unit_id]
     tolerance = int(treatment.attributes.get("off_tolerance_min", TOLERANCE_MIN))
-    found = off_runs(p.on, t.on, tolerance)
+    # one slow reading that saw the one switch and not the other is no evidence: two are
+    step = np.maximum(p.step, t.step)
+    found = [e for e in off_runs(p.on, t.on, tolerance) if e.end - e.first >= 1.5 * step[e.first]]
     least = int(treatment.attributes.get("idle_tolerance_min", IDLE_MIN))
     for band, inside in _idle_bands(conn, base_id, treatment, days):
         share = np.where(inside, _share(band, production, p), np.nan)
@@ -201,11 +204,11 @@ def facts(conn: Connection, base_id: int, facilities: list[Facility], days: Days
     out = {}
     for f in facilities:
         n = int(days.borders[-1] - days.borders[0]) // MINUTE_US
-        run = Run(np.full(n, UNKNOWN, np.int8), np.full(n, np.nan))
+        run = Run(np.full(n, UNKNOWN, np.int8), np.full(n, np.nan), np.zeros(n))
         for p in points[f.unit_id]:          # power last: it wins where it is known
             part = {k: v[slice(*np.searchsorted(got["point_id"], [p.point_id, p.point_id + 1]))] for k, v in got.items()}
-            said, power = minutes_on(p, part, _thresholds(f, p, bands, days), days)
-            run = Run(np.where(said != UNKNOWN, said, run.on).astype(np.int8), power)
+            said, power, step = minutes_on(p, part, _thresholds(f, p, bands, days), days)
+            run = Run(np.where(said != UNKNOWN, said, run.on).astype(np.int8), power, np.maximum(step, run.step))
         out[f.unit_id] = run
     return out
 
@@ -221,15 +224,15 @@ def _thresholds(f: Facility, p: TracePoint, bands: Bands, days: Days) -> NDArray
 
 
 def minutes_on(p: TracePoint, part: Columns, threshold: NDArray[np.float64], days: Days
-               ) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """What readings of one point say of each minute, and their value: a reading stands until the next, at most twice the
-    day's step."""
+               ) -> tuple[NDArray[np.int8], NDArray[np.float64], NDArray[np.float64]]:
+    """What readings of one point say of each minute, their value, and the day's step in minutes: a reading stands until the
+    next, at most twice the step."""
     start = int(days.borders[0])
     n = int(days.borders[-1] - start) // MINUTE_US
-    out, power = np.full(n, UNKNOWN, np.int8), np.full(n, np.nan)
+    out, power, step = np.full(n, UNKNOWN, np.int8), np.full(n, np.nan), np.zeros(n)
     ts = part["ts"]
     if not len(ts):
-        return out, power
+        return out, power, step
     edges = np.searchsorted(ts, days.borders)
     longest = np.empty(len(ts))
     for a, b in pairwise(edges):
@@ -245,7 +248,8 @@ def minutes_on(p: TracePoint, part: Columns, threshold: NDArray[np.float64], day
     who, at = who[at < n], at[at < n]
     out[at] = says[who]
     power[at] = np.where(usable, part["value"], np.nan)[who]
-    return out, power
+    step[at] = 0.5 * longest[who]
+    return out, power, step
 
 
 def _bands(conn: Connection, base_id: int) -> Bands:

@@ -288,7 +288,7 @@ def state_of(world: World, unit: str, days: Any, n: int) -> tuple[np.ndarray, np
         if f"{unit}.{key}" in world.park.column_of:
             part = part_of(world, f"{unit}.{key}")
             level = 0.5 if key == "state" else 0.2 * peak_of(world.value[:, world.column(f"{unit}.kw")])
-            said, power = minutes_on(TracePoint(0, 0, key, "", 60, {}), part, np.full(len(days.dates), level), days)
+            said, power, _ = minutes_on(TracePoint(0, 0, key, "", 60, {}), part, np.full(len(days.dates), level), days)
             on = np.where(said >= 0, said, on).astype(np.int8)
     return on, power
 

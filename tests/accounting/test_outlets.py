@@ -249,3 +249,17 @@ def test_treatment_that_idles_below_its_learned_band_is_an_event(park: Conn, fee
     run_pass(park, now)
     assert kinds(park) == [("treatment_idling", at[1200], at[1224], None)]
     assert verify(park, 1, now) == []
+
+
+def test_one_slow_reading_between_two_switches_is_no_event_and_two_are(park: Conn, feed: Feed) -> None:
+    at = span(MIDNIGHT, 24, timedelta(minutes=15))
+    furnace, filter_kw = np.full(len(at), 500.0), np.full(len(at), 300.0)
+    furnace[40:60] = filter_kw[39:60] = 1.0             # the filter's reading fell one step before the furnace's
+    filter_kw[80:82] = 1.0
+    feed("e1.furnace.kw", at, furnace)
+    feed("e1.filter.kw", at, filter_kw)
+    park.execute("UPDATE unit SET attributes = attributes || '{\"on_above\": 50}' WHERE code IN ('e1.furnace', 'e1.filter')")
+    now = MIDNIGHT + timedelta(days=1)
+    run_pass(park, now)
+    assert kinds(park) == [("production_on_treatment_off", at[80], at[82], None)]
+    assert verify(park, 1, now) == []
