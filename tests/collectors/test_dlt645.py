@@ -26,6 +26,7 @@ from collectors.dlt645_unit import MeterUnit, meter_gateways
 from collectors.modbus_link import now_ms
 from collectors.park_devices import FieldDevice, Target
 from collectors.polled import polled_gateways
+from collectors.run import CollectOptions, apply_catalogue, close_collection, open_collection
 from park.catalogue import Device
 from park.errors import DeviceTimeout, InputError
 
@@ -378,3 +379,27 @@ def test_the_commands_show_and_check_these_templates_too(capsys: pytest.CaptureF
     assert "0001FF00" in capsys.readouterr().out
     device_check(["dlt645.2007", "cjt188.heat"])
     assert "2 templates, 9 tests, 0 wrong" in capsys.readouterr().out
+
+
+def test_a_reload_keeps_the_line_of_unchanged_meters_open(line: Callable[..., Line], tmp_path: Any) -> None:
+    one, other = line(data={(A, "02800002"): "0050"}), line(data={(A, "02800002"): "0050"})
+    hz = {"frequency": Target("hz", "Hz", "gauge", 5)}
+    first, second = (_device(x, hz, every={"fast": 0.1}) for x in (one, other))
+
+    async def run() -> None:
+        collection = open_collection(CollectOptions("s", "mqtt://127.0.0.1:1", tmp_path))
+        try:
+            await apply_catalogue(collection, [first])
+            ((gateway, task),) = collection.polls.values()
+            while gateway.units[0].health.last_answer is None:
+                await asyncio.sleep(0.01)
+            await apply_catalogue(collection, [first, second])
+            assert len(collection.polls) == 2
+            assert collection.polls[gateway.endpoint.url] == (gateway, task) and not task.done()
+            assert gateway.link.is_open and gateway.link.connects == 1
+            await apply_catalogue(collection, [second])
+            assert task.cancelled() and list(collection.polls) == [second.device.connection]
+            assert not gateway.link.is_open
+        finally:
+            await close_collection(collection)
+    asyncio.run(asyncio.wait_for(run(), 20))
