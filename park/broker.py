@@ -109,8 +109,8 @@ class Broker:
             return [sys.executable, "-m", "park.broker", str(self.port)]
         config = self.data_dir / "mosquitto.conf"
         user = pwd.getpwuid(os.geteuid()).pw_name
-        # every second: with the default of half an hour a kill -9 loses far more; saving at each change instead writes the whole
-        # store for each message (75 messages/s at a queue of 1,000, measured). Readings do not hang on it: docs/decisions/030
+        # every second: with the default of half an hour a kill -9 loses far more; saving at each change instead writes the
+        # whole store for each message (75 messages/s, measured). Readings do not hang on it: docs/decisions/030
         config.write_text(f"""listener {self.port} 127.0.0.1
 allow_anonymous true
 persistence true

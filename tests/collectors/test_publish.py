@@ -177,7 +177,8 @@ def test_a_queue_that_grows_while_ingest_is_away_is_overtaken_too(spool: Spool) 
 
 def test_what_stays_unconfirmed_goes_again_with_growing_patience() -> None:
     delivery = Delivery(Terms(resend_s=10, resend_most_s=40), mode=COMMITTED)
-    batch, now, sent = Spooled(7, "t", 1, b""), 0.0, []
+    batch, now = Spooled(7, "t", 1, b""), 0.0
+    sent: list[float] = []
     for _ in range(5):
         delivery.was_sent(len(sent), batch, now)
         delivery.was_taken(len(sent), now)
