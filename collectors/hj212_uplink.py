@@ -251,19 +251,20 @@ class Uplinks:
     async def apply(self, loggers: Mapping[str, Logger]) -> list[str]:
         """Bring routes and connections to the catalogue; what is wrong with it. A target that is gone keeps its file."""
         mistakes: list[str] = []
-        self.routes = {}
+        routes: dict[str, Route] = {}
         for mn, logger in loggers.items():
             try:
                 if (route := route_of(logger)) is not None:
-                    self.routes[mn] = route
+                    routes[mn] = route
             except ParkError as exc:
                 mistakes.append(str(exc))
-        wanted = {r.to for r in self.routes.values()}
-        await self._end(set(self.by_target) - wanted)
+        wanted = {r.to for r in routes.values()}
         for to in wanted - set(self.by_target):
             name = f"uplink-{self._source}-{''.join(c if c.isalnum() or c in '.-' else '_' for c in to)}.sqlite"
             uplink = Uplink(to, Spool(self._folder / name, self._source, max_bytes=256 << 20), **self._options)
             self.by_target[to] = uplink, asyncio.create_task(uplink.run(), name=f"uplink {to}")
+        self.routes = routes  # between the new connections and the end of the old ones: `store` may run while this waits
+        await self._end(set(self.by_target) - wanted)
         return mistakes
 
     async def store(self, messages: Iterable[Message]) -> None:
