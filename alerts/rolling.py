@@ -111,9 +111,9 @@ def blockwise_scale(x: Floats, block: int, n_blocks: int, least: int) -> Floats:
     padded = np.concatenate([np.full(width, np.nan), np.abs(x), np.full(n * block - len(x), np.nan)])
     stride = padded.strides[0]
     past = as_strided(padded, (n, width), (stride * block, stride), writeable=False)
-    rows = max(1, 1_000_000 // width)       # so many windows at once stay in the cache
-    ordered = [quantile_of_sorted(np.sort(past[i:i + rows], axis=1), 0.5, max(least, 1)) for i in range(0, n, rows)]
-    return np.repeat(MAD * np.concatenate(ordered), block)[:len(x)]
+    rows = max(1, 1_000_000 // width)     # so many windows at once stay in the cache
+    medians = [quantile_of_sorted(np.sort(past[i:i + rows], axis=1), 0.5, max(least, 1)) for i in range(0, n, rows)]
+    return np.repeat(MAD * np.concatenate(medians), block)[:len(x)]
 
 
 def fill(first: Floats, *others: Floats) -> Floats:
