@@ -123,7 +123,8 @@ def test_a_thousand_pairs_at_once_say_what_a_plain_loop_says() -> None:
 
 
 def _plain_loop(values: Any, highs: Any, rules: Sequence[Rule], active: list[bool], since: list[Any], now: float) -> Any:
-    up, down = [], []
+    up: list[int] = []
+    down: list[int] = []
     for i, v in enumerate(values):
         outside = v > highs[i] - (0.5 if active[i] else 0.0)
         if outside == active[i]:
