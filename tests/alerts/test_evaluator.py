@@ -55,7 +55,7 @@ def run(state: State, series: Sequence[float | None], step_s: float = 10, qualit
     ({"high": 35, "hold_s": 20}, [36, None, None, None], ["", "", "", ""]),
 ])
 def test_a_limit_has_hysteresis_and_hold_and_a_missing_value_says_nothing(
-        params: dict[str, float], series: list[float | None], events: list[str]) -> None:
+        params: dict[str, Any], series: list[float | None], events: list[str]) -> None:
     plan, _ = plan_of([rule("limit", **params)], [point(1)])
     assert run(fresh(plan), series) == events
 
