@@ -43,7 +43,8 @@ def accounted(database_url: str) -> list[tuple[Any, ...]]:
         return conn.execute(INTERVALS).fetchall()
 
 
-def test_totals_are_within_a_hundredth_of_a_percent_and_nothing_is_wrong_without_a_mark(accounted: list[tuple[Any, ...]]) -> None:
+def test_totals_are_right_to_a_hundredth_of_a_percent_and_nothing_is_wrong_without_a_mark(
+        accounted: list[tuple[Any, ...]]) -> None:
     catalogue = read_catalogue(catalogue_files())
     park = Park(catalogue, read_scenario("lvyuan"), 1)
     assert park.ground_truth(END.timestamp())  # draws the mishaps: some of them change what really flowed
