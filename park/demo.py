@@ -267,8 +267,7 @@ def _load_history(url: str, catalogue: Catalogue, data_dir: Path, steps: Steps, 
     steps.say(f"history: {days} days of {len(catalogue.points)} points")
     began, rows = time.monotonic(), 0
     with _progress(steps.console) as progress:
-        # 96 quarters a day and point; gaps make it less, the outlets' minutes of the last days more
-        expected = len(catalogue.points) * 96 * (days - known["days"])
+        expected = _expected_readings(catalogue, days, known["days"])
         task = progress.add_task("history", total=expected)
 
         def advance(n: int) -> None:
@@ -285,6 +284,13 @@ def _load_history(url: str, catalogue: Catalogue, data_dir: Path, steps: Steps, 
     path.write_text(json.dumps({"days": days, "end": known["end"]}))
     took = time.monotonic() - began
     steps.say(f"history loaded: {rows:,} readings in {took:.1f} s ({rows / max(took, 0.001):,.0f} a second)")
+
+
+def _expected_readings(catalogue: Catalogue, days: int, known_days: int) -> int:
+    """About how many readings the days hold: 96 quarters a day and point, minutes at outlets in the newest three days."""
+    outlets = {u.code for u in catalogue.units if u.role == "outlet"}
+    by_minute = sum(1 for p in catalogue.points if p.belongs_to in outlets) if known_days == 0 else 0
+    return len(catalogue.points) * 96 * (days - known_days) + by_minute * (1440 - 96) * min(days, 3)
 
 
 def _progress(console: Console) -> Progress:
