@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+from psycopg import sql
 
 from accounting.columns import Connection, from_us, to_us
 from accounting.counters import SQL, Changed
@@ -83,7 +84,8 @@ def roll_costs(conn: Connection, base_id: int, zone: str) -> None:
                                            "prices": table.price[some]})
     conn.execute(SQL["analyze_prices"])
     conn.execute(SQL["forget_costs"], {"base": base_id})
-    conn.execute(SQL["roll_costs_hourly" if hourly else "roll_costs"], {"base": base_id})
+    slots = sql.Identifier("interval_1h" if hourly else "interval_15m")
+    conn.execute(sql.SQL(SQL["roll_costs"]).format(slots=slots), {"base": base_id})
 
 
 def roll_totals(conn: Connection, base_id: int) -> None:

@@ -246,7 +246,8 @@ ANALYZE price_slot
 DELETE FROM cost_1d c USING touched_day d WHERE c.base_id = %(base)s AND c.point_id = d.point_id AND c.day = d.day
 
 -- name: roll_costs
--- Cost of touched days: the tariff of the counter's enterprise on that day, else the base's; flat from the day, else by slot.
+-- Cost of touched days: the tariff of the counter's enterprise on that day, else the base's; flat from the day, else by
+-- {slots}: quarters, or hours where every price holds for whole hours, which gives the same figures from a quarter of the rows.
 WITH priced AS (
     SELECT d.point_id, d.day, d.low, d.high, t.tariff_id, t.terms,
            c.multiplier * coalesce(own.multiplier, any_carrier.multiplier) AS multiplier
@@ -267,35 +268,7 @@ FROM priced p JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = p.poin
 WHERE p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
 UNION ALL
 SELECT %(base)s, p.point_id, p.day, s.period, sum(i.amount) * p.multiplier, sum(i.amount * s.price) * p.multiplier, p.tariff_id
-FROM priced p JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts >= p.low AND i.ts < p.high
-JOIN price_slot s ON s.tariff_id = p.tariff_id AND s.ts = i.ts
-WHERE NOT p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
-GROUP BY p.point_id, p.day, s.period, p.multiplier, p.tariff_id
-
--- name: roll_costs_hourly
--- Cost of touched days: the tariff of the counter's enterprise on that day, else the base's; flat from the day, else by hour:
--- the same figures where every price holds for whole hours, from a quarter of the rows.
-WITH priced AS (
-    SELECT d.point_id, d.day, d.low, d.high, t.tariff_id, t.terms,
-           c.multiplier * coalesce(own.multiplier, any_carrier.multiplier) AS multiplier
-    FROM touched_day d
-    JOIN energy_counter c ON c.base_id = %(base)s AND c.point_id = d.point_id AND c.direction IN ('import', 'sum')
-    CROSS JOIN LATERAL (
-        SELECT t.tariff_id, t.terms, split_part(t.unit, '/', 2) AS unit FROM tariff t
-        WHERE t.base_id = %(base)s AND t.superseded_at IS NULL AND t.carrier = c.carrier
-          AND (t.enterprise_id IS NULL OR t.enterprise_id = c.enterprise_id)
-          AND t.valid_from <= d.day AND (t.valid_to IS NULL OR d.day < t.valid_to)
-        ORDER BY t.enterprise_id IS NULL, t.valid_from DESC, t.tariff_id DESC LIMIT 1) t
-    LEFT JOIN unit_conversion own ON (own.carrier, own.source, own.target) = (c.carrier, c.unit, t.unit)
-    LEFT JOIN unit_conversion any_carrier ON (any_carrier.carrier, any_carrier.source, any_carrier.target) = ('', c.unit, t.unit)
-)
-INSERT INTO cost_1d (base_id, point_id, day, period, amount, cost, tariff_id)
-SELECT %(base)s, p.point_id, p.day, 'all', i.amount * p.multiplier, i.amount * p.multiplier * (p.terms ->> 'flat')::float8, p.tariff_id
-FROM priced p JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts = p.low
-WHERE p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
-UNION ALL
-SELECT %(base)s, p.point_id, p.day, s.period, sum(i.amount) * p.multiplier, sum(i.amount * s.price) * p.multiplier, p.tariff_id
-FROM priced p JOIN interval_1h i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts >= p.low AND i.ts < p.high
+FROM priced p JOIN {slots} i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts >= p.low AND i.ts < p.high
 JOIN price_slot s ON s.tariff_id = p.tariff_id AND s.ts = i.ts
 WHERE NOT p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
 GROUP BY p.point_id, p.day, s.period, p.multiplier, p.tariff_id
