@@ -157,7 +157,7 @@ class _Counter:
         self.readings += len(item)
 
     async def store(self, items: object) -> None:
-        raise NotImplementedError("polls only add")
+        raise AssertionError("polls only add")
 
 
 def _meter(floats: int) -> Template:

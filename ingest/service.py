@@ -84,7 +84,7 @@ class Rollup:
             except (psycopg.Error, StorageError) as exc:
                 log.warning("rollups wait: %s", " ".join(str(exc).split()))
                 self.stop.wait(ROLLUP_EVERY_S)
-            except Exception:
+            except Exception:  # drops nothing: the pass rolled back, and what it took is in the log of work again
                 log.exception("unexpected; rollups start again")
                 self.stop.wait(ROLLUP_EVERY_S)
 

@@ -61,7 +61,7 @@ class Writer:
                 self.metrics.database_up.set(0)
                 self.stop.wait(wait_s)
                 wait_s = min(wait_s * 2, 15)
-            except Exception:
+            except Exception:  # drops nothing: the batch stays unacknowledged, counted as held
                 log.exception("unexpected; the batch is held and tried again")
                 self.stop.wait(wait_s)
                 wait_s = min(wait_s * 2, 15)
