@@ -87,6 +87,7 @@ class Postgres:
 
     def start(self, timeout_s: float = 60.0) -> Postgres:
         """initdb where there is no cluster, then run the server and wait until it answers; SetupError with its log if not."""
+        self.alive()  # takes leave of a server that was killed: as a zombie it would still hold its lock file
         self._own_folder(self.data_dir.parent, create_only=True)
         self._own_folder(self.socket_dir)
         self._clear_leftovers()
