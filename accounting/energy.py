@@ -94,6 +94,18 @@ def roll_totals(conn: Connection, base_id: int) -> None:
     conn.execute(SQL["roll_totals"], {"base": base_id})
 
 
+def roll_ledger(conn: Connection, base_id: int, now: datetime, after: int = 0) -> list[str]:
+    """Totals of the days that ledger entries after entry `after` speak of (bills, green power, feedstock); their periods.
+
+    The touched days of the transaction are forgotten: call it after `roll`.
+    """
+    prepare(conn)
+    if not conn.execute(SQL["touch_ledger_days"], {"base": base_id, "entry": after, "now": now}).rowcount:
+        return []
+    roll_totals(conn, base_id)
+    return [row[0] for row in conn.execute(SQL["touched_periods"])]
+
+
 def touch_due_days(conn: Connection, base_id: int, now: datetime, since: datetime = BEGINNING) -> int:
     """Note the days from `since` on that a counter says nothing of, and today as it grows; the number of days noted."""
     rows = conn.execute(SQL["due_days"], {"base": base_id, "now": now, "since": since}).fetchall()

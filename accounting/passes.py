@@ -103,6 +103,7 @@ def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: Pas
     periods: list[str] = []
     if energy.touch_due_days(conn, base_id, now, _since(conn, base_id, owed)):
         periods = energy.roll(conn, base_id, zone, now, replaced=False)
+    periods += energy.roll_ledger(conn, base_id, now, int(_detail(conn, base_id, "ledger").get("entry", 0)))
     hours, months = outlets.pass_time(conn, base_id, zone, now, hours_changed=bool(owed))
     result.hours += hours
     owed |= {*periods, *months} | indicators.ledger_periods(conn, base_id, zone)

@@ -279,43 +279,134 @@ DELETE FROM energy_total t USING (SELECT DISTINCT day FROM touched_day) d WHERE 
 
 -- name: roll_totals
 -- What counts for the base and for each enterprise on touched days. Base: counters at the gate; where a carrier has none,
--- the enterprises' counters, without what enterprises sell each other and without media made inside. Generation at the
--- gate always counts. Enterprise: its counters at its gate.
+-- the enterprises' counters, without what enterprises sell each other, what is fed from inside and media made inside. Primary
+-- generation (PV) always counts; what is made from another carrier is in that carrier's account (`made_inside`). Enterprise: its
+-- counters at its gate. A carrier without a counter is what bills in the ledger say, spread over their days.
 WITH day AS (
     SELECT DISTINCT day, low FROM touched_day
 ), counter AS (
-    SELECT c.*, bool_or(c.boundary = 'base' AND c.direction IN ('import', 'sum')) OVER (PARTITION BY c.carrier) AS has_gate
+    SELECT c.*, bool_or(c.boundary = 'base' AND c.direction IN ('import', 'sum')) OVER (PARTITION BY c.carrier) AS has_gate,
+           c.point_id IN (SELECT f.point_id FROM fed_inside f WHERE f.base_id = %(base)s) AS fed_inside,
+           c.carrier = 'electricity' AND c.direction = 'generation' AND c.made_from IS NULL AS is_primary
     FROM energy_counter c WHERE c.base_id = %(base)s
 ), member AS (
-    SELECT point_id, carrier, direction, unit, multiplier, NULL::integer AS enterprise_id FROM counter
-    WHERE boundary = 'base' OR boundary = 'enterprise' AND NOT has_gate AND NOT exchanged AND NOT at_gate_only
+    SELECT point_id, carrier, direction, unit, multiplier, is_primary, NULL::integer AS enterprise_id FROM counter
+    WHERE boundary = 'base' OR boundary = 'enterprise' AND CASE WHEN has_gate THEN is_primary AND NOT fed_inside
+                                                               ELSE NOT exchanged AND NOT fed_inside AND NOT at_gate_only END
     UNION ALL
-    SELECT point_id, carrier, direction, unit, multiplier, enterprise_id FROM counter
+    SELECT point_id, carrier, direction, unit, multiplier, is_primary, enterprise_id FROM counter
     WHERE boundary = 'enterprise' AND enterprise_id IS NOT NULL
-), summed AS (
-    SELECT d.day, m.enterprise_id, m.carrier, m.unit,
-           sum(i.amount * m.multiplier) FILTER (WHERE m.direction IN ('import', 'sum')) AS bought,
-           sum(i.amount * m.multiplier) FILTER (WHERE m.direction = 'generation') AS generation,
-           sum(i.amount * m.multiplier) FILTER (WHERE m.direction = 'export') AS export,
-           count(*) FILTER (WHERE m.direction IN ('import', 'sum')) AS n_bought,
-           sum(i.estimated * m.multiplier) AS estimated,
-           sum(i.n_expected) AS n_expected, sum(i.n_known) AS n_known, sum(i.n_good) AS n_good, sum(c.cost) AS cost
+), booked AS (
+    SELECT d.day, l.kind, l.enterprise_id, c.carrier, c.unit, l.entry_id,
+           l.value * coalesce(own.multiplier, any_carrier.multiplier, CASE WHEN l.unit = c.unit THEN 1 END)
+               / (l.last_day - l.first_day + 1) AS amount
+    FROM day d JOIN ledger l ON l.base_id = %(base)s AND d.day BETWEEN l.first_day AND l.last_day
+    JOIN carrier c ON c.carrier = CASE WHEN l.kind = 'green_power' THEN 'electricity' ELSE l.item END
+    LEFT JOIN unit_conversion own ON (own.carrier, own.source, own.target) = (c.carrier, l.unit, c.unit)
+    LEFT JOIN unit_conversion any_carrier ON (any_carrier.carrier, any_carrier.source, any_carrier.target) = ('', l.unit, c.unit)
+    WHERE l.kind IN ('energy_bill', 'green_power', 'feedstock')
+      AND NOT EXISTS (SELECT FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id)
+), bill AS (
+    -- for the base only where it has no gate of the carrier (a bill of the whole base before those of its enterprises), for an
+    -- enterprise only where it has no counter of it
+    SELECT b.day, NULL::integer AS enterprise_id, b.carrier, b.unit, b.amount, b.entry_id FROM booked b
+    WHERE b.kind = 'energy_bill' AND NOT EXISTS (SELECT FROM counter c WHERE c.carrier = b.carrier AND c.has_gate)
+      AND NOT EXISTS (SELECT FROM member m WHERE m.carrier = b.carrier AND m.enterprise_id IS NOT DISTINCT FROM b.enterprise_id)
+      AND (b.enterprise_id IS NULL OR NOT EXISTS (SELECT FROM booked g WHERE g.kind = b.kind AND g.carrier = b.carrier
+                                                  AND g.day = b.day AND g.enterprise_id IS NULL))
+    UNION ALL
+    SELECT b.day, b.enterprise_id, b.carrier, b.unit, b.amount, b.entry_id FROM booked b
+    WHERE b.kind = 'energy_bill' AND b.enterprise_id IS NOT NULL
+      AND NOT EXISTS (SELECT FROM member m WHERE m.carrier = b.carrier AND m.enterprise_id = b.enterprise_id)
+), beside AS (
+    SELECT day, enterprise_id, carrier, sum(amount) FILTER (WHERE kind = 'feedstock') AS feedstock,
+           sum(amount) FILTER (WHERE kind = 'green_power') AS green, array_agg(entry_id ORDER BY entry_id) AS ledger_ids
+    FROM (SELECT day, kind, carrier, amount, entry_id, NULL::integer AS enterprise_id FROM booked
+          UNION ALL SELECT day, kind, carrier, amount, entry_id, enterprise_id FROM booked WHERE enterprise_id IS NOT NULL) x
+    WHERE kind <> 'energy_bill' GROUP BY 1, 2, 3
+), raw_material AS (
+    SELECT d.day, x.enterprise_id, x.carrier, sum(i.amount * x.multiplier) AS amount
+    FROM day d CROSS JOIN (
+        SELECT point_id, carrier, multiplier, NULL::integer AS enterprise_id FROM counter WHERE used_as = 'feedstock'
+        UNION ALL SELECT point_id, carrier, multiplier, enterprise_id FROM counter
+        WHERE used_as = 'feedstock' AND enterprise_id IS NOT NULL) x
+    JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = x.point_id AND i.ts = d.low GROUP BY 1, 2, 3
+), part AS (
+    SELECT d.day, m.enterprise_id, m.carrier, m.unit, m.direction, m.is_primary, i.amount * m.multiplier AS amount,
+           i.estimated * m.multiplier AS estimated, i.n_expected, i.n_known, i.n_good, c.cost, 0.0::float8 AS billed, NULL::bigint AS entry_id
     FROM day d CROSS JOIN member m
     JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = m.point_id AND i.ts = d.low
     LEFT JOIN LATERAL (SELECT sum(cost) AS cost FROM cost_1d c WHERE c.base_id = %(base)s AND c.point_id = m.point_id AND c.day = d.day) c ON true
-    GROUP BY 1, 2, 3, 4
+    UNION ALL
+    SELECT day, enterprise_id, carrier, unit, 'import', false, amount, 0, 96, CASE WHEN amount IS NULL THEN 0 ELSE 96 END, 0, NULL, amount, entry_id
+    FROM bill
+), summed AS (
+    SELECT day, enterprise_id, carrier, unit,
+           sum(amount) FILTER (WHERE direction IN ('import', 'sum')) AS bought,
+           sum(amount) FILTER (WHERE is_primary) AS generation,
+           sum(amount) FILTER (WHERE direction = 'generation' AND NOT is_primary) AS made_inside,
+           sum(amount) FILTER (WHERE direction = 'export') AS export,
+           count(*) FILTER (WHERE direction IN ('import', 'sum')) AS n_bought,
+           sum(estimated) AS estimated, sum(billed) AS billed, array_agg(entry_id) FILTER (WHERE entry_id IS NOT NULL) AS entries,
+           sum(n_expected) AS n_expected, sum(n_known) AS n_known, sum(n_good) AS n_good, sum(cost) AS cost
+    FROM part GROUP BY 1, 2, 3, 4
 ), net AS (
-    SELECT *, CASE WHEN n_bought > 0 AND bought IS NULL OR coalesce(bought, generation, export) IS NULL THEN NULL
+    SELECT *, CASE WHEN n_bought > 0 AND bought IS NULL OR coalesce(bought, generation, made_inside, export) IS NULL THEN NULL
                    ELSE coalesce(bought, 0) - coalesce(export, 0) END AS net FROM summed
+), switch AS (
+    SELECT d.day, bool_and(s.value) FILTER (WHERE s.name = 'deduct_sold') AS sold,
+           bool_and(s.value) FILTER (WHERE s.name = 'deduct_feedstock') AS feedstock,
+           bool_and(s.value) FILTER (WHERE s.name = 'deduct_green_power') AS green,
+           bool_and(s.value) FILTER (WHERE s.name = 'residual_factor') AS residual,
+           coalesce(array_agg(s.setting_id ORDER BY s.setting_id) FILTER (WHERE s.setting_id IS NOT NULL), '{}') AS setting_ids
+    FROM day d LEFT JOIN LATERAL (
+        SELECT DISTINCT ON (s.name) s.name, s.value, s.setting_id FROM setting s
+        WHERE s.base_id = %(base)s AND s.superseded_at IS NULL AND s.valid_from <= d.day AND (s.valid_to IS NULL OR d.day < s.valid_to)
+        ORDER BY s.name, s.valid_from DESC, s.setting_id DESC) s ON true
+    GROUP BY d.day
+), counted AS (
+    SELECT n.*, n.net + CASE WHEN n.carrier = 'electricity' THEN coalesce(n.generation, 0) ELSE 0 END AS amount,
+           CASE WHEN coalesce(w.sold, true) THEN 0 ELSE coalesce(n.export, 0) END AS sold_back,
+           CASE WHEN coalesce(r.amount, b.feedstock) IS NOT NULL THEN coalesce(r.amount, 0) + coalesce(b.feedstock, 0) END AS feedstock,
+           b.green, b.ledger_ids, w.setting_ids, coalesce(w.feedstock, false) AS off_feedstock, coalesce(w.green, false) AS off_green,
+           coalesce(w.residual, true) AS by_residual
+    FROM net n JOIN switch w USING (day)
+    LEFT JOIN beside b ON b.day = n.day AND b.carrier = n.carrier AND b.enterprise_id IS NOT DISTINCT FROM n.enterprise_id
+    LEFT JOIN raw_material r ON r.day = n.day AND r.carrier = n.carrier AND r.enterprise_id IS NOT DISTINCT FROM n.enterprise_id
+), judged AS (
+    -- green power is deducted up to what is bought, own primary generation with it; nothing falls below zero by a deduction
+    SELECT c.*, c.amount + c.sold_back - CASE WHEN c.off_feedstock THEN coalesce(c.feedstock, 0) ELSE 0 END
+                - CASE WHEN c.off_green AND c.carrier = 'electricity'
+                       THEN least(coalesce(c.green, 0), greatest(c.net + c.sold_back, 0)) + coalesce(c.generation, 0) ELSE 0 END AS assessed,
+           c.net + c.sold_back AS charged
+    FROM counted c
 )
 INSERT INTO energy_total (base_id, day, enterprise_id, carrier, unit, amount, generation, export, estimated, n_expected, n_known,
-                          n_good, tce_calorific, tce_equivalent, co2_kg, cost, factor_ids)
-SELECT %(base)s, n.day, n.enterprise_id, n.carrier, n.unit, a.amount, n.generation, n.export, coalesce(n.estimated, 0),
-       n.n_expected, n.n_known, n.n_good, a.amount * f.tce_calorific, a.amount * f.tce_equivalent, n.net * f.co2_kg,
-       n.cost, coalesce(f.factor_ids, '{}')
-FROM net n
-CROSS JOIN LATERAL (SELECT n.net + CASE WHEN n.carrier = 'electricity' THEN coalesce(n.generation, 0) ELSE 0 END AS amount) a
+                          n_good, tce_calorific, tce_equivalent, co2_kg, cost, factor_ids, billed, made_inside, feedstock, green,
+                          tce_calorific_assessed, tce_equivalent_assessed, co2_market_kg, setting_ids, market_factor_ids, ledger_ids)
+SELECT %(base)s, n.day, n.enterprise_id, n.carrier, n.unit, n.amount, n.generation, n.export, coalesce(n.estimated, 0),
+       n.n_expected, n.n_known, n.n_good, n.amount * f.tce_calorific, n.amount * f.tce_equivalent, n.net * f.co2_kg,
+       n.cost, coalesce(f.factor_ids, '{}'), coalesce(n.billed, 0), n.made_inside, n.feedstock, n.green,
+       n.assessed * f.tce_calorific, n.assessed * f.tce_equivalent,
+       CASE WHEN n.carrier = 'electricity' AND n.charged > 0
+            THEN greatest(n.charged - coalesce(n.green, 0), 0) * CASE WHEN n.by_residual THEN f.co2_residual_kg ELSE f.co2_kg END
+            ELSE n.charged * f.co2_kg END,
+       n.setting_ids, CASE WHEN n.carrier = 'electricity' AND n.by_residual THEN coalesce(f.residual_factor_ids, '{}') ELSE '{}' END,
+       ARRAY(SELECT DISTINCT e FROM unnest(coalesce(n.entries, '{}') || coalesce(n.ledger_ids, '{}')) e ORDER BY 1)
+FROM judged n
 LEFT JOIN carrier_factor f ON f.base_id = %(base)s AND f.carrier = n.carrier AND f.valid_from <= n.day AND n.day < f.valid_to
+
+-- name: touch_ledger_days
+-- Note the days of ledger entries that energy totals depend on, booked after an entry or superseded by such a one.
+INSERT INTO touched_day (point_id, day, low, high)
+SELECT DISTINCT 0, d::date, d AT TIME ZONE b.timezone, (d + interval '1 day') AT TIME ZONE b.timezone
+FROM ledger l JOIN base b USING (base_id)
+CROSS JOIN LATERAL generate_series(l.first_day::timestamp, least(l.last_day, (%(now)s AT TIME ZONE b.timezone)::date)::timestamp,
+                                   interval '1 day') d
+WHERE l.base_id = %(base)s AND l.kind IN ('energy_bill', 'green_power', 'feedstock')
+  AND (l.entry_id > %(entry)s OR EXISTS (SELECT FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id
+                                         AND s.entry_id > %(entry)s))
+ON CONFLICT DO NOTHING
 
 -- name: fingerprint
 -- A digest of the catalogue rows that totals and costs depend on.
@@ -324,8 +415,11 @@ SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
         WHERE superseded_at IS NULL AND (base_id IS NULL OR base_id = %(base)s)
     UNION ALL SELECT 'tariff', tariff_id, terms::text, unit, carrier || coalesce(enterprise_id::text, ''), valid_from::text, valid_to::text
         FROM tariff WHERE superseded_at IS NULL AND base_id = %(base)s
-    UNION ALL SELECT 'point', point_id, carrier, unit, direction || boundary, unit_id::text, kind FROM point
+    UNION ALL SELECT 'point', point_id, carrier, unit, direction || boundary, unit_id::text,
+        concat_ws('|', kind, attributes ->> 'made_from', attributes ->> 'used_as') FROM point
         WHERE base_id = %(base)s AND carrier IS NOT NULL
+    UNION ALL SELECT 'setting', setting_id, name, value::text, '', valid_from::text, valid_to::text FROM setting
+        WHERE superseded_at IS NULL AND base_id = %(base)s
     UNION ALL SELECT 'unit', unit_id, parent_id::text, enterprise_id::text, '', '', '' FROM unit WHERE base_id = %(base)s
     UNION ALL SELECT 'flow', parent_id, child_id::text, carrier, kind, valid_from::text, valid_to::text FROM flow WHERE base_id = %(base)s
     UNION ALL SELECT 'base', base_id, region, timezone, '', '', '' FROM base WHERE base_id = %(base)s

@@ -24,7 +24,8 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cost_1d": (("point_id", "day", "period"), ("amount", "cost", "tariff_id")),
     "energy_total": (("enterprise_id", "carrier", "day"),
                      ("amount", "generation", "export", "estimated", "n_expected", "n_known", "n_good", "tce_calorific",
-                      "tce_equivalent", "co2_kg", "cost", "factor_ids")),
+                      "tce_equivalent", "co2_kg", "cost", "factor_ids", "billed", "made_inside", "feedstock", "green", "tce_calorific_assessed",
+                      "tce_equivalent_assessed", "co2_market_kg", "setting_ids", "market_factor_ids", "ledger_ids")),
     "emission_1h": (("unit_id", "quantity", "ts"), ("n_valid", "state", "measured", "converted", "oxygen", "flow", "mass_kg",
                                                     "substituted", "substitution", "limit_id", "limit_value", "exceeded",
                                                     "exempt_id")),
@@ -38,7 +39,8 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 MAY_BE_NULL = {"enterprise_id", "production_id", "treatment_id", "outlet_id"}
 NUMBERS = {"amount", "estimated", "cost", "generation", "export", "tce_calorific", "tce_equivalent", "co2_kg", "measured",
            "converted", "oxygen", "flow", "mass_kg", "value", "coverage", "total", "energy_kwh", "estimated_kwh",
-           "reactive_kvarh", "demand_kw", "kwh_per_kva", "quantity"}
+           "reactive_kvarh", "demand_kw", "kwh_per_kva", "quantity", "billed", "made_inside", "feedstock", "green",
+           "tce_calorific_assessed", "tce_equivalent_assessed", "co2_market_kg"}
 
 
 def verify(conn: Connection, base_id: int, now: datetime) -> list[str]:
@@ -52,6 +54,7 @@ def verify(conn: Connection, base_id: int, now: datetime) -> list[str]:
         energy.prepare(conn)
         if energy.touch_due_days(conn, base_id, now):
             energy.roll(conn, base_id, zone[0], now, replaced=False)
+        energy.roll_ledger(conn, base_id, now)
         outlets.pass_time(conn, base_id, zone[0], now, hours_changed=True)
         periods = [row[0] for row in conn.execute(
             "SELECT DISTINCT period FROM indicator_value WHERE base_id = %s ORDER BY 1", (base_id,))]
@@ -77,6 +80,7 @@ def _compute_all(conn: Connection, base_id: int, zone: str, span: tuple[datetime
     energy.prepare(conn)
     if energy.touch_due_days(conn, base_id, now):
         energy.roll(conn, base_id, zone, now, replaced=False)
+    energy.roll_ledger(conn, base_id, now)
     outlets.account(conn, base_id, zone, spans, min(now, span[1] + timedelta(days=1)))
     outlets.pass_time(conn, base_id, zone, now, hours_changed=True)
     treatment.account(conn, base_id, zone, spans, now)

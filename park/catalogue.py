@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from park.catalogue_rows import SECTION_MODELS, Catalogue, Device, Names, Point
 from park.errors import CatalogueError, InputError, Mistake
+from park.expressions import parse
+from park.ledger import mistakes
 from park.yaml_lines import Place, message_of, nearest, read_yaml, where
 
 __all__ = ["Catalogue", "Device", "Names", "Point", "check_files", "read_catalogue"]
@@ -25,22 +27,22 @@ def read_catalogue(files: Iterable[Path]) -> Catalogue:
     """The catalogue of one file or many; CatalogueError with every mistake, each with file and line."""
     merged: dict[str, Any] = {}
     lines: Lines = {}
-    mistakes: list[Mistake] = []
+    found: list[Mistake] = []
     for file in files:
         try:
-            mistakes += _merge(file, merged, lines)
+            found += _merge(file, merged, lines)
         except CatalogueError as exc:
-            mistakes += exc.mistakes
-    if mistakes:
-        raise CatalogueError(mistakes)
+            found += exc.mistakes
+    if found:
+        raise CatalogueError(found)
     try:
         catalogue = Catalogue.model_validate(merged)
     except ValidationError as exc:
         raise CatalogueError([_mistake(tuple(e["loc"]), message_of(e, _fields_of(e)), lines, merged)
                               for e in exc.errors()]) from exc
-    mistakes = [_mistake(place, text, lines, merged) for place, text in _cross_check(catalogue)]
-    if mistakes:
-        raise CatalogueError(mistakes)
+    found = [_mistake(place, text, lines, merged) for place, text in _cross_check(catalogue)]
+    if found:
+        raise CatalogueError(found)
     return catalogue
 
 
@@ -96,6 +98,11 @@ def _cross_check(c: Catalogue) -> Iterable[tuple[Place, str]]:
             code, steps = parents.get(code), steps + 1
         if code is not None:
             yield ("units", i, "parent"), f"the unit {unit.code!r} is its own ancestor"
+    yield from _formulas(c)
+    for i, e in enumerate(c.ledger):
+        for field, text in mistakes(e.kind, **e.model_dump(include={"item", "action", "value", "unit", "first_day", "last_day",
+                                                                    "enterprise", "counterparty"})):
+            yield ("ledger", i, field), text
     devices = {d.code: d for d in c.devices}
     taken: dict[tuple[str, str], int] = {}
     for i, point in enumerate(c.points):
@@ -104,6 +111,40 @@ def _cross_check(c: Catalogue) -> Iterable[tuple[Place, str]]:
             if key in taken:
                 yield ("points", i, "source"), f"{key[1]!r} of device {key[0]!r} already feeds points[{taken[key]}]"
             taken[key] = i
+
+
+def _formulas(c: Catalogue) -> Iterable[tuple[Place, str]]:
+    """Formulas of virtual points: they can be read, name counters and gauges that are there, and their units fit."""
+    points = {p.code: p for p in c.points}
+    names: dict[str, tuple[str, ...]] = {}
+    for i, p in enumerate(c.points):
+        if p.formula is None:
+            continue
+        place: Place = ("points", i, "formula")
+        try:
+            parsed = parse(p.formula)
+            names[p.code] = parsed.names
+            absent = [n for n in parsed.names if n not in points]
+            if absent:
+                yield place, f"there is no {absent[0]!r} in points"
+            elif not parsed.names:
+                yield place, "a formula names at least one point"
+            elif states := [n for n in parsed.names if points[n].kind == "state"]:
+                yield place, f"expected counters and gauges, got the state {states[0]!r}"
+            else:
+                parsed.checked({n: points[n].unit for n in parsed.names}, p.unit)
+        except InputError as exc:
+            yield place, str(exc)
+    for i, p in enumerate(c.points):
+        seen: set[str] = set()
+        ahead = list(names.get(p.code, ()))
+        while ahead:
+            name = ahead.pop()
+            if name not in seen:
+                seen.add(name)
+                ahead += names.get(name, ())
+        if p.code in seen:
+            yield ("points", i, "formula"), f"the formula of {p.code!r} needs {p.code!r} itself"
 
 
 def _references(c: Catalogue) -> Iterable[tuple[Place, str, str | None]]:

@@ -131,10 +131,15 @@ class Point(Row):
     high: float | None = None
     expected_s: int = Field(default=60, gt=0)
     accuracy_class: str | None = None
+    formula: str | None = None
+    made_from: str | None = None
+    used_as: Literal["feedstock"] | None = None
     attributes: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Point:
+        if self.formula is not None and (self.kind != "counter" or self.source is not None):
+            raise ValueError("a point with a formula is a counter without a source")
         conversion(self.unit, quantities()[self.quantity].unit)  # raises when the unit does not measure the quantity
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"expected low < high, got {self.low} and {self.high}")
@@ -194,6 +199,7 @@ class Flow(Dated):
     kind: Literal["sub", "exchange", "cascade"] = "sub"
     parent: Code
     children: list[Code] = Field(min_length=1)
+    loss_share: float | None = Field(default=None, ge=0, lt=1)
 
 
 class Limit(Dated):
@@ -219,6 +225,13 @@ class Factor(Dated):
     unit: str
     region: str = ""
     edition: str = ""
+
+
+class Setting(Dated):
+    """A switch of the base's energy account; each figure names the rows it was computed with."""
+
+    name: Literal["deduct_sold", "deduct_feedstock", "deduct_green_power", "residual_factor"]
+    value: bool
 
 
 class Tariff(Dated):
@@ -289,6 +302,7 @@ class Catalogue(Row):
     flows: list[Flow] = []
     limits: list[Limit] = []
     factors: list[Factor] = []
+    settings: list[Setting] = []
     tariffs: list[Tariff] = []
     calendars: list[Calendar] = []
     targets: list[Target] = []
@@ -299,6 +313,6 @@ class Catalogue(Row):
 
 SECTION_MODELS: dict[str, type[Row]] = {
     "base": Base, "enterprises": Enterprise, "units": UnitRow, "devices": Device, "points": Point, "meters": Meter,
-    "flows": Flow, "limits": Limit, "factors": Factor, "tariffs": Tariff, "calendars": Calendar, "targets": Target,
+    "flows": Flow, "limits": Limit, "factors": Factor, "settings": Setting, "tariffs": Tariff, "calendars": Calendar, "targets": Target,
     "rules": Rule, "ledger": LedgerEntry,
 }

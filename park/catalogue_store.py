@@ -46,6 +46,7 @@ SECTIONS = (
     Section("flows", "flow", ("carrier", "parent_id", "child_id", "valid_from")),
     Section("limits", "limit_value", ("unit_id", "quantity", "statistic", "rank", "valid_from"), supersedes=True),
     Section("factors", "factor", ("carrier", "kind", "region", "valid_from"), supersedes=True),
+    Section("settings", "setting", ("name", "valid_from"), supersedes=True),
     Section("tariffs", "tariff", ("code", "valid_from"), supersedes=True),
     Section("calendars", "calendar", ("code", "day")),
     Section("targets", "target", ("indicator", "year"), supersedes=True),
@@ -260,8 +261,12 @@ def _point_row(p: Point, id_of: _Ids) -> dict[str, Any]:
     return {"code": p.code, **name, "quantity": p.quantity, "unit": p.unit, "kind": p.kind,
             "unit_id": id_of("units", p.belongs_to), "device_id": id_of("devices", source.device if source else None),
             "device_key": source.key if source else None,
+            "attributes": p.attributes | p.model_dump(include=set(OF_POINT), exclude_none=True),
             **p.model_dump(include={"carrier", "direction", "boundary", "ratio", "rollover", "low", "high", "expected_s",
-                                    "accuracy_class", "attributes"})}
+                                    "accuracy_class"})}
+
+
+OF_POINT = ("formula", "made_from", "used_as")       # fields of the catalogue that lie in `attributes`
 
 
 def _meter_row(m: Any, id_of: _Ids) -> dict[str, Any]:
@@ -272,7 +277,7 @@ def _meter_row(m: Any, id_of: _Ids) -> dict[str, Any]:
 def _flow_rows(f: Any, id_of: _Ids) -> Iterable[dict[str, Any]]:
     for child in f.children:
         yield {"carrier": f.carrier, "kind": f.kind, "parent_id": id_of("points", f.parent),
-               "child_id": id_of("points", child), **_dated(f)}
+               "child_id": id_of("points", child), "loss_share": f.loss_share, **_dated(f)}
 
 
 def _limit_row(row: Any, id_of: _Ids) -> dict[str, Any]:
@@ -282,6 +287,10 @@ def _limit_row(row: Any, id_of: _Ids) -> dict[str, Any]:
 
 def _factor_row(k: Any, id_of: _Ids) -> dict[str, Any]:
     return {**k.model_dump(include={"carrier", "kind", "region", "value", "unit", "edition"}), **_dated(k)}
+
+
+def _setting_row(k: Any, id_of: _Ids) -> dict[str, Any]:
+    return {"name": k.name, "value": k.value, **_dated(k)}
 
 
 def _tariff_row(t: Any, id_of: _Ids) -> dict[str, Any]:
@@ -300,7 +309,8 @@ def _ledger_row(row: Any, id_of: _Ids) -> dict[str, Any]:
 
 ROW_OF: dict[str, Callable[[Any, _Ids], dict[str, Any]]] = {
     "enterprises": _enterprise_row, "units": _unit_row, "devices": _device_row, "points": _point_row, "meters": _meter_row,
-    "limits": _limit_row, "factors": _factor_row, "tariffs": _tariff_row, "targets": _named_row, "rules": _named_row,
+    "limits": _limit_row, "factors": _factor_row, "settings": _setting_row, "tariffs": _tariff_row, "targets": _named_row,
+    "rules": _named_row,
 }
 
 
@@ -337,13 +347,14 @@ EXPORT = {
     "meters": """SELECT m.*, p.code AS point, m.installed_at AS installed, m.removed_at AS removed FROM meter m
         JOIN point p USING (base_id, point_id) WHERE m.base_id = %(base)s ORDER BY m.meter_id""",
     "flows": """SELECT f.carrier, f.kind, a.code AS parent, array_agg(b.code ORDER BY f.flow_id) AS children, f.valid_from,
-        f.valid_to, f.source, f.verified FROM flow f
+        f.valid_to, f.source, f.verified, f.loss_share FROM flow f
         JOIN point a ON a.base_id = f.base_id AND a.point_id = f.parent_id
         JOIN point b ON b.base_id = f.base_id AND b.point_id = f.child_id
-        WHERE f.base_id = %(base)s GROUP BY 1, 2, 3, 5, 6, 7, 8 ORDER BY min(f.flow_id)""",
+        WHERE f.base_id = %(base)s GROUP BY 1, 2, 3, 5, 6, 7, 8, 9 ORDER BY min(f.flow_id)""",
     "limits": """SELECT l.*, u.code AS outlet FROM limit_value l JOIN unit u USING (base_id, unit_id)
         WHERE l.base_id = %(base)s AND superseded_at IS NULL ORDER BY limit_id""",
     "factors": "SELECT * FROM factor WHERE base_id = %(base)s AND superseded_at IS NULL ORDER BY factor_id",
+    "settings": "SELECT * FROM setting WHERE base_id = %(base)s AND superseded_at IS NULL ORDER BY setting_id",
     "tariffs": """SELECT t.*, e.code AS enterprise FROM tariff t LEFT JOIN enterprise e USING (base_id, enterprise_id)
         WHERE t.base_id = %(base)s AND superseded_at IS NULL ORDER BY tariff_id""",
     "targets": "SELECT * FROM target WHERE base_id = %(base)s AND superseded_at IS NULL ORDER BY target_id",
@@ -362,6 +373,9 @@ def _row_out(section: str, r: dict[str, Any]) -> dict[str, Any]:
         row["name"] = _names(r)
     if section == "points" and r["device"]:
         row["source"] = {"device": r["device"], "key": r["device_key"]}
+    if section == "points":
+        row["attributes"] = dict(r["attributes"])
+        row |= {k: row["attributes"].pop(k) for k in OF_POINT if k in row["attributes"]}
     if section == "devices":
         row |= r["settings"]
     if section == "units":
