@@ -113,4 +113,3 @@ ALTER TABLE flow ADD COLUMN loss_share double precision CHECK (loss_share >= 0 A
 
 SELECT secure_tables();
 GRANT SELECT ON fed_inside TO park_service;
-GRANT SELECT ON setting TO park_grafana;
