@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accounting.columns import Columns, Connection, from_us, read_columns, to_us, write_columns
+from accounting import virtual
+from accounting.columns import Columns, Connection, from_us, read_columns, to_us
 from accounting.gaps import LINEAR_US, PROFILE_DAYS
 from accounting.intervals import FAR, ONE_METER, REACH, SLOT_US, Intervals, Meters, intervals
-from park.database import queries
+from accounting.slots import INTERVAL, NOTHING, SQL, Changed, replace
 from park.quality import LAST_USABLE
 
-SQL = queries(Path(__file__).parent / "queries.sql")
+__all__ = ["INTERVAL", "NOTHING", "SQL", "Changed", "Counter", "Window", "counters_of", "recount"]
+
 READING = {"point_id": "i4", "ts": "ts", "value": "f8", "quality": "i2"}
-INTERVAL = {"point_id": "i4", "ts": "ts", "amount": "f8", "quality": "i2", "method": "i2"}
-WRITTEN = {"ts": "ts", "amount": "f8", "point_id": "i4", "base_id": "i2", "quality": "i2", "method": "i2"}
 BATCH_READINGS = 1_500_000
 _PROFILE_US = (PROFILE_DAYS * 86_400 + 900) * 1_000_000
 
@@ -47,22 +46,6 @@ class Window:
     counter: Counter
     low: int
     high: int
-
-
-@dataclass(frozen=True)
-class Changed:
-    """Slots whose figures changed: the counter and the slot's start, one entry a slot; whether stored ones were replaced."""
-
-    point_id: NDArray[np.int32]
-    ts: NDArray[np.int64]
-    replaced: bool
-
-    def __add__(self, other: Changed) -> Changed:
-        return Changed(np.concatenate([self.point_id, other.point_id]), np.concatenate([self.ts, other.ts]),
-                       self.replaced or other.replaced)
-
-
-NOTHING = Changed(np.empty(0, np.int32), np.empty(0, np.int64), False)
 
 
 def counters_of(conn: Connection, base_id: int, points: list[int]) -> dict[int, Counter]:
@@ -96,7 +79,7 @@ def recount(conn: Connection, base_id: int, spans: list[tuple[int, datetime, dat
     changed = NOTHING
     for batch in _batches(windows):
         changed += _recount_batch(conn, base_id, batch, write)
-    return changed
+    return changed + virtual.follow(conn, base_id, changed, spans, write)
 
 
 def _batches(windows: list[Window]) -> Iterator[list[Window]]:
@@ -139,7 +122,7 @@ def _recount_batch(conn: Connection, base_id: int, windows: list[Window], write:
     old = read_columns(conn, SQL["read_intervals"], {
         "base": base_id, "points": [w.counter.point_id for w in windows],
         "low": [from_us(low) for low, _ in ranges], "high": [from_us(high) for _, high in ranges]}, INTERVAL)
-    return _replace(conn, base_id, old, new, write)
+    return replace(conn, base_id, old, new, write)
 
 
 def _read(conn: Connection, base_id: int, windows: list[Window]) -> dict[int, Columns]:
@@ -201,38 +184,3 @@ def _count(w: Window, readings: Columns) -> tuple[Columns, int, int]:
 def _part(point_id: int, slots: NDArray[np.int64], got: Intervals, some: NDArray[np.bool_]) -> Columns:
     return {"point_id": np.full(int(some.sum()), point_id, np.int32), "ts": slots[some], "amount": got.amount[some],
             "quality": got.quality[some], "method": got.method[some]}
-
-
-def _replace(conn: Connection, base_id: int, old: Columns, new: Columns, write: bool) -> Changed:
-    """Bring the stored slots to the new ones; the answer names those that differ, vanish or are new."""
-    order_old = np.lexsort((old["ts"], old["point_id"]))
-    order_new = np.lexsort((new["ts"], new["point_id"]))
-    old, new = {k: v[order_old] for k, v in old.items()}, {k: v[order_new] for k, v in new.items()}
-    a, b = _key(old), _key(new)
-    at = np.minimum(np.searchsorted(b, a), max(len(b) - 1, 0))
-    kept = b[at] == a if len(b) and len(a) else np.zeros(len(a), bool)
-    same = kept.copy()
-    if kept.any():
-        i = at[kept]
-        # the last bits of a sum depend on where the sum began: a millionth of the unit is no change
-        equal = np.isclose(old["amount"][kept], new["amount"][i], rtol=1e-9, atol=1e-6, equal_nan=True)
-        same[kept] = equal & (old["quality"][kept] == new["quality"][i]) & (old["method"][kept] == new["method"][i])
-    stays = np.zeros(len(b), bool)
-    stays[at[same]] = True
-    gone = ~same
-    changed = Changed(np.concatenate([old["point_id"][gone], new["point_id"][~stays]]).astype(np.int32),
-                      np.concatenate([old["ts"][gone], new["ts"][~stays]]).astype(np.int64), bool(gone.any()))
-    if not write:
-        return changed
-    if gone.any():
-        conn.execute(SQL["delete_intervals"], {"base": base_id, "points": old["point_id"][gone].tolist(),
-                                               "ts": [from_us(t) for t in old["ts"][gone]]})
-    rows = {k: v[~stays] for k, v in new.items()}
-    rows["base_id"] = np.full(len(rows["ts"]), base_id, np.int16)
-    write_columns(conn, SQL["write_intervals"], WRITTEN, {k: rows[k] for k in WRITTEN}, null="amount")
-    return changed
-
-
-def _key(columns: Columns) -> NDArray[np.int64]:
-    """Point and slot in one number that sorts like the pair (slots since 2000 stay below 2^31 for sixty thousand years)."""
-    return (columns["point_id"].astype(np.int64) << 32) + columns["ts"].astype(np.int64) // SLOT_US

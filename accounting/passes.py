@@ -134,7 +134,7 @@ def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, 
     with conn.transaction():
         energy.prepare(conn)
         if known:
-            changed = [int(p) for p, digest in registers.items() if known["registers"].get(p, digest) != digest]
+            changed = [int(p) for p, digest in registers.items() if known["registers"].get(p) != digest]
             span = conn.execute(SQL["span_of_readings"], {"base": base_id}).fetchone()
             if known.get("trace") != trace and span is not None and span[0] is not None:
                 conn.execute(SQL["mark_outlets"], {"base": base_id, "low": span[0], "high": span[1]})

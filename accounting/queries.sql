@@ -46,7 +46,26 @@ SELECT point_id, min(first), max(last) + interval '1 hour' FROM taken GROUP BY 1
 -- name: counters
 -- Counters among some points, with what their intervals need.
 SELECT point_id, ratio, rollover, expected_s FROM point
-WHERE base_id = %(base)s AND kind = 'counter' AND point_id = ANY (%(points)s) ORDER BY point_id
+WHERE base_id = %(base)s AND kind = 'counter' AND NOT attributes ? 'formula' AND point_id = ANY (%(points)s) ORDER BY point_id
+
+-- name: formulas
+-- Virtual points.
+SELECT point_id, code, unit, attributes ->> 'formula' FROM point
+WHERE base_id = %(base)s AND kind = 'counter' AND attributes ? 'formula' AND removed_at IS NULL ORDER BY code
+
+-- name: points_by_code
+-- What formulas may name.
+SELECT code, point_id, unit, kind FROM point WHERE base_id = %(base)s AND kind IN ('counter', 'gauge')
+
+-- name: read_means
+-- Mean of each gauge in each slot of its range; quality: estimated where a reading behind it is not a good one.
+COPY (
+    SELECT array_agg(w.point_id), array_agg(r.bucket), array_agg(r.sum / r.n_usable),
+           array_agg(CASE WHEN r.n_good = r.n_usable THEN 0 ELSE 2 END::smallint)
+    FROM unnest(%(points)s::integer[], %(low)s::timestamptz[], %(high)s::timestamptz[]) AS w (point_id, low, high)
+    JOIN reading_15m r ON r.base_id = %(base)s AND r.point_id = w.point_id AND r.bucket >= w.low AND r.bucket < w.high AND r.n_usable > 0
+    GROUP BY w.point_id
+) TO STDOUT (FORMAT binary)
 
 -- name: meters
 -- Meters of some points in order of installation.
@@ -427,7 +446,7 @@ SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
 
 -- name: register_fingerprint
 -- A digest a counter of what its intervals depend on beside readings: ratio, roll-over, pace, meters.
-SELECT p.point_id, md5(concat_ws('|', p.ratio, p.rollover, p.expected_s, (
+SELECT p.point_id, md5(concat_ws('|', p.ratio, p.rollover, p.expected_s, p.attributes ->> 'formula', (
     SELECT string_agg(concat_ws(',', m.installed_at, m.removed_at, m.initial_register, m.final_register, m.ratio), ';' ORDER BY m.installed_at)
     FROM meter m WHERE m.base_id = p.base_id AND m.point_id = p.point_id)))
 FROM point p WHERE p.base_id = %(base)s AND p.kind = 'counter'

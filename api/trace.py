@@ -22,7 +22,7 @@ from park.quality import word_of
 
 router = APIRouter(tags=["figures"])
 Row = dict[str, Any]
-METHODS = ("measured", "rollover", "swap", "reset", "gap_split", "spike_removed")
+METHODS = ("measured", "rollover", "swap", "reset", "gap_split", "spike_removed", "formula")
 MOST_ROWS = 20_000
 
 
