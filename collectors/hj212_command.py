@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 import yaml
 
-from collectors.hj212_data import TABLES, local_now
+from collectors.hj212_clock import local_now
+from collectors.hj212_data import TABLES
 from collectors.hj212_frame import Message, qn_of
 from collectors.hj212_logger import Logger
 from park.errors import InputError
@@ -95,30 +97,40 @@ class Commander:
         if command is None:
             raise InputError(f"expected a command of {', '.join(commands())}, got {cn!r}")
         async with logger.turn:
-            now = local_now(self._clock_ms(), logger.station.zone)
-            given = {"SystemTime": f"{now:%Y%m%d%H%M%S}", **fields} if cn == "1012" else dict(fields)
+            now, given = self._now(logger), self._filled(logger, cn, fields)
             if missing := [f for f in command.fields if f not in given]:
                 raise InputError(f"command {cn} ({command.en}) needs {', '.join(missing)}")
-            cp, mn, qn = data_area(given), logger.station.device.device.mn or "", qn_of(now)
+            data_area(given)
+            mn, qn = logger.station.device.device.mn or "", qn_of(now)
             while (mn, qn) in self._open:
                 qn = str(int(qn) + 1)
             exchange = self._open[mn, qn] = Exchange(cn)
             exchange.outcome.qn = qn
             try:
-                await self._run(logger, exchange, logger.command_frame(qn, cn, cp))
+                await self._run(logger, exchange, fields)
             except OSError:
                 exchange.outcome.state = "offline"
             finally:
                 del self._open[mn, qn]
             return exchange.outcome
 
-    async def _run(self, logger: Logger, exchange: Exchange, frame: bytes) -> None:
+    def _now(self, logger: Logger) -> datetime:
+        return local_now(self._clock_ms(), logger.station.zone)
+
+    def _filled(self, logger: Logger, cn: str, fields: Mapping[str, str]) -> dict[str, str]:
+        """The fields with the time of this moment where a clock is set: a repetition must not carry the time of the first."""
+        if cn != "1012" or "SystemTime" in fields:
+            return dict(fields)
+        return {**fields, "SystemTime": f"{self._now(logger):%Y%m%d%H%M%S}"}
+
+    async def _run(self, logger: Logger, exchange: Exchange, fields: Mapping[str, str]) -> None:
         outcome = exchange.outcome
         for _ in range(1 + self.repeats):
             if logger.link is None or logger.link.is_closing():
                 outcome.state = "offline"
                 return
-            logger.link.write(frame)
+            cp = data_area(self._filled(logger, exchange.cn, fields))
+            logger.link.write(logger.command_frame(outcome.qn, exchange.cn, cp))
             outcome.sent += 1
             if await _within(exchange.accepted, self.over_time_s):
                 break

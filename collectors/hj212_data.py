@@ -18,7 +18,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
+from collectors.hj212_clock import Watch, data_time, is_trusted, note_time
 from collectors.hj212_frame import Message
 from collectors.park_devices import FieldDevice, Target
 from collectors.readings import Readings
@@ -33,19 +33,29 @@ from park.errors import FrameError, InputError
 from park.quality import WORDS
 
 TABLES = Path(__file__).parent / "tables"
-PERIODS = {"2011": "", "2051": "minute", "2061": "hour", "2031": "day", "2021": "", "2041": "day", "2111": "5min",
-           "2013": "raw", "3020": ""}
+
+
+@lru_cache(maxsize=1)
+def _messages() -> dict[str, dict[str, dict[str, str]]]:
+    raw: dict[str, dict[str, dict[str, str]]] = yaml.safe_load((TABLES / "hj212_messages.yaml").read_text(encoding="utf-8"))
+    return raw
+
+
+PERIODS: Mapping[str, str] = {cn: row.get("period", "") for cn, row in _messages()["data"].items()}
 """Data commands and the period in a point's key."""
 
-PLAIN = {"2011": "rtd", "2021": "rs", "2013": "rtd", "3020": "info"}
+PLAIN: Mapping[str, str] = {cn: row["plain"] for cn, row in _messages()["data"].items() if "plain" in row}
 """The statistic that a command's plain key means."""
 
-FUTURE_MS = 300_000
-SLOW_CLOCK_MS = 600_000
+NOTICES: Mapping[str, Mapping[str, str]] = _messages()["notices"]
+"""Messages without readings: their names and the command that answers them."""
+
 REMEMBERED = 4096
 """Values whose repetition is recognised, per station."""
 
 UNMAPPED_SHOWN = 200
+KEY_SHOWN, TEXT_SHOWN = 60, 40
+"""Characters of a stranger's or an unmapped key, and of a value, that are kept: what is longer is neither."""
 
 
 @lru_cache(maxsize=1)
@@ -146,6 +156,7 @@ class Station:
     seen: OrderedDict[tuple[str, int], tuple[str, str]] = field(default_factory=OrderedDict)
     duplicates: int = 0
     unmapped: set[str] = field(default_factory=set)
+    watch: Watch = field(default_factory=Watch)
 
 
 def station_of(device: FieldDevice) -> Station:
@@ -167,59 +178,35 @@ def station_of(device: FieldDevice) -> Station:
     return Station(device, flags, targets, ZoneInfo(device.timezone), states)
 
 
-def data_time(message: Message, zone: ZoneInfo) -> int:
-    """Epoch milliseconds of DataTime; FrameError `bad_time` when it is not a local time."""
-    text = message.field("DataTime") or ""
-    try:
-        return _local_ms(text, zone)
-    except (ValueError, OverflowError) as exc:
-        raise FrameError("bad_time", f"expected DataTime such as 20261123110000, got {text!r}") from exc
-
-
-@lru_cache(maxsize=4096)
-def _local_ms(text: str, zone: ZoneInfo) -> int:
-    """Epoch milliseconds of 14 digits of local time; ValueError otherwise. Thousands of loggers send the same minute."""
-    if len(text) != 14 or not text.isascii() or not text.isdigit():
-        raise ValueError(text)
-    return int(datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=zone).timestamp() * 1000)
-
-
-def clock_offset_ms(message: Message, zone: ZoneInfo, arrived_ms: int) -> int | None:
-    """How far the logger's QN is ahead of our clock; None when QN is not a time."""
-    try:
-        return _local_ms(message.qn[:14], zone) - arrived_ms
-    except (ValueError, OverflowError):
-        return None
-
-
 def to_readings(message: Message, station: Station, arrived_ms: int) -> Readings:
     """Readings of a data message; values that were already taken with the same content are left out and counted."""
     at = data_time(message, station.zone)
-    distrusted = _clock_is_off(message, station.zone, at, arrived_ms)
+    trusted = is_trusted(message, station.watch, station.zone, at, arrived_ms)
     readings = Readings(station.device.base)
     station.resent += message.resent
     for key, text, flag in _values(message):
         target = station.targets.get(key)
         if target is None:
             if len(station.unmapped) < UNMAPPED_SHOWN:
-                station.unmapped.add(key)
+                station.unmapped.add(key[:KEY_SHOWN])
             continue
-        if station.seen.get((key, at)) == (text, flag):
+        if station.seen.get((key, at)) == (text[:TEXT_SHOWN], flag[:TEXT_SHOWN]):
             station.duplicates += 1
             continue
         value, quality = judge(text, flag, station.flags, station.states)
         point, scale, offset = target
         readings.add(point.point, at, None if value is None else value * scale + offset,
-                     "uncertain" if distrusted and quality == "good" else quality)
+                     quality if trusted or quality != "good" else "uncertain")
     return readings
 
 
-def remember(message: Message, station: Station) -> None:
+def remember(message: Message, station: Station, arrived_ms: int) -> None:
     """Mark the message's values as taken; called when they are durable, so that a refused message may come again."""
     at = data_time(message, station.zone)
+    note_time(message, station.watch, station.zone, arrived_ms)
     for key, text, flag in _values(message):
         if key in station.targets:
-            station.seen[key, at] = (text, flag)
+            station.seen[key, at] = (text[:TEXT_SHOWN], flag[:TEXT_SHOWN])
     while len(station.seen) > REMEMBERED:
         station.seen.popitem(last=False)
 
@@ -264,18 +251,3 @@ def judge(text: str, flag: str, rules: Mapping[str, FlagRule],
     except ValueError:
         return None, "bad"
     return (value, rule.quality) if math.isfinite(value) else (None, "bad")
-
-
-def _clock_is_off(message: Message, zone: ZoneInfo, at: int, arrived_ms: int) -> bool:
-    """Whether the logger's clock cannot be trusted: ahead of ours, or a real-time message that is late by its own QN."""
-    if at > arrived_ms + FUTURE_MS:
-        return True
-    offset = clock_offset_ms(message, zone, arrived_ms)
-    if offset is None:
-        return False
-    return offset > FUTURE_MS or (message.cn == "2011" and offset < -SLOW_CLOCK_MS)
-
-
-def local_now(arrived_ms: int, zone: ZoneInfo) -> datetime:
-    """Epoch milliseconds as the base's local time."""
-    return datetime.fromtimestamp(arrived_ms / 1000, UTC).astimezone(zone)

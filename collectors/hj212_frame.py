@@ -7,8 +7,13 @@ After anything that is not a frame the reader looks for the next `##` and a leng
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from park.errors import FrameError
 
@@ -19,6 +24,8 @@ TAIL = 4
 MAX_DATA = 9999
 _LENGTH = re.compile(rb"##([0-9]{4})")
 CRC_KINDS = ("hj212", "modbus", "modbus_swapped")
+SHORT = 128
+"""Bytes up to which a plain loop is the faster CRC."""
 
 
 def crc_hj212(data: bytes) -> int:
@@ -46,6 +53,8 @@ _TABLE = _crc_table()
 
 def crc_modbus(data: bytes) -> int:
     """CRC-16/MODBUS, which some field senders put into HJ 212 frames."""
+    if len(data) > SHORT:
+        return _crc_of_places(data, is_modbus=True)
     crc = 0xFFFF
     for byte in data:
         crc = (crc >> 8) ^ _TABLE[(crc ^ byte) & 0xFF]
@@ -54,38 +63,73 @@ def crc_modbus(data: bytes) -> int:
 
 def _crc_hj212_fast(data: bytes) -> int:
     """As `crc_hj212`, by table: only the high byte of the register survives a step, which is why there are 256 values."""
+    if len(data) > SHORT:
+        return _crc_of_places(data, is_modbus=False)
     crc = 0xFFFF
     for byte in data:
         crc = _TABLE[(crc >> 8) ^ byte]
     return crc
 
 
+@lru_cache(maxsize=2)
+def _places(is_modbus: bool) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """(what a byte adds to the CRC by the number of bytes behind it and its value, what the start adds by the length)."""
+    table = np.array(_TABLE, np.uint16)
+    adds, start = np.empty((MAX_DATA, 256), np.uint16), np.empty(MAX_DATA + 1, np.uint16)
+    row, begin = table, 0xFFFF
+    for n in range(MAX_DATA):
+        adds[n], start[n] = row, begin
+        row = (row >> 8) ^ table[row & 0xFF] if is_modbus else table[row >> 8]
+        begin = (begin >> 8) ^ _TABLE[begin & 0xFF] if is_modbus else _TABLE[begin >> 8]
+    start[MAX_DATA] = begin
+    return adds.ravel(), start
+
+
+_PLACE = np.arange(MAX_DATA - 1, -1, -1, dtype=np.int32) * 256
+
+
+def _crc_of_places(data: bytes, *, is_modbus: bool) -> int:
+    """A CRC is linear: what each byte adds is looked up by its place, and all of it is put together at once."""
+    adds, start = _places(is_modbus)
+    there = _PLACE[MAX_DATA - len(data):] + np.frombuffer(data, np.uint8)
+    return int(start[len(data)] ^ np.bitwise_xor.reduce(adds[there]))
+
+
 def crc_fits(data: bytes, text: bytes, kind: str) -> bool:
     """Whether the four characters are the CRC of this kind for this data."""
-    try:
-        sent = int(text, 16)
-    except ValueError:
-        return False
-    if kind == "hj212":
-        return _crc_hj212_fast(data) == sent
-    value = crc_modbus(data)
-    return sent == (value if kind == "modbus" else (value & 0xFF) << 8 | value >> 8)
+    return kind in crc_kinds(data, text)
 
 
 def crc_kinds(data: bytes, text: bytes) -> tuple[str, ...]:
     """All kinds of CRC that the four characters are for this data; empty when none fits."""
-    return tuple(kind for kind in CRC_KINDS if crc_fits(data, text, kind))
+    return tuple(_kinds(data, text))
 
 
-def _first_kind(data: bytes, text: bytes) -> str | None:
+def first_kind(data: bytes, text: bytes) -> str | None:
     """The first kind that fits: nearly always the standard's own, so that the others cost nothing."""
-    return next((kind for kind in CRC_KINDS if crc_fits(data, text, kind)), None)
+    return next(_kinds(data, text), None)
+
+
+def _kinds(data: bytes, text: bytes) -> Iterator[str]:
+    if len(text) != TAIL or not text.isalnum():
+        return
+    try:
+        sent = int(text, 16)
+    except ValueError:
+        return
+    if _crc_hj212_fast(data) == sent:
+        yield "hj212"
+    value = crc_modbus(data)
+    if value == sent:
+        yield "modbus"
+    if (value & 0xFF) << 8 | value >> 8 == sent:
+        yield "modbus_swapped"
 
 
 @dataclass(frozen=True)
 class RawFrame:
-    """A frame cut from the stream: data between length and CRC, and the first kind of CRC that fits (None: damaged or
-    without one)."""
+    """A frame cut from the stream: data between length and CRC, and the first kind of CRC that fits (None: damaged,
+    without one, or encrypted: then the CRC is that of the clear text)."""
 
     data: bytes
     crc: str | None
@@ -104,6 +148,7 @@ class FrameReader:
     resyncs: int = 0
     _buffer: bytearray = field(default_factory=bytearray)
     _bad_in_row: int = 0
+    _looked: int = 0  # whole frames that end before this place were tried behind the unfinished one
 
     def feed(self, data: bytes) -> list[RawFrame]:
         """Frames that are complete with these bytes, in order."""
@@ -125,12 +170,12 @@ class FrameReader:
             if len(self._buffer) < end:
                 return self._overtaken()
             data, crc_text = bytes(self._buffer[HEAD:end - TAIL]), bytes(self._buffer[end - TAIL:end])
-            kind = _first_kind(data, crc_text)
+            kind = first_kind(data, crc_text)
             if kind is None and (inner := _LENGTH.search(bytes(self._buffer[:end]), 2)) is not None:
                 self._leave_out(inner.start())  # the frame was cut short and another begins inside its length
                 continue
-            del self._buffer[:end]
-            self._bad_in_row = 0 if kind else self._bad_in_row + 1
+            self._cut(end)
+            self._bad_in_row = 0 if kind else self._bad_in_row + (not data.endswith(b"&&"))
             return RawFrame(data, kind, crc_text)
         return None
 
@@ -152,21 +197,22 @@ class FrameReader:
     def _overtaken(self) -> RawFrame | None:
         """A later whole frame with a good CRC, while the first still waits for bytes that will never come."""
         there, budget = bytes(self._buffer), 2 * MAX_DATA
+        looked, self._looked = self._looked, len(there)
         for match in _LENGTH.finditer(there, 2):
             start, length = match.start(), int(match[1])
             end = start + HEAD + length + TAIL
-            if end > len(there) or there[end - TAIL - 2:end - TAIL] != b"&&":
+            if not looked < end <= len(there) or there[end - TAIL - 2:end - TAIL] != b"&&":
                 continue
             budget -= length
             if budget < 0:
                 break
             data, text = there[start + HEAD:end - TAIL], there[end - TAIL:end]
-            kind = _first_kind(data, text)
+            kind = first_kind(data, text)
             if kind is not None:
                 self.garbage_bytes += start
                 self.resyncs += 1
                 self._bad_in_row = 0
-                del self._buffer[:end]
+                self._cut(end)
                 return RawFrame(data, kind, text)
         return None
 
@@ -174,7 +220,7 @@ class FrameReader:
         """Drop bytes between frames; line ends and blanks are not garbage."""
         if n > 0:
             self.garbage_bytes += len(bytes(self._buffer[:n]).strip(b"\r\n\t \x00"))
-            del self._buffer[:n]
+            self._cut(n)
 
     def _leave_out(self, n: int) -> None:
         self.garbage_bytes += n
@@ -183,8 +229,12 @@ class FrameReader:
         if self._bad_in_row > MAX_BAD_IN_ROW:
             self.garbage_bytes += len(self._buffer) - n
             self._bad_in_row = 0
-            self._buffer.clear()
+            n = len(self._buffer)
+        self._cut(n)
+
+    def _cut(self, n: int) -> None:
         del self._buffer[:n]
+        self._looked = max(0, self._looked - n)
 
 
 @dataclass(frozen=True)
@@ -258,15 +308,17 @@ def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
-def build_frame(data: str | bytes, crc: str = "hj212") -> bytes:
-    """A whole frame around `data`, with the kind of CRC that the device expects (`none` sends the HJ 212 one)."""
+def build_frame(data: str | bytes, crc: str = "hj212", *, on_line: bytes | None = None) -> bytes:
+    """A whole frame around `data`, with the kind of CRC that the device expects (`none` sends the HJ 212 one). `on_line` is
+    what is sent in its place when it is encrypted: the CRC stays that of the clear data."""
     body = data.encode("gb18030") if isinstance(data, str) else data
-    if len(body) > MAX_DATA:
-        raise FrameError("too_long", f"expected at most {MAX_DATA} bytes of data, got {len(body)}")
-    value = crc_modbus(body) if crc.startswith("modbus") else crc_hj212(body)
+    sent = body if on_line is None else on_line
+    if max(len(body), len(sent)) > MAX_DATA:
+        raise FrameError("too_long", f"expected at most {MAX_DATA} bytes of data, got {max(len(body), len(sent))}")
+    value = crc_modbus(body) if crc.startswith("modbus") else _crc_hj212_fast(body)
     if crc == "modbus_swapped":
         value = (value & 0xFF) << 8 | value >> 8
-    return b"##%04d" % len(body) + body + b"%04X\r\n" % value
+    return b"##%04d" % len(sent) + sent + b"%04X\r\n" % value
 
 
 def qn_of(instant: datetime) -> str:

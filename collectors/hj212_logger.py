@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from collectors.health import DeviceHealth
 from collectors.hj212_data import Station, station_of
 from collectors.hj212_frame import Message, build_frame
-from collectors.hj212_sm4 import Cipher, cipher_of, encrypt_frame
+from collectors.hj212_sm4 import Cipher, cipher_of, encrypted
 from collectors.park_devices import FieldDevice, of_protocol, secret
 from park.errors import FrameError, ParkError
 
@@ -27,11 +27,21 @@ class Logger:
     password: str | None
     crc: str | None
     health: DeviceHealth
-    cipher: Cipher | None = None
+    ciphers: tuple[Cipher, ...] = ()  # of the present key, and of the former one while it is being changed
+    cipher: Cipher | None = None  # the one that last opened a frame
     crc_seen: Counter[str] = field(default_factory=Counter)
+    times_asked: int = 0
     link: asyncio.StreamWriter | None = None
     last: Message | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one command at a time
+
+    def __post_init__(self) -> None:
+        self.cipher = self.cipher or next(iter(self.ciphers), None)
+
+    @property
+    def code(self) -> str:
+        """Code of the device."""
+        return self.station.device.code
 
     def answer_crc(self) -> str:
         """The kind of CRC this logger understands: as configured, else the one it sends."""
@@ -46,7 +56,7 @@ class Logger:
     def keep(self, old: Logger) -> None:
         """Take over what a former row of the same device has learnt."""
         self.health.last_answer, self.health.errors = old.health.last_answer, old.health.errors
-        self.station.seen, self.crc_seen = old.station.seen, old.crc_seen
+        self.station.seen, self.station.watch, self.crc_seen = old.station.seen, old.station.watch, old.crc_seen
         self.link, self.last, self.turn = old.link, old.last, old.turn
 
     def command_frame(self, qn: str, cn: str, cp: str) -> bytes:
@@ -60,7 +70,8 @@ class Logger:
         """A whole frame to this logger."""
         data = f"QN={qn};ST={st};CN={cn};PW={pw};MN={mn};Flag={flag};CP=&&{cp}&&".encode(
             "utf-8" if flag >> 2 == 2 else "gb18030")
-        return build_frame(encrypt_frame(data, self.cipher) if self.cipher and cn in ENCRYPTED else data, self.answer_crc())
+        on_line = encrypted(data, self.cipher) if self.cipher and cn in ENCRYPTED else None
+        return build_frame(data, self.answer_crc(), on_line=on_line)
 
 
 @dataclass
@@ -71,11 +82,12 @@ class Hj212Counters:
     readings: int = 0
     answers: int = 0
     connections: int = 0
-    refused_connections: int = 0
     garbage_bytes: int = 0
     resyncs: int = 0
     decrypted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    notices: Counter[str] = field(default_factory=Counter)
+    times_set: Counter[str] = field(default_factory=Counter)
 
 
 def loggers_of(devices: Sequence[FieldDevice]) -> tuple[dict[str, Logger], list[str]]:
@@ -89,9 +101,14 @@ def loggers_of(devices: Sequence[FieldDevice]) -> tuple[dict[str, Logger], list[
                 raise FrameError("mn", f"the MN {mn} already belongs to {loggers[mn].station.device.code}")
             shortest = min((t.expected_s for t in d.targets.values()), default=60)
             health = DeviceHealth(d.base, d.code, silent_after_ms=1000 * (3 * shortest + 60))
-            key = d.device.attributes.get("sm4_key")
-            cipher = cipher_of(d.device.attributes, secret(str(key)) if key is not None else None)
-            loggers[mn] = Logger(station_of(d), secret(d.device.password), d.device.crc, health, cipher)
+            loggers[mn] = Logger(station_of(d), secret(d.device.password), d.device.crc, health, _ciphers_of(d))
         except (ParkError, KeyError, TypeError, ValueError) as exc:
             mistakes.append(f"device {d.code}: {exc}")
     return loggers, mistakes
+
+
+def _ciphers_of(device: FieldDevice) -> tuple[Cipher, ...]:
+    """Of the attributes `sm4_key` and `sm4_key_former`: keys are changed every 90 days, and not everywhere at one moment."""
+    attributes = device.device.attributes
+    keys = [secret(str(attributes[name])) for name in ("sm4_key", "sm4_key_former") if name in attributes]
+    return tuple(c for key in keys if (c := cipher_of(attributes, key)) is not None)

@@ -2,26 +2,30 @@
 
 The block cipher is that of GB/T 32907-2016: 32 rounds on four words of 32 bits. All blocks of a data area go through the
 rounds together as columns of numpy, which costs about the same for one block as for a hundred.
-HJ 212-2025 encrypts what stands between `CP=&&` and the closing `&&`, without padding. Which text form the bytes take on the
-line is a setting (`sm4_form` raw, hex or base64; not verified against the text of the standard).
+
+HJ 212-2025, 6.4.2 and annex A.2: what stands between `CP=&&` and `&&` is encrypted in groups of 16 characters without
+padding, what is left over stays clear, and the CRC is that of the clear frame, computed before. So an encrypted frame is as
+long as a clear one, and its CRC can only be checked after decryption. (The annex prints the bytes as `{0xE4,0x3E,...}` but
+with the length of the clear frame; that form is read as well.) `sm4_form` says what a device does otherwise.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from collectors.hj212_frame import RawFrame, first_kind
 from park.errors import FrameError, InputError
 
 Words = NDArray[np.uint32]
 BLOCK = 16
-FORMS = ("raw", "hex", "base64")
+FORMS = ("raw", "braces", "hex", "base64")
 
 # GB/T 32907-2016, 6.2: the S-box by rows of 32
 _SBOX = bytes.fromhex(
@@ -83,35 +87,50 @@ class Cipher:
     form: str = "raw"
 
     def encrypt(self, text: bytes) -> bytes:
-        """The area on the line. A text that is no whole number of blocks is filled with blanks: there is no padding to
-        take off, and blanks around CP mean nothing."""
-        return _to_line(_crypt(text + b" " * (-len(text) % BLOCK), self.keys), self.form)
+        """The area on the line: whole blocks encrypted, the rest of less than 16 bytes in clear."""
+        whole = len(text) - len(text) % BLOCK
+        secret, rest = _crypt(text[:whole], self.keys) if whole else b"", text[whole:]
+        if self.form == "hex":
+            return (secret + rest).hex().upper().encode()
+        if self.form == "base64":
+            return base64.b64encode(secret + rest)
+        if self.form == "braces" and secret:
+            return b"{" + ",".join(f"0x{b:02X}" for b in secret).encode() + b"}" + rest
+        return secret + rest
 
     def decrypt(self, area: bytes) -> bytes:
-        """The text of an area; FrameError `cipher` when it is no whole number of blocks, or no text with this key."""
-        try:
-            data = _FROM_LINE[self.form](area)
-        except (binascii.Error, ValueError) as exc:
-            raise FrameError("cipher", f"expected an encrypted area in form {self.form}: {exc}") from exc
-        if not data or len(data) % BLOCK:
-            raise FrameError("cipher", f"expected whole blocks of {BLOCK} bytes, got {len(data)} bytes")
-        text = _crypt(data, self.keys[::-1]).rstrip(b" \0\r\n")
-        if b"=" not in text or any(b < 32 for b in text):
+        """The text of an area, with whatever its sender filled it up with; FrameError `cipher` when it is no text."""
+        data = _bytes_of(area, self.form)
+        whole = len(data) - len(data) % BLOCK
+        if not whole:
+            raise FrameError("cipher", f"expected a block of {BLOCK} bytes at least, got {len(data)} bytes")
+        text = _crypt(data[:whole], self.keys[::-1]) + data[whole:]
+        if b"=" not in text or any(b < 32 for b in _unfilled(text)):
             raise FrameError("cipher", "the key does not give a text with this data area")
         return text
 
 
-_FROM_LINE: dict[str, Callable[[bytes], bytes]] = {
-    "raw": bytes, "hex": lambda a: bytes.fromhex(a.decode("ascii")), "base64": lambda a: base64.b64decode(a, validate=True)}
+def _bytes_of(area: bytes, form: str) -> bytes:
+    try:
+        if area.startswith(b"{0"):
+            listed, _, rest = area[1:].partition(b"}")
+            return bytes(int(b, 16) for b in listed.split(b",")) + rest
+        if form == "hex":
+            return bytes.fromhex(area.decode("ascii"))
+        return base64.b64decode(area, validate=True) if form == "base64" else area
+    except (binascii.Error, ValueError) as exc:
+        raise FrameError("cipher", f"expected an encrypted area in form {form}: {exc}") from exc
 
 
-def _to_line(data: bytes, form: str) -> bytes:
-    if form == "hex":
-        return data.hex().upper().encode()
-    return base64.b64encode(data) if form == "base64" else data
+def _unfilled(text: bytes) -> bytes:
+    """Without what some senders fill the last block up with, against the standard: PKCS#7, zeros or blanks."""
+    n = text[-1] if text else 0
+    if 0 < n <= BLOCK and text.endswith(bytes([n]) * n):
+        return text[:-n]
+    return text.rstrip(b" \0\r\n")
 
 
-def cipher_of(attributes: dict[str, Any], key: str | None) -> Cipher | None:
+def cipher_of(attributes: Mapping[str, Any], key: str | None) -> Cipher | None:
     """The cipher of a device's attributes `sm4_key` (32 hex digits, given with its environment variable filled in) and
     `sm4_form`; None without a key."""
     if key is None:
@@ -134,28 +153,40 @@ def area_of(data: bytes) -> tuple[int, int] | None:
     return (start, end) if 5 <= start <= end else None
 
 
-def decrypt_frame(data: bytes, cipher: Cipher) -> tuple[bytes, bool]:
-    """A frame's data with its area in clear, and whether it was encrypted. An area that is text already (a heartbeat, a
-    station that does not encrypt) stays as it is; FrameError `cipher` when it is neither."""
+def opened(frame: RawFrame, cipher: Cipher) -> RawFrame | None:
+    """The frame with its area in clear and the kind of CRC that fits it; None when the area is text already (a heartbeat, a
+    station that does not encrypt). FrameError `cipher` when it is neither. The CRC is that of the clear text; senders that
+    compute it over what stands on the line are understood too."""
+    place = area_of(frame.data)
+    if place is None:
+        return None
+    start, end = place
+    area = frame.data[start:end]
+    is_text = not area.strip() or is_clear(area)
+    if is_text and (frame.crc or len(area) < BLOCK):
+        return None
+    try:
+        text = cipher.decrypt(area)
+    except FrameError:
+        if is_text:
+            return None
+        raise
+    whole = [frame.data[:start] + t + frame.data[end:] for t in dict.fromkeys((text, _unfilled(text)))]
+    for data in whole:
+        if (kind := first_kind(data, frame.crc_text)) is not None:
+            return RawFrame(data, kind, frame.crc_text)
+    return None if is_text else RawFrame(whole[-1], frame.crc, frame.crc_text)
+
+
+def encrypted(data: bytes, cipher: Cipher) -> bytes:
+    """A frame's data with its area encrypted; what is shorter than a block stays clear."""
     place = area_of(data)
     if place is None:
-        return data, False
-    start, end = place
-    area = data[start:end]
-    if not area.strip() or _is_text(area):
-        return data, False
-    return data[:start] + cipher.decrypt(area) + data[end:], True
-
-
-def encrypt_frame(data: bytes, cipher: Cipher) -> bytes:
-    """A frame's data with its area encrypted; an empty area stays empty."""
-    place = area_of(data)
-    if place is None or place[0] == place[1]:
         return data
     return data[:place[0]] + cipher.encrypt(data[place[0]:place[1]]) + data[place[1]:]
 
 
-def _is_text(area: bytes) -> bool:
+def is_clear(area: bytes) -> bool:
     """Plain fields: names and values with `=`; base64 ends in `=` but has none with something behind it."""
     head = area.split(b";", 1)[0].split(b",", 1)[0]
     name, eq, value = head.partition(b"=")

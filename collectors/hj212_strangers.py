@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from collectors.hj212_data import PERIODS, condition_code, values_of
+from collectors.hj212_data import KEY_SHOWN, NOTICES, PERIODS, TEXT_SHOWN, condition_code, values_of
 from collectors.hj212_frame import Message
 from park.quantities import quantities
 
@@ -29,7 +29,9 @@ class Stranger:
     edition: str = ""
     crc: str = ""
     systems: set[str] = field(default_factory=set)
+    encrypted: bool = False
     keys: dict[str, str] = field(default_factory=dict)  # key -> newest text
+    notices: dict[str, str] = field(default_factory=dict)  # CN -> newest data area: serial numbers of a logger without MN
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -42,8 +44,8 @@ class Strangers:
     def __init__(self) -> None:
         self.by_mn: OrderedDict[str, Stranger] = OrderedDict()
 
-    def hear(self, message: Message, crc: str, peer: str, now_ms: int) -> Stranger:
-        """Note a message of an unknown logger."""
+    def hear(self, message: Message, crc: str, peer: str, now_ms: int, *, encrypted: bool = False) -> Stranger:
+        """Note a message of an unknown logger; of an encrypted one only the head is known."""
         mn = message.mn[:40]
         stranger = self.by_mn.pop(mn, None) or Stranger(mn, first_ms=now_ms)
         self.by_mn[mn] = stranger
@@ -51,12 +53,15 @@ class Strangers:
             self.by_mn.popitem(last=False)
         stranger.n += 1
         stranger.last_ms, stranger.peer, stranger.edition, stranger.crc = now_ms, peer, message.edition, crc
+        stranger.encrypted |= encrypted
+        if message.cn in NOTICES and message.cn != "9015":
+            stranger.notices[message.cn] = ";".join(f"{k}={v}" for g in message.groups for k, v in g.items())[:300]
         if len(stranger.systems) < 20:
             stranger.systems.add(message.st[:8])
         if message.cn in PERIODS:
             for key, text in values_of(message):
                 if key in stranger.keys or len(stranger.keys) < KEYS_KEPT:
-                    stranger.keys[key[:60]] = text[:40]
+                    stranger.keys[key[:KEY_SHOWN]] = text[:TEXT_SHOWN]
         return stranger
 
     def counts(self) -> dict[str, int]:

@@ -19,7 +19,7 @@ from typing import Any
 from collectors.hj212_data import PERIODS, today_codes
 from collectors.hj212_frame import FrameReader, Message, build_frame, parse_message
 from collectors.hj212_logger import VERSION_BITS, Logger
-from collectors.hj212_sm4 import Cipher, cipher_of, encrypt_frame
+from collectors.hj212_sm4 import Cipher, cipher_of, encrypted
 from collectors.park_devices import secret
 from collectors.spool import Spool
 from park.errors import FrameError, InputError, ParkError, StorageError
@@ -90,7 +90,7 @@ def rewritten(message: Message, route: Route) -> bytes:
     parts = f"PNUM={message.pnum};PNO={message.pno};" if split else ""
     head = f"QN={message.qn};ST={message.st};CN={message.cn};PW={route.password};MN={route.mn};Flag={flag};{parts}"
     data = f"{head}CP=&&{groups}&&".encode("utf-8" if route.edition == "2025" else "gb18030")
-    return build_frame(encrypt_frame(data, route.cipher) if route.cipher else data, route.crc)
+    return build_frame(data, route.crc, on_line=encrypted(data, route.cipher) if route.cipher else None)
 
 
 def _today(name: str) -> str:

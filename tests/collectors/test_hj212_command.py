@@ -20,7 +20,7 @@ from collectors.hj212_command import Commander, commands, data_area
 from collectors.hj212_frame import FrameReader, build_frame
 from collectors.hj212_logger import loggers_of
 from collectors.hj212_server import Hj212Server
-from collectors.hj212_sm4 import Cipher, cipher_of, encrypt_frame
+from collectors.hj212_sm4 import Cipher, cipher_of, encrypted
 from collectors.hj212_strangers import adoption
 from collectors.park_devices import FieldDevice, Target
 from park.catalogue import Device
@@ -68,8 +68,8 @@ class Logger:
 
 def _with_logger(basket: Any, logger: Logger | None, script: Callable[[Hj212Server], Awaitable[None]]) -> None:
     async def run() -> None:
-        server = Hj212Server(loggers_of([_device()])[0], basket, "b", clock_ms=lambda: NOW)
-        server.commander = Commander(lambda: NOW, over_time_s=0.15, repeats=2, result_s=0.3)
+        server = Hj212Server(loggers_of([_device()])[0], basket, "b", clock_ms=lambda: NOW,
+                             commander=Commander(lambda: NOW, over_time_s=0.15, repeats=2, result_s=0.3))
         port = await server.start("127.0.0.1", 0)
         task = asyncio.create_task(logger.run(port)) if logger else None
         try:
@@ -152,12 +152,12 @@ def test_an_encrypted_area_is_read_with_the_devices_key_and_never_because_of_fla
     clear = _data("DataTime=20261123110000;a21026-Rtd=3.5,a21026-Flag=N", flag=9)
     cipher = cipher_of({}, KEY)
     assert isinstance(cipher, Cipher)
-    hidden = encrypt_frame(clear, cipher)
+    hidden = build_frame(clear, on_line=encrypted(clear, cipher))
 
-    async def send(device: FieldDevice, *data: bytes) -> Hj212Server:
+    async def send(device: FieldDevice, *frames: bytes) -> Hj212Server:
         server = Hj212Server(loggers_of([device])[0], basket, "b", clock_ms=lambda: NOW)
         reader, writer = await asyncio.open_connection("127.0.0.1", await server.start("127.0.0.1", 0))
-        writer.write(b"".join(map(build_frame, data)))
+        writer.write(b"".join(frames))
         writer.write_eof()
         async with asyncio.timeout(5):
             await reader.read()
@@ -165,13 +165,25 @@ def test_an_encrypted_area_is_read_with_the_devices_key_and_never_because_of_fla
         await server.close()
         return server
 
-    server = asyncio.run(send(_device(sm4_key="${SM4}"), hidden))
-    assert [v for _, _, v, _ in basket.rows()] == [3.5] and server.counters.decrypted == 1
-    asyncio.run(send(_device(), clear))
-    assert [v for _, _, v, _ in basket.rows()] == [3.5, 3.5], "Flag 9 in clear stays readable"
+    def values() -> list[float | None]:
+        return [v for _, _, v, _ in basket.rows()]
+
+    server = asyncio.run(send(_device(sm4_key="${SM4}"), *[hidden] * 40))
+    assert set(values()) == {3.5} and server.counters.decrypted == 40 and server.counters.garbage_bytes == 0
+    basket.items.clear()
+    asyncio.run(send(_device(), build_frame(clear)))
+    assert values() == [3.5], "Flag 9 in clear stays readable"
+    asyncio.run(send(_device(sm4_key="00" * 16, sm4_key_former="${SM4}"), hidden))
+    assert values() == [3.5] * 2, "the former key is taken while keys are changed"
     server = asyncio.run(send(_device(sm4_key="00" * 16), hidden))
     assert len(basket.rows()) == 2 and server.loggers[MN].health.errors["cipher"] == 1
     assert basket.letters()[-1].reason == "cipher" and b"123456" not in basket.letters()[-1].payload
+    server = asyncio.run(send(_device(), hidden))
+    assert basket.letters()[-1].reason == "bad_crc" and len(basket.rows()) == 2, "without a key nothing is decrypted"
+    server = asyncio.run(send(_device(sm4_key="${SM4}"), build_frame(clear)))
+    assert len(basket.rows()) == 3 and server.loggers[MN].health.errors["not_encrypted"] == 1
+    server = asyncio.run(send(FieldDevice("b", "Asia/Shanghai", Device(code="o", protocol="hj212", mn="OTHER"), {}), hidden))
+    assert server.strangers.by_mn[MN].encrypted and basket.letters()[-1].reason == "unknown_device"
 
 
 def test_a_stranger_is_described_and_becomes_catalogue_rows(basket: Any, mini: psycopg.Connection[Any],

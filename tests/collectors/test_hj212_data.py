@@ -123,7 +123,7 @@ def test_a_message_that_is_sent_again_gives_its_readings_once_and_a_corrected_on
     first = _message("DataTime=20261123110000;a21026-Rtd=1,a21026-Flag=N")
     assert len(_rows(station, first)) == 1
     assert len(_rows(station, first)) == 1, "not yet durable: it must come again"
-    remember(first, station)
+    remember(first, station, NOW)
     assert _rows(station, first) == [] and station.duplicates == 1
     corrected = _message("DataTime=20261123110000;a21026-Rtd=2,a21026-Flag=N")
     assert [v for _, _, v, _ in _rows(station, corrected)] == [2.0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from collectors.health import health_message
+from collectors.hj212_door import Limits
 from collectors.hj212_frame import build_frame, crc_hj212
 from collectors.hj212_server import Hj212Server, loggers_of
 from collectors.park_devices import FieldDevice, Target
@@ -34,7 +35,7 @@ def _data(cp: str = "DataTime=20261123110000;a21026-Rtd=12.5,a21026-Flag=N", *, 
     return f"QN={qn};ST=31;CN={cn};PW={pw};MN={mn};Flag={flag};CP=&&{cp}&&"
 
 
-Talk = Callable[[bytes, int], Awaitable[list[str]]]
+Talk = Callable[[bytes, int], Coroutine[Any, Any, list[str]]]
 
 
 def _with_server(basket: Any, script: Callable[[Hj212Server, Talk], Awaitable[None]], devices: list[FieldDevice] | None = None,
@@ -219,14 +220,14 @@ def test_silent_connections_are_closed_and_their_number_is_bounded(basket: Any) 
         silent = [await asyncio.open_connection(*server._server.sockets[0].getsockname()[:2]) for _ in range(3)]  # type: ignore[union-attr]
         await asyncio.sleep(0.05)
         assert await talk(build_frame(_data()), 0) == []
-        assert server.counters.refused_connections == 1
+        assert server.door.refused == {"address": 1}
         async with asyncio.timeout(5):
             for reader, _ in silent:
                 assert await reader.read() == b""
         for _, writer in silent:
             writer.transport.abort()
         assert len(await talk(build_frame(_data()), 1)) == 1
-    _with_server(basket, script, max_connections=3, first_frame_s=0.5)
+    _with_server(basket, script, limits=Limits(unproven_per_address=3, first_frame_s=0.5))
 
 
 def test_two_devices_with_one_mn_and_a_missing_secret_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
