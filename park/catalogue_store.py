@@ -1,13 +1,14 @@
 """A catalogue into the database and back: `plan` says what would change, `apply` does it, `export` writes YAML again.
 
-Applying twice changes nothing. Dated rows (limits, factors, tariffs, targets) are never overwritten: a changed one
-supersedes the former, which stays readable "as known on" its time. What is not in the files is left alone unless
-`prune` retires it.
+Applying twice changes nothing, and nothing is forgotten: a changed limit, factor, tariff or target supersedes the former row,
+a changed ledger entry is corrected by a new one, and of every other row the database keeps the former version with the time,
+the person and the reason (migration 015), so that what was known at an instant stays readable. What is not in the files is left
+alone unless `prune` retires it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -17,16 +18,16 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from park.catalogue import Catalogue, Names, Point
+from park.catalogue import Catalogue, Names
+from park.catalogue_columns import OF_POINT, columns_of
 from park.errors import NotFound
-from park.quantities import quantities
 
 Connection = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True)
 class Section:
-    """How a section of the catalogue lies in a table: its key, whether its rows supersede, whether they can retire."""
+    """How a section of the catalogue lies in a table: its key, whether its rows supersede, retire or get corrected."""
 
     name: str
     table: str
@@ -34,6 +35,16 @@ class Section:
     identity: str | None = None
     supersedes: bool = False
     retires: bool = False
+    corrected: bool = False
+
+    @property
+    def current(self) -> sql.SQL:
+        """What keeps former rows out of a SELECT of the table."""
+        if self.supersedes:
+            return sql.SQL(" AND superseded_at IS NULL")
+        if self.corrected:
+            return sql.SQL(" AND entry_id NOT IN (SELECT supersedes FROM ledger WHERE supersedes IS NOT NULL)")
+        return sql.SQL("")
 
 
 # in the order in which rows may refer to each other
@@ -51,7 +62,8 @@ SECTIONS = (
     Section("calendars", "calendar", ("code", "day")),
     Section("targets", "target", ("indicator", "year"), supersedes=True),
     Section("rules", "rule", ("code",)),
-    Section("ledger", "ledger", ("kind", "enterprise_id", "counterparty_id", "item", "action", "first_day", "last_day")),
+    Section("ledger", "ledger", ("kind", "enterprise_id", "counterparty_id", "item", "action", "first_day", "last_day"),
+            corrected=True),
 )
 
 
@@ -76,9 +88,14 @@ def plan(conn: Connection, catalogue: Catalogue, *, prune: bool = False) -> list
         return _apply(conn, catalogue, "plan", prune)
 
 
-def apply(conn: Connection, catalogue: Catalogue, *, by: str = "catalogue", prune: bool = False) -> list[Change]:
-    """Bring the database to the catalogue in one transaction and tell every stage (NOTIFY park_catalogue)."""
+def apply(conn: Connection, catalogue: Catalogue, *, by: str = "catalogue", reason: str = "catalogue applied",
+          prune: bool = False) -> list[Change]:
+    """Bring the database to the catalogue in one transaction and tell every stage (NOTIFY park_catalogue).
+
+    `by` and `reason` stay with the former versions of what changes.
+    """
     with conn.transaction():
+        conn.execute("SELECT set_config('park.actor', %s, true), set_config('park.reason', %s, true)", (by, reason))
         changes = _apply(conn, catalogue, by, prune)
         if changes:
             conn.execute("SELECT pg_notify('park_catalogue', %s)", (catalogue.base.code if catalogue.base else "",))
@@ -100,7 +117,7 @@ def _apply(conn: Connection, catalogue: Catalogue, by: str, prune: bool) -> list
     base_id = _apply_base(conn, catalogue, changes)
     ids: dict[str, dict[str, int]] = {}
     for section in SECTIONS:
-        wanted = list(_rows(section.name, catalogue, ids, by))
+        wanted = list(columns_of(section.name, catalogue, ids, by))
         changes += _apply_section(conn, section, base_id, wanted, prune, ids)
         if section.identity is not None and base_id is not None:
             query = sql.SQL("SELECT code, {} FROM {} WHERE base_id = %s").format(
@@ -139,8 +156,8 @@ def _apply_section(conn: Connection, section: Section, base_id: int | None, want
                    prune: bool, ids: dict[str, dict[str, int]]) -> list[Change]:
     with conn.cursor(row_factory=dict_row) as cur:
         table = sql.Identifier(section.table)
-        current = sql.SQL(" AND superseded_at IS NULL") if section.supersedes else sql.SQL("")
-        cur.execute(sql.SQL("SELECT * FROM {} WHERE base_id IS NOT DISTINCT FROM %s").format(table) + current, (base_id,))
+        every = sql.SQL("SELECT * FROM {} WHERE base_id IS NOT DISTINCT FROM %s").format(table)
+        cur.execute(every + section.current, (base_id,))
         there = {_key(section, row): row for row in cur.fetchall()}
         changes = []
         for row in wanted:
@@ -152,7 +169,9 @@ def _apply_section(conn: Connection, section: Section, base_id: int | None, want
             if old is not None and not fields:
                 continue
             changes.append(Change(section.name, "change" if old else "add", _label(section, key, ids), fields))
-            _write(cur, section, base_id, values, exists=old is not None)
+            if old is not None and section.corrected:
+                values = values | {"supersedes": old["entry_id"]}
+            _write(cur, section, base_id, values, exists=old is not None and not section.corrected)
         if prune and section.retires:
             for key, old in there.items():
                 if old["removed_at"] is None:
@@ -203,115 +222,11 @@ def _link_parents(conn: Connection, catalogue: Catalogue, base_id: int | None, i
     """Parents after all units are there: a tree may be written in any order."""
     if base_id is None or not catalogue.units:
         return
-    pairs = [(ids["units"].get(u.parent) if u.parent else None, base_id, ids["units"][u.code]) for u in catalogue.units]
+    pairs = [{"parent": ids["units"].get(u.parent) if u.parent else None, "base": base_id, "unit": ids["units"][u.code]}
+             for u in catalogue.units]
     with conn.cursor() as cur:
-        cur.executemany("UPDATE unit SET parent_id = %s WHERE base_id = %s AND unit_id = %s", pairs)
-
-
-class _Ids:
-    """Codes of rows that are already in the database, turned into their ids."""
-
-    def __init__(self, ids: dict[str, dict[str, int]]) -> None:
-        self.ids = ids
-
-    def __call__(self, section: str, code: str | None) -> int | None:
-        return None if code is None else self.ids[section][code]
-
-
-def _rows(section: str, c: Catalogue, ids: dict[str, dict[str, int]], by: str) -> Iterable[dict[str, Any]]:
-    """The section's rows as the table's columns."""
-    id_of = _Ids(ids)
-    if section == "flows":
-        return [flow for row in c.flows for flow in _flow_rows(row, id_of)]
-    if section == "calendars":
-        return [{"code": row.code, "day": day, "class": kind, "source": row.source}
-                for row in c.calendars for day, kind in row.days.items()]
-    if section == "ledger":
-        return [_ledger_row(row, id_of) | {"recorded_by": by} for row in c.ledger]
-    return [ROW_OF[section](row, id_of) for row in getattr(c, section)]
-
-
-def _dated(row: Any) -> dict[str, Any]:
-    return {"valid_from": row.valid_from, "valid_to": row.valid_to, "source": row.source, "verified": row.verified}
-
-
-def _name(name: Any) -> dict[str, str]:
-    return {"name_zh": name.zh, "name_en": name.en}
-
-
-def _enterprise_row(e: Any, id_of: _Ids) -> dict[str, Any]:
-    return {"code": e.code, **_name(e.name), "industry": e.industry, "attributes": e.attributes}
-
-
-def _unit_row(u: Any, id_of: _Ids) -> dict[str, Any]:
-    extra = {"treats": u.treats, "outlet_of": u.outlet_of, "medium": u.medium, "o2_reference": u.o2_reference}
-    return {"code": u.code, **_name(u.name), "enterprise_id": id_of("enterprises", u.enterprise), "role": u.role,
-            "attributes": u.attributes | {k: v for k, v in extra.items() if v not in (None, [])}}
-
-
-def _device_row(d: Any, id_of: _Ids) -> dict[str, Any]:
-    settings = d.model_dump(mode="json", exclude_defaults=True, exclude={"code", "protocol", "template"})
-    return {"code": d.code, "protocol": d.protocol, "template": d.template, "settings": settings}
-
-
-def _point_row(p: Point, id_of: _Ids) -> dict[str, Any]:
-    known = quantities()[p.quantity]
-    name = {"name_zh": known.zh, "name_en": known.en} if p.name is None else _name(p.name)
-    source = p.source
-    return {"code": p.code, **name, "quantity": p.quantity, "unit": p.unit, "kind": p.kind,
-            "unit_id": id_of("units", p.belongs_to), "device_id": id_of("devices", source.device if source else None),
-            "device_key": source.key if source else None,
-            "attributes": p.attributes | p.model_dump(include=set(OF_POINT), exclude_none=True),
-            **p.model_dump(include={"carrier", "direction", "boundary", "ratio", "rollover", "low", "high", "expected_s",
-                                    "accuracy_class"})}
-
-
-OF_POINT = ("formula", "made_from", "used_as")       # fields of the catalogue that lie in `attributes`
-
-
-def _meter_row(m: Any, id_of: _Ids) -> dict[str, Any]:
-    return {"point_id": id_of("points", m.point), "installed_at": m.installed, "removed_at": m.removed,
-            **m.model_dump(include={"serial", "initial_register", "final_register", "ratio", "source"})}
-
-
-def _flow_rows(f: Any, id_of: _Ids) -> Iterable[dict[str, Any]]:
-    for child in f.children:
-        yield {"carrier": f.carrier, "kind": f.kind, "parent_id": id_of("points", f.parent),
-               "child_id": id_of("points", child), "loss_share": f.loss_share, **_dated(f)}
-
-
-def _limit_row(row: Any, id_of: _Ids) -> dict[str, Any]:
-    return {"unit_id": id_of("units", row.outlet), **_dated(row),
-            **row.model_dump(include={"quantity", "statistic", "low", "high", "unit", "rank"})}
-
-
-def _factor_row(k: Any, id_of: _Ids) -> dict[str, Any]:
-    return {**k.model_dump(include={"carrier", "kind", "region", "value", "unit", "edition"}), **_dated(k)}
-
-
-def _setting_row(k: Any, id_of: _Ids) -> dict[str, Any]:
-    return {"name": k.name, "value": k.value, **_dated(k)}
-
-
-def _tariff_row(t: Any, id_of: _Ids) -> dict[str, Any]:
-    return {**t.model_dump(include={"code", "carrier", "unit", "terms"}), **_dated(t),
-            "enterprise_id": id_of("enterprises", t.enterprise)}
-
-
-def _named_row(row: Any, id_of: _Ids) -> dict[str, Any]:
-    return {**row.model_dump(exclude={"name"}), **_name(row.name)}
-
-
-def _ledger_row(row: Any, id_of: _Ids) -> dict[str, Any]:
-    return {**row.model_dump(exclude={"enterprise", "counterparty"}), "enterprise_id": id_of("enterprises", row.enterprise),
-            "counterparty_id": id_of("enterprises", row.counterparty)}
-
-
-ROW_OF: dict[str, Callable[[Any, _Ids], dict[str, Any]]] = {
-    "enterprises": _enterprise_row, "units": _unit_row, "devices": _device_row, "points": _point_row, "meters": _meter_row,
-    "limits": _limit_row, "factors": _factor_row, "settings": _setting_row, "tariffs": _tariff_row, "targets": _named_row,
-    "rules": _named_row,
-}
+        cur.executemany("""UPDATE unit SET parent_id = %(parent)s::integer
+            WHERE base_id = %(base)s AND unit_id = %(unit)s AND parent_id IS DISTINCT FROM %(parent)s::integer""", pairs)
 
 
 def export(conn: Connection, base: str) -> dict[str, Any]:
@@ -362,7 +277,8 @@ EXPORT = {
     "ledger": """SELECT l.*, e.code AS enterprise, c.code AS counterparty FROM ledger l
         LEFT JOIN enterprise e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
         LEFT JOIN enterprise c ON c.base_id = l.base_id AND c.enterprise_id = l.counterparty_id
-        WHERE l.base_id = %(base)s ORDER BY entry_id""",
+        WHERE l.base_id = %(base)s AND l.entry_id NOT IN (SELECT supersedes FROM ledger WHERE supersedes IS NOT NULL)
+        ORDER BY entry_id""",
 }
 
 
