@@ -59,15 +59,16 @@ class DeviceHealth:
 
 @dataclass
 class SpoolAlarm:
-    """Word on a spool that fills: `filling` from 80 % until below 70 %, `dropping` for an hour after something was given up."""
+    """Word on a spool in trouble: `filling` from 80 % until below 70 %, `refusing` while the disk takes nothing, `dropping` for
+    an hour after something was given up."""
 
     word: str = ""
 
-    def judge(self, size: SpoolSize, dropped_at: float | None, now: float) -> str:
+    def judge(self, size: SpoolSize, dropped_at: float | None, now: float, *, refused: bool = False) -> str:
         """The present word, empty when all is well; a change is logged once."""
         limit = 0.7 if self.word else 0.8
-        word = "dropping" if dropped_at is not None and now - dropped_at < DROPPED_SHOWN_S else \
-            "filling" if size.share >= limit else ""
+        dropping = dropped_at is not None and now - dropped_at < DROPPED_SHOWN_S
+        word = "dropping" if dropping else "refusing" if refused else "filling" if size.share >= limit else ""
         if word and word != self.word:
             log.error("spool alarm %s: %.0f %% full, %d batches wait, %d readings were dropped so far", word,
                       100 * size.share, size.batches, size.dropped_readings)

@@ -63,6 +63,8 @@ class CollectionMetrics(Collector):
         yield CounterMetricFamily("park_spool_dropped_readings", "readings dropped because the spool was full",
                                   value=size.dropped_readings)
         yield CounterMetricFamily("park_intake_readings", "readings taken from drivers", value=c.intake.taken_readings)
+        yield GaugeMetricFamily("park_intake_pending_readings", "readings in memory that are not on disk yet",
+                                value=c.intake.pending_readings)
         yield CounterMetricFamily("park_intake_dropped_readings", "readings dropped while the disk refused",
                                   value=c.intake.dropped_readings)
         yield CounterMetricFamily("park_published_readings", "readings delivered: committed by ingest, or, where nobody "

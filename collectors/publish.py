@@ -8,6 +8,7 @@ broker does not say so: after each connection to one, the publisher gives ingest
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -20,6 +21,7 @@ import paho.mqtt.client as mqtt
 
 from collectors.delivery import COMMITTED, PUBACK, Delivery, Terms
 from collectors.spool import Spool, Spooled
+from park.errors import StorageError
 from park.mqtt import connect, new_client
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Publisher(threading.Thread):
         self._notes: deque[tuple[str, bytes]] = deque(maxlen=64)
         self._acked: list[tuple[int, int]] = []  # (mid, reason code)
         self._confirmed: list[int] = []
+        self._undeleted: list[int] = []
         self._lost = False
         self._drain_until = 0.0
 
@@ -188,7 +191,8 @@ class Publisher(threading.Thread):
                 done.append(batch.seq)
         confirmed, self._confirmed = self._confirmed, []
         if confirmed and self.delivery.was_confirmed(confirmed):
-            self.spool.mark(CONFIRMS)
+            with contextlib.suppress(StorageError):  # it is noted at the next start, when ingest confirms again
+                self.spool.mark(CONFIRMS)
             log.info("publisher: ingest confirms its commits; batches stay in the spool until then")
         self._deliver(done + confirmed)
         self.counters.unconfirmed = len(self.delivery.taken)
@@ -196,10 +200,19 @@ class Publisher(threading.Thread):
         return refused
 
     def _deliver(self, done: list[int]) -> None:
-        if done:
+        done = self._undeleted + done
+        if not done:
+            return
+        try:
             batches, readings = self.spool.delete(done)
-            self.counters.batches += batches
-            self.counters.readings += readings
+        except StorageError as exc:  # delivered all the same: forgotten as soon as the disk lets us
+            self._undeleted = done
+            self._report(str(exc))
+            time.sleep(0.2)
+            return
+        self._undeleted = []
+        self.counters.batches += batches
+        self.counters.readings += readings
 
     def _report(self, text: str) -> None:
         if text != self.counters.last_error:

@@ -95,7 +95,9 @@ class Collection:
         """Publish the health of each base."""
         devices, size, now = self.health(), self.spool.size(), now_ms()
         sent = self.publisher.counters
-        flow = {"full": self.options.spool_full, "alarm": self.spool_alarm.judge(size, self.spool.dropped_at, now / 1000),
+        alarm = self.spool_alarm.judge(size, self.spool.dropped_at, now / 1000, refused=self.intake.refused)
+        flow = {"full": self.options.spool_full, "alarm": alarm, "pending_readings": self.intake.pending_readings,
+                "intake_dropped_readings": self.intake.dropped_readings,
                 "unconfirmed": sent.unconfirmed, "resent": sent.resent, "confirmation": sent.confirmation}
         for base in self.bases:
             mine = [d for d in devices if d.base == base]

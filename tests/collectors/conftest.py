@@ -1,20 +1,33 @@
-"""Field devices for the collectors' tests: a Modbus gateway of hand-packed bytes, and a listener on the broker."""
+"""Field devices for the collectors' tests: a Modbus gateway of hand-packed bytes, a listener on the broker, and the collector
+and ingest as processes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
+import os
+import shlex
 import struct
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from collectors.readings import DeadLetter, Readings
+from park.broker import free_port
+from park.embedded import die_with_parent
 from park.mqtt import connect, new_client
+
+ROOT = Path(__file__).parents[2]
+NAMESPACE = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-r", "-m"]
 
 
 def _crc(data: bytes) -> bytes:
@@ -37,6 +50,8 @@ class FieldGateway:
     refuses: dict[int, set[int]] = field(default_factory=dict)  # unit -> addresses that answer exception 2
     mute_connections: int = 0  # so many first connections never answer: a half-open link
     requests: list[tuple[int, int, int, int]] = field(default_factory=list)  # unit, function, address, count
+    counting: bool = False  # every register answers with the number of the request, as f32
+    served: list[tuple[int, int, int, int]] = field(default_factory=list)  # unit, address, points, number
     connections: int = 0
     port: int = 0
 
@@ -108,6 +123,9 @@ class FieldGateway:
 
     def _answer(self, unit: int, function: int, address: int, count: int) -> bytes:
         words = self.units[unit]
+        if self.counting:
+            self.served.append((unit, address, count // 2, len(self.served) + 1))
+            return bytes([function, 2 * count]) + struct.pack(">f", float(len(self.served))) * (count // 2)
         if self.refuses.get(unit, set()) & set(range(address, address + count)):
             return bytes([function | 0x80, 2])
         return struct.pack(f">BB{count}H", function, 2 * count, *(words.get(a, 0) for a in range(address, address + count)))
@@ -242,3 +260,82 @@ def _until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
 def until() -> Callable[..., Any]:
     """Waits for a condition of a real process, with a deadline."""
     return _until
+
+
+class Collector:
+    """`park collect` as a process."""
+
+    def __init__(self, folder: Path, mqtt_url: str, *arguments: str, inside: str = "", **environment: str) -> None:
+        self._inside = inside  # a shell command to run before it in a mount namespace of their own
+        self.hj212_port, self.metrics_port = free_port(), free_port()
+        self.folder = folder
+        self._environment = os.environ | {"PARK_MQTT_URL": mqtt_url, "PARK_DATA_DIR": str(folder / "data"), "CEMS_PW": "123456",
+                                          "PARK_DATABASE_URL": "postgresql:///nowhere", **environment}
+        self._arguments = [*arguments, "--hj212-port", str(self.hj212_port), "--hj212-host", "127.0.0.1",
+                           "--metrics-port", str(self.metrics_port)]
+        self.start()
+
+    def start(self) -> None:
+        with (self.folder / "collector.log").open("ab") as log:
+            command = [sys.executable, "-m", "park.cli", "collect", *self._arguments]
+            if self._inside:
+                command = [*NAMESPACE, "sh", "-c", f"{self._inside} && exec {shlex.join(command)}"]
+            self.process = subprocess.Popen(
+                command, env=self._environment, cwd=ROOT, stderr=log,
+                stdout=log, preexec_fn=die_with_parent)
+
+    def log(self) -> str:
+        return (self.folder / "collector.log").read_text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> float:
+        begin = time.monotonic()
+        self.process.terminate()
+        self.process.wait(10)
+        return time.monotonic() - begin
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def metric(self, name: str) -> float:
+        """A metric without labels; NaN while the collector does not serve it yet."""
+        try:
+            lines = self.metrics().splitlines()
+        except OSError:
+            return math.nan
+        return next((float(line.split()[1]) for line in lines if line.startswith(name + " ")), math.nan)
+
+
+@pytest.fixture
+def collect(tmp_path: Path) -> Iterator[Callable[..., Collector]]:
+    started: list[Collector] = []
+
+    def start(*arguments: Any, **environment: str) -> Collector:
+        started.append(Collector(tmp_path, *map(str, arguments), **environment))
+        return started[-1]
+
+    yield start
+    for collector in started:
+        if collector.process.poll() is None:
+            collector.kill()
+
+
+@pytest.fixture
+def ingest(tmp_path: Path, database_url: str) -> Iterator[Callable[[str], None]]:
+    """`park ingest` as a process; it dies with the tests, however they end."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(mqtt_url: str) -> None:
+        env = os.environ | {"PARK_DATABASE_URL": database_url, "PARK_MQTT_URL": mqtt_url}
+        with (tmp_path / "ingest.log").open("ab") as log:
+            running.append(subprocess.Popen([sys.executable, "-m", "park.cli", "ingest"], env=env, cwd=ROOT, stderr=log,
+                                            preexec_fn=die_with_parent))
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()

@@ -8,11 +8,9 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,8 +29,8 @@ from park.catalogue import read_catalogue
 from park.catalogue_store import apply
 from park.cli import main
 from park.mqtt import connect, new_client
+from tests.collectors.conftest import Collector
 
-ROOT = Path(__file__).parent.parent.parent
 MN = "010000A8900016F000169DC0"
 
 CATALOGUE = """\
@@ -58,55 +56,6 @@ def catalogue(tmp_path: Path, field_gateway: Callable[..., Any]) -> tuple[Path, 
     file = tmp_path / "mini.yaml"
     file.write_text(CATALOGUE.format(port=meter.port, mn=MN), encoding="utf-8")
     return file, meter
-
-
-class Collector:
-    """`park collect` as a process."""
-
-    def __init__(self, folder: Path, mqtt_url: str, *arguments: str, **environment: str) -> None:
-        self.hj212_port, self.metrics_port = free_port(), free_port()
-        self.folder = folder
-        self._environment = os.environ | {"PARK_MQTT_URL": mqtt_url, "PARK_DATA_DIR": str(folder / "data"), "CEMS_PW": "123456",
-                                          "PARK_DATABASE_URL": "postgresql:///nowhere", **environment}
-        self._arguments = [*arguments, "--hj212-port", str(self.hj212_port), "--hj212-host", "127.0.0.1",
-                           "--metrics-port", str(self.metrics_port)]
-        self.start()
-
-    def start(self) -> None:
-        with (self.folder / "collector.log").open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "park.cli", "collect", *self._arguments],
-                                            env=self._environment, cwd=ROOT, stderr=log, stdout=log)
-
-    def log(self) -> str:
-        return (self.folder / "collector.log").read_text()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> float:
-        begin = time.monotonic()
-        self.process.terminate()
-        self.process.wait(10)
-        return time.monotonic() - begin
-
-    def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
-            return str(answer.read().decode())
-
-
-@pytest.fixture
-def collect(tmp_path: Path) -> Iterator[Callable[..., Collector]]:
-    started: list[Collector] = []
-
-    def start(*arguments: Any, **environment: str) -> Collector:
-        started.append(Collector(tmp_path, *map(str, arguments), **environment))
-        return started[-1]
-
-    yield start
-    for collector in started:
-        if collector.process.poll() is None:
-            collector.kill()
 
 
 def _frame(value: float, second: int = 0) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from collectors.disk_reserve import DiskReserve
 from collectors.health import SpoolAlarm
 from collectors.intake import SpoolIntake
 from collectors.readings import DeadLetter, Readings
@@ -135,6 +136,44 @@ def test_a_disk_that_refuses_is_told_and_nothing_is_written(tmp_path: Path) -> N
     assert spool.size().batches == 21
 
 
+def test_a_batch_that_cannot_be_forgotten_is_still_counted(tmp_path: Path) -> None:
+    spool = _spool(tmp_path)
+    spool.append([_readings()])
+    before, (batch,) = spool.size(), spool.after(0, 10)
+    spool._db.execute("PRAGMA query_only = 1")
+    with pytest.raises(StorageError, match="cannot forget"):
+        spool.delete([batch.seq])
+    assert spool.size() == before
+    spool._db.execute("PRAGMA query_only = 0")
+    assert spool.delete([batch.seq]) == (1, 2) and spool.size().bytes == 0
+
+
+def test_an_empty_spool_gives_its_room_back_to_the_disk(tmp_path: Path) -> None:
+    spool = _spool(tmp_path)
+    for _ in range(30):
+        spool.append([_readings(10_000)] * 4)
+    file = tmp_path / "s.sqlite"
+    assert file.stat().st_size > 16 << 20
+    last = spool.newest
+    spool.delete([b.seq for b in spool.after(0, 1000)])
+    assert file.stat().st_size < 1 << 20
+    spool.append([_readings()])
+    assert spool.newest == last + 1
+
+
+def test_the_reserve_is_taken_again_when_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve = DiskReserve(tmp_path / "r", 1 << 20)
+    assert reserve.held and reserve.path.stat().st_size == 1 << 20
+    reserve.release()
+    assert not reserve.path.exists()
+    monkeypatch.setattr(reserve, "free_bytes", lambda: (2 << 20) - 1)
+    reserve.hold()
+    assert not reserve.held, "half of what is free stays free"
+    monkeypatch.undo()
+    reserve.hold()
+    assert reserve.held and DiskReserve(tmp_path / "r", 1 << 20).held, "a former process left it"
+
+
 WRITER = """
 import sys
 from pathlib import Path
@@ -214,6 +253,39 @@ def test_beyond_the_bound_on_memory_readings_are_counted_as_dropped(tmp_path: Pa
     assert intake.taken_readings == 200 and intake.dropped_readings == 100
 
 
+def test_a_disk_with_little_room_gets_smaller_pieces(tmp_path: Path) -> None:
+    async def script(intake: SpoolIntake) -> None:
+        intake.spool._db.execute("PRAGMA max_page_count = 40")
+        for _ in range(40):
+            intake.add(_readings(500))
+        assert not await intake.flush()
+        for _ in range(20):
+            await intake.flush()
+        kept = intake.spool.size().batches
+        assert kept > 2, "what fits is safe"
+        intake.spool.delete([b.seq for b in intake.spool.after(0, 100)])
+        assert await intake.flush()
+        assert intake.spool.size().batches > 0
+        intake.spool._db.execute("PRAGMA max_page_count = 1073741823")
+    intake = _with_intake(tmp_path, script, flush_s=60.0)
+    assert intake.pending_readings == 0 and intake.taken_readings == 20_000
+
+
+def test_one_batch_that_cannot_be_written_costs_only_itself(tmp_path: Path) -> None:
+    class Poison(DeadLetter):
+        def __len__(self) -> int:
+            return 3
+
+        def encode(self, seq: int) -> bytes:
+            raise RuntimeError("a surprise")
+
+    async def script(intake: SpoolIntake) -> None:
+        intake.add(Poison("b", "x", "y", b""))
+        await intake.store([_readings(4)])
+    intake = _with_intake(tmp_path, script, flush_s=60.0)
+    assert intake.dropped_readings == 3 and [b.n for b in intake.spool.after(0, 10)] == [4]
+
+
 def test_a_full_spool_that_keeps_its_oldest_refuses_the_new_and_counts_what_is_given_up(tmp_path: Path) -> None:
     async def script(intake: SpoolIntake) -> None:
         intake.add(_readings(30))
@@ -239,6 +311,7 @@ def test_the_alarm_of_a_spool_tells_filling_and_dropping_and_ends(tmp_path: Path
     alarm, base = SpoolAlarm(), SpoolSize(1, 0, 0, 0, 100)
     words = [alarm.judge(replace(base, bytes=b), None, 0.0) for b in (79, 80, 75, 69, 75)]
     assert words == ["", "filling", "filling", "", ""]
+    assert alarm.judge(base, None, 0.0, refused=True) == "refusing" and alarm.judge(base, None, 0.0) == ""
     assert alarm.judge(base, 1000.0, 1001.0) == "dropping" and alarm.judge(base, 1000.0, 1000.0 + 3601) == ""
     spool = _spool(tmp_path, max_bytes=500)
     for _ in range(5):
