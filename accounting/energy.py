@@ -83,7 +83,6 @@ def roll_costs(conn: Connection, base_id: int, zone: str) -> None:
         conn.execute(SQL["write_prices"], {"tariffs": [tariff_id] * len(ts), "ts": ts, "periods": table.period[some],
                                            "prices": table.price[some]})
     conn.execute(SQL["analyze_prices"])
-    conn.execute(SQL["forget_costs"], {"base": base_id})
     slots = sql.Identifier("interval_1h" if hourly else "interval_15m")
     conn.execute(sql.SQL(SQL["roll_costs"]).format(slots=slots), {"base": base_id})
 

@@ -12,6 +12,7 @@ import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from psycopg.types.json import Jsonb
 
@@ -71,11 +72,13 @@ def _account_base(conn: Connection, base_id: int, zone: str, now: datetime, resu
     days = FIRST_DAYS
     while not stop.is_set() and (newest := _one(conn, "newest_todo", base=base_id)) is not None:
         with conn.transaction():
+            _because(conn, "readings, marks or limits changed")
             _account_chunk(conn, base_id, zone, newest - timedelta(days=days), now, result)
         if days == FIRST_DAYS:      # the newest figures are there: tell, before the long way back
             conn.execute(SQL["notify"])
         days = CHUNK_DAYS
     with conn.transaction():
+        _because(conn, "time went on")
         _close(conn, base_id, zone, now, result)
 
 
@@ -111,6 +114,7 @@ def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: Pas
         bills.compute(conn, base_id, zone, sorted(owed), now)
         result.periods |= indicators.compute(conn, base_id, zone, sorted(owed), now)
     _note(conn, base_id, "indicators", now, {"owed": []})
+    _thin(conn, base_id, zone, now)
     _note(conn, base_id, "close", now, {})
 
 
@@ -132,6 +136,7 @@ def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, 
     if known.get("rows") == rows and known.get("registers") == registers and known.get("trace") == trace:
         return
     with conn.transaction():
+        _because(conn, "catalogue changed")
         energy.prepare(conn)
         if known:
             changed = [int(p) for p, digest in registers.items() if known["registers"].get(p) != digest]
@@ -175,6 +180,19 @@ def whole_span(conn: Connection, base_id: int) -> tuple[datetime, datetime] | No
     if row is None or row[0] is None:
         return None
     return (datetime.combine(row[0].date(), time(), UTC), datetime.combine(row[1].date() + timedelta(days=1), time(), UTC))
+
+
+def _because(conn: Connection, reason: str) -> None:
+    """Who supersedes figures in this transaction, and why; it stays with their former versions."""
+    conn.execute(SQL["because"], {"actor": "park account", "reason": reason})
+
+
+def _thin(conn: Connection, base_id: int, zone: str, now: datetime) -> None:
+    """Once a local day: versions of figures older than a month that stood at no local midnight are forgotten."""
+    last: datetime | None = _one(conn, "pass_of", base=base_id, **{"pass": "thin"})
+    if last is None or last.astimezone(ZoneInfo(zone)).date() < now.astimezone(ZoneInfo(zone)).date():
+        gone = _one(conn, "thin_history", base=base_id, zone=zone)
+        _note(conn, base_id, "thin", now, {"forgotten": gone})
 
 
 def _owed(conn: Connection, base_id: int) -> set[str]:

@@ -10,6 +10,18 @@ SELECT pg_advisory_unlock(hashtext('park account'))
 -- Every base with its time zone.
 SELECT base_id, code, timezone FROM base ORDER BY base_id
 
+-- name: because
+-- Who changes figures in this transaction and why: kept with their former versions.
+SELECT set_config('park.actor', %(actor)s, true), set_config('park.reason', %(reason)s, true)
+
+-- name: without_history
+-- This transaction is rolled back: no former versions.
+SELECT set_config('park.history', 'off', true)
+
+-- name: thin_history
+-- Forget former versions older than a month that stood at no local midnight.
+SELECT thin_history(%(base)s::smallint, %(zone)s, now() - interval '31 days')
+
 -- name: take_dirty
 -- Move what ingest marked into the list of work, one row a point and UTC day; both in one statement, so nothing is lost.
 WITH taken AS (DELETE FROM dirty_account RETURNING base_id, point_id, bucket)
@@ -260,13 +272,10 @@ INSERT INTO price_slot SELECT * FROM unnest(%(tariffs)s::integer[], %(ts)s::time
 -- The planner must know how many prices there are.
 ANALYZE price_slot
 
--- name: forget_costs
--- Cost of touched days, before it is written anew.
-DELETE FROM cost_1d c USING touched_day d WHERE c.base_id = %(base)s AND c.point_id = d.point_id AND c.day = d.day
-
 -- name: roll_costs
 -- Cost of touched days: the tariff of the counter's enterprise on that day, else the base's; flat from the day, else by
 -- {slots}: quarters, or hours where every price holds for whole hours, which gives the same figures from a quarter of the rows.
+-- What stays as it is is not written again, so that a former version means a change.
 WITH priced AS (
     SELECT d.point_id, d.day, d.low, d.high, t.tariff_id, t.terms,
            c.multiplier * coalesce(own.multiplier, any_carrier.multiplier) AS multiplier
@@ -280,17 +289,28 @@ WITH priced AS (
         ORDER BY t.enterprise_id IS NULL, t.valid_from DESC, t.tariff_id DESC LIMIT 1) t
     LEFT JOIN unit_conversion own ON (own.carrier, own.source, own.target) = (c.carrier, c.unit, t.unit)
     LEFT JOIN unit_conversion any_carrier ON (any_carrier.carrier, any_carrier.source, any_carrier.target) = ('', c.unit, t.unit)
-)
-INSERT INTO cost_1d (base_id, point_id, day, period, amount, cost, tariff_id)
-SELECT %(base)s, p.point_id, p.day, 'all', i.amount * p.multiplier, i.amount * p.multiplier * (p.terms ->> 'flat')::float8, p.tariff_id
+), cost AS MATERIALIZED (
+SELECT p.point_id, p.day, 'all' AS period, i.amount * p.multiplier AS amount,
+       i.amount * p.multiplier * (p.terms ->> 'flat')::float8 AS cost, p.tariff_id
 FROM priced p JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts = p.low
 WHERE p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
 UNION ALL
-SELECT %(base)s, p.point_id, p.day, s.period, sum(i.amount) * p.multiplier, sum(i.amount * s.price) * p.multiplier, p.tariff_id
+SELECT p.point_id, p.day, s.period, sum(i.amount) * p.multiplier, sum(i.amount * s.price) * p.multiplier, p.tariff_id
 FROM priced p JOIN {slots} i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts >= p.low AND i.ts < p.high
 JOIN price_slot s ON s.tariff_id = p.tariff_id AND s.ts = i.ts
 WHERE NOT p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
 GROUP BY p.point_id, p.day, s.period, p.multiplier, p.tariff_id
+), gone AS (
+    DELETE FROM cost_1d c USING touched_day d
+    WHERE c.base_id = %(base)s AND c.point_id = d.point_id AND c.day = d.day
+      AND NOT EXISTS (SELECT FROM cost n WHERE n.point_id = c.point_id AND n.day = c.day AND n.period = c.period)
+)
+INSERT INTO cost_1d AS c (base_id, point_id, day, period, amount, cost, tariff_id)
+SELECT %(base)s, point_id, day, period, amount, cost, tariff_id FROM cost
+ON CONFLICT (base_id, point_id, day, period) DO UPDATE
+SET amount = excluded.amount, cost = excluded.cost, tariff_id = excluded.tariff_id
+WHERE c.tariff_id <> excluded.tariff_id OR abs(c.amount - excluded.amount) > 1e-9 * abs(c.amount)
+   OR abs(c.cost - excluded.cost) > 1e-9 * abs(c.cost)
 
 -- name: forget_totals
 -- Totals of touched days, before they are written anew.

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from accounting import bills, energy, indicators, outlet_events, outlets, passes, treatment
 from accounting.columns import Connection
-from accounting.counters import recount
+from accounting.counters import SQL, recount
 
 # table, key columns, cells to compare; serial ids and times of computing are not figures
 TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -50,6 +50,7 @@ def verify(conn: Connection, base_id: int, now: datetime) -> list[str]:
     if zone is None or span is None:
         return []
     with conn.transaction(force_rollback=True):
+        conn.execute(SQL["without_history"])
         # what time alone brings is due at any moment and no fault of the stored figures
         energy.prepare(conn)
         if energy.touch_due_days(conn, base_id, now):
