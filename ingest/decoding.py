@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,9 +22,10 @@ from ingest.store import Batch
 from ingest.validation import DeadLetter, Message
 from park.clock import parse_instant
 from park.errors import InputError, ReadingError
+from park.wire import MALFORMED, decode_batch, split_topic
 from park.wire import Batch as Columns
-from park.wire import decode_batch, split_topic
 
+log = logging.getLogger("ingest.decoding")
 SUBSCRIPTIONS = ("park/v1/+/+/readings", "park/v1/+/+/health", "park/v1/+/+/deadletter")
 _OTHER = re.compile(r"^park/v1/(?P<base>[^/]{1,64})/(?P<source>[^/]{1,128})/(?P<kind>health|deadletter)$")
 
@@ -64,6 +66,9 @@ class Decoded:
                 self._add_other(received, bases)
         except ReadingError as exc:
             self._refuse(received, bases, exc.reason, str(exc))
+        except Exception as exc:  # kept with its bytes: one message must not stop those behind it
+            log.exception("unexpected in a message of %s", received.topic)
+            self._refuse(received, bases, "refused", f"{type(exc).__name__}: {exc}")
 
     def _add_readings(self, received: Received, bases: Mapping[str, int]) -> None:
         base, source = split_topic(received.topic)
@@ -87,7 +92,7 @@ class Decoded:
         try:
             message = msgspec.json.decode(received.payload)
             seq, rows = message["seq"], message["readings"]
-        except (msgspec.DecodeError, KeyError, TypeError, UnicodeDecodeError):
+        except (*MALFORMED, KeyError, TypeError):
             raise cause from None
         if type(seq) is not int or not isinstance(rows, list):
             raise cause

@@ -5,7 +5,8 @@ Loaded once and again whenever the database says `park_catalogue`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from park.database import queries
 
 QUERIES = queries(Path(__file__).with_name("queries.sql"))
 UNKNOWN = -1
+_MOST_KNOWN = 4096
 
 
 class Rows(dict[str, int]):
@@ -37,10 +39,23 @@ class Directory:
     point_id: NDArray[np.int32]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    _known: dict[tuple[int, tuple[str, ...]], NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
 
     def rows_of(self, base_id: int) -> Rows:
         """The points of a base by code."""
         return self.points.get(base_id) or Rows()
+
+    def rows(self, base_id: int, codes: Sequence[str]) -> NDArray[np.int64]:
+        """Rows (N,) of points of a base by code. Columns of codes that came before are remembered: sources repeat them."""
+        key = (base_id, codes) if isinstance(codes, tuple) else None
+        found = self._known.get(key) if key else None
+        if found is None:
+            found = np.fromiter(map(self.rows_of(base_id).__getitem__, codes), np.int64, len(codes))
+            if key:
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                self._known[key] = found
+        return found
 
 
 def closed_weeks(conn: Connection[Any]) -> NDArray[np.int64]:

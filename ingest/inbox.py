@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Condition
 
@@ -56,7 +57,7 @@ class Inbox:
                     self._changed.wait(left)
             return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
 
-    def release(self, messages: list[Received]) -> None:
+    def release(self, messages: Sequence[Received]) -> None:
         """Give back the room of messages that were committed."""
         with self._changed:
             self._held -= len(messages)

@@ -52,23 +52,25 @@ class Store:
         self._closed = np.empty(0, np.int64)
         conn.execute(QUERIES["writer_tables"])
 
-    def write(self, batch: Batch, directory: Directory, *, replay: bool = False) -> Counter[tuple[int, str]]:
+    def write(self, batch: Batch, directory: Directory, *, replay: bool = False,
+              judged: Judged | None = None) -> Counter[tuple[int, str]]:
         """Commit the batch and return what became of it by (base_id, outcome).
 
-        stored + duplicate + corrected + not_taken + dead:* are all its readings. `replay` passes the ledger by.
+        stored + duplicate + corrected + not_taken + dead:* are all its readings. `replay` passes the ledger by. `judged`
+        is the outcome of all its messages where it is known already; it serves when none of them is a repetition.
         Raises psycopg errors with nothing written.
         """
         try:
-            return self._write(batch, directory, replay)
+            return self._write(batch, directory, replay, judged)
         except BaseException:
             self._weeks.clear()  # partitions made in a transaction that failed are not there
             raise
 
-    def _write(self, batch: Batch, directory: Directory, replay: bool) -> Counter[tuple[int, str]]:
+    def _write(self, batch: Batch, directory: Directory, replay: bool, ahead: Judged | None) -> Counter[tuple[int, str]]:
         with self.conn.transaction(), self.conn.cursor() as cur:
             counts: Counter[tuple[int, str]] = Counter()
             fresh, letters = (batch.messages, []) if replay else self._book(cur, batch.messages, counts)
-            judged = self._judge(fresh, directory)
+            judged = self._judge(fresh, directory, ahead if fresh is batch.messages else None)
             counts.update(judged.counts)
             if batch.spools:
                 cur.execute(QUERIES["upsert_spool"], {"spools": Jsonb(batch.spools)})
@@ -83,10 +85,10 @@ class Store:
             self.add_counts(cur, counts)
         return counts
 
-    def _judge(self, messages: list[Message], directory: Directory) -> Judged:
+    def _judge(self, messages: list[Message], directory: Directory, ahead: Judged | None) -> Judged:
         """Judged with the weeks closed as they are when a week is first met, which is after any failure too."""
         limits = {"future_after_s": self.future_after_s, "late_after_s": self.late_after_s}
-        judged = judge(messages, directory, closed=self._closed, **limits)
+        judged = ahead or judge(messages, directory, closed=self._closed, **limits)
         new = set(_weeks_of(judged.readings)) - self._weeks
         if new:
             self._closed = closed_weeks(self.conn)

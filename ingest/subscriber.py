@@ -18,6 +18,7 @@ import paho.mqtt.client as mqtt
 from ingest.confirm import FLUSH_S, Confirmations
 from ingest.decoding import SUBSCRIPTIONS
 from ingest.inbox import Inbox, Received
+from ingest.session import BufferedClient
 from park.mqtt import connect, new_client
 
 log = logging.getLogger("ingest.mqtt")
@@ -35,7 +36,7 @@ class Subscriber:
         self.n_received = 0
         self.confirmations = Confirmations()
         self._connection = 0
-        self._client: mqtt.Client | None = None
+        self._client: BufferedClient | None = None
         self._lock = Lock()
 
     def run(self) -> None:
@@ -63,17 +64,15 @@ class Subscriber:
             client, connection = self._client, self._connection
             if client is None or not self.connected:
                 return
-            for m in messages:
-                if m.qos and m.connection == connection:
-                    client.ack(m.mid, m.qos)
+            client.acknowledge([m.mid for m in messages if m.qos and m.connection == connection])
 
     def _confirm(self, client: mqtt.Client) -> None:
         """Tell the sources what is committed; without a connection it waits for the next one."""
         if self.connected:
             self.confirmations.flush(lambda topic, payload: client.publish(topic, payload, qos=1))
 
-    def _open(self) -> mqtt.Client:
-        client = new_client(self.url, self.client_id, manual_ack=True)
+    def _open(self) -> BufferedClient:
+        client = new_client(self.url, self.client_id, manual_ack=True, kind=BufferedClient)
         client.suppress_exceptions = True  # an exception in a callback would end the loop's thread unnoticed
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect

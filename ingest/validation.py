@@ -104,8 +104,7 @@ def judge(messages: Sequence[Message], directory: Directory, *, future_after_s: 
     sizes = np.array([len(m.batch.point) for m in messages], np.int64)
     origin = np.repeat(np.arange(len(messages), dtype=np.int32), sizes)
     total = int(sizes.sum())
-    row = np.fromiter(chain.from_iterable(map(directory.rows_of(m.base_id).__getitem__, m.batch.point) for m in messages),
-                      np.int64, total)
+    row = np.concatenate([directory.rows(m.base_id, m.batch.point) for m in messages]) if messages else np.empty(0, np.int64)
     ts_us = _instants(messages)
     arrived_us = np.array([m.arrived_us for m in messages], np.int64)[origin]
     value, quality = _values(messages, total)
@@ -157,19 +156,28 @@ def _values(messages: Sequence[Message], total: int) -> tuple[NDArray[np.float64
 def _instants(messages: Sequence[Message]) -> NDArray[np.int64]:
     """Epoch microseconds of every reading; _NO_TIME where the text or number is no instant."""
     known: dict[str, int] = {}
-    pieces = []
+    runs: list[tuple[bool, list[Any]]] = []  # neighbours that come alike, as numbers or not, are converted together
     for m in messages:
         at = m.batch.at
-        try:
-            if at and isinstance(at[0], str):
-                raise ValueError("texts")
-            ms = np.array(at, np.float64)
-            with np.errstate(invalid="ignore"):
-                sane = np.abs(ms) < 1e14
-            pieces.append(np.where(sane, np.round(np.where(sane, ms, 0) * 1000), _NO_TIME).astype(np.int64))
-        except (ValueError, TypeError, OverflowError):
-            pieces.append(np.fromiter((_instant(a, known) for a in at), np.int64, len(at)))
+        text = len(at) > 0 and isinstance(at[0], str)
+        if not runs or runs[-1][0] != text:
+            runs.append((text, []))
+        runs[-1][1].extend(at)
+    pieces = [_from_numbers(at, known) if not text else _one_by_one(at, known) for text, at in runs]
     return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+
+
+def _from_numbers(at: list[Any], known: dict[str, int]) -> NDArray[np.int64]:
+    ms = np.array(at) if at else np.empty(0)
+    if ms.dtype.kind not in "iuf":  # a text among the numbers, or a number beyond all bounds
+        return _one_by_one(at, known)
+    with np.errstate(invalid="ignore"):
+        sane = np.abs(ms) < 1e14
+    return np.where(sane, np.round(np.where(sane, ms, 0) * 1000), _NO_TIME).astype(np.int64)
+
+
+def _one_by_one(at: list[Any], known: dict[str, int]) -> NDArray[np.int64]:
+    return np.fromiter((_instant(a, known) for a in at), np.int64, len(at))
 
 
 def _instant(at: int | float | str, known: dict[str, int]) -> int:

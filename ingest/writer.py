@@ -1,4 +1,4 @@
-"""A writer: takes messages from its inbox, commits them, and only then lets them be acknowledged.
+"""A writer: commits what its gatherer has made ready, and only then lets it be acknowledged.
 
 It survives the loss of the database by holding its batch and trying again; a batch that the database refuses is
 halved until the one message is found that it refuses, which becomes a dead letter.
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from threading import Event
+from threading import Event, Thread, current_thread
 from typing import Any
 
 import psycopg
 
-from ingest.decoding import Decoded
 from ingest.directory import Directory, load_directory
+from ingest.gathering import Gathered, Gatherer, decode
 from ingest.inbox import Inbox, Received
 from ingest.metrics import Metrics
 from ingest.store import Batch, Store
-from ingest.validation import DeadLetter
+from ingest.validation import DeadLetter, Judged
 from park.database import connect
 from park.errors import StorageError
 from park.settings import Settings
@@ -36,18 +36,20 @@ REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError, Val
 class Writer:
     """`run` writes until `stop` is set; `acknowledge` is told what was committed."""
 
-    def __init__(self, settings: Settings, inbox: Inbox, acknowledge: Callable[[list[Received]], None], stop: Event,
+    def __init__(self, settings: Settings, inbox: Inbox, acknowledge: Callable[[Sequence[Received]], None], stop: Event,
                  metrics: Metrics) -> None:
         self.settings = settings
         self.inbox = inbox
         self.acknowledge = acknowledge
         self.stop = stop
         self.metrics = metrics
-        self._held: list[Received] = []
+        self.gatherer = Gatherer(settings, inbox, stop)
+        self._held: Gathered | None = None
         self._directory: Directory | None = None
 
     def run(self) -> None:
         """Write until told to stop; reconnect with growing patience when the database is away."""
+        Thread(target=self.gatherer.run, name=f"{current_thread().name}-gather", daemon=True).start()
         wait_s = 0.5
         while not self.stop.is_set():
             try:
@@ -70,7 +72,7 @@ class Writer:
         conn.add_notify_handler(self._forget_directory)
         conn.execute("LISTEN park_catalogue")
         store = Store(conn, future_after_s=self.settings.future_after_s, late_after_s=self.settings.late_after_s)
-        self._directory = load_directory(conn)
+        self._directory = None
         self.metrics.database_up.set(1)
         return store
 
@@ -80,46 +82,32 @@ class Writer:
         while conn.pgconn.notifies() is not None:
             self._directory = None
         if self._directory is None:
-            self._directory = load_directory(conn)
+            self._directory = self.gatherer.directory = load_directory(conn)
         return self._directory
 
     def _forget_directory(self, _: psycopg.Notify) -> None:
         self._directory = None
 
     def _step(self, store: Store) -> None:
-        """Gather one batch and commit it; what was held over a lost connection comes first."""
-        directory = self._fresh_directory(store.conn)
-        received = self._held
-        decoded = Decoded()
-        for m in received:
-            decoded.add(m, directory.bases)
-        if not received:
-            self._gather(received, decoded, directory)
-        if not received:
+        """Commit one batch; what was held over a lost connection comes first."""
+        self._fresh_directory(store.conn)
+        self._held = held = self._held or self.gatherer.next(0.5)
+        if held is None:
             return
+        directory = self._fresh_directory(store.conn)
         began = time.perf_counter()
-        self._write(store, decoded.batch, directory)
+        if held.directory is directory:
+            self._write(store, held.batch, directory, held.judged)
+        else:  # the catalogue changed since it was gathered
+            self._write(store, decode(held.received, directory).batch, directory)
         self.metrics.write_seconds.observe(time.perf_counter() - began)
-        self.acknowledge(received)
-        self.inbox.release(received)
-        self._held = []
+        self.acknowledge(held.received)
+        self.inbox.release(held.received)
+        self._held = None
 
-    def _gather(self, received: list[Received], decoded: Decoded, directory: Directory) -> None:
-        """Messages until the batch is full or its time is over. They are `held` from the moment they are taken."""
-        timeout_s, deadline = 0.5, None
-        while decoded.n < self.settings.batch_rows and len(received) < self.inbox.most_messages:
-            for m in self.inbox.take(64, timeout_s):
-                received.append(m)
-                decoded.add(m, directory.bases)
-            now = time.monotonic()
-            deadline = deadline or now + self.settings.batch_s
-            timeout_s = deadline - now
-            if not received or timeout_s <= 0:
-                return
-
-    def _write(self, store: Store, batch: Batch, directory: Directory) -> None:
+    def _write(self, store: Store, batch: Batch, directory: Directory, judged: Judged | None = None) -> None:
         try:
-            self.metrics.count(store.write(batch, directory))
+            self.metrics.count(store.write(batch, directory, judged=judged))
         except REFUSED as exc:
             halves = _halves(batch)
             if halves is None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ class Batch:
 
     `at` holds epoch milliseconds (int) or ISO 8601 texts as they came; `value` float, int, bool or None;
     `quality` words or None for all good. Nothing here is validated against the catalogue: ingest does that.
+    Decoded columns of points that read alike are one and the same tuple, so that they can be looked up as a whole.
     """
 
     seq: int
@@ -36,17 +38,17 @@ class Batch:
     quality: Sequence[str] | None
 
 
-class _Reading(msgspec.Struct):
+class _Reading(msgspec.Struct, gc=False):
     point: str
     at: int | float | str
     value: float | None = None
     quality: str = "good"
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     seq: int
     readings: list[_Reading] | None = None
-    point: list[str] | None = None
+    point: msgspec.Raw = msgspec.Raw()
     at: list[int | float | str] | None = None
     value: list[float | None] | None = None
     quality: list[str] | None = None
@@ -54,6 +56,10 @@ class _Message(msgspec.Struct):
 
 _json = msgspec.json.Decoder(_Message)
 _pack = msgspec.msgpack.Decoder(_Message)
+_json_names = msgspec.json.Decoder(list[str])
+_pack_names = msgspec.msgpack.Decoder(list[str])
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last one: brackets nested without end
+_OPENINGS = (b"{", b" ", b"\n", b"\r", b"\t")
 # json.dumps of Python and several devices write bare NaN and Infinity, which JSON does not have
 _BARE = re.compile(rb"(?<=[\[:,\s])(-?Infinity|-?NaN|-?nan|-?inf)(?=\s*[,\]}])")
 
@@ -86,30 +92,39 @@ def decode_batch(payload: bytes) -> Batch:
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise ReadingError("too_large", f"expected at most {MAX_PAYLOAD_BYTES} bytes, got {len(payload)}")
-    message = _decode(payload)
+    is_json = payload[:1] in _OPENINGS
+    message = _decode(payload, is_json)
     if message.readings is not None:
         rows = message.readings
         return Batch(message.seq, [r.point for r in rows], [r.at for r in rows], [r.value for r in rows],
                      [r.quality for r in rows])
-    point, at, value, quality = message.point, message.at, message.value, message.quality
-    if point is None or at is None or value is None:
+    at, value, quality = message.at, message.value, message.quality
+    if not message.point or at is None or value is None:
         raise ReadingError("bad_message", "expected `readings`, or the columns `point`, `at` and `value`")
+    point = _names(bytes(message.point), is_json)
     lengths = {len(point), len(at), len(value), len(quality) if quality is not None else len(point)}
     if len(lengths) != 1:
         raise ReadingError("bad_message", f"expected columns of one length, got {sorted(lengths)}")
     return Batch(message.seq, point, at, value, quality)
 
 
-def _decode(payload: bytes) -> _Message:
-    first = payload[:1]
-    is_json = first in (b"{", b" ", b"\n", b"\r", b"\t")
+@lru_cache(maxsize=4096)
+def _names(raw: bytes, is_json: bool) -> tuple[str, ...]:
+    """A column of points: a source sends the same few ones over and over, so they are decoded once."""
+    try:
+        return tuple((_json_names if is_json else _pack_names).decode(raw))
+    except MALFORMED as exc:
+        raise ReadingError("bad_message", f"not a batch of readings: {exc} - at `$.point`") from exc
+
+
+def _decode(payload: bytes, is_json: bool) -> _Message:
     try:
         return _json.decode(payload) if is_json else _pack.decode(payload)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as exc:
+    except MALFORMED as exc:
         if is_json and _BARE.search(payload):
             try:
                 return _json.decode(_BARE.sub(b"null", payload))
-            except (msgspec.DecodeError, msgspec.ValidationError) as again:
+            except MALFORMED as again:
                 raise ReadingError("bad_message", f"not a batch of readings: {again}") from again
         raise ReadingError("bad_message", f"not a batch of readings: {exc}") from exc
 

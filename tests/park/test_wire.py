@@ -28,8 +28,16 @@ def test_messagepack_says_the_same_as_json() -> None:
 
 
 def test_columns_survive_the_way_there_and_back() -> None:
-    batch = Batch(3, ["a", "b"], [1, 2], [1.5, None], ["good", "fault"])
+    batch = Batch(3, ("a", "b"), [1, 2], [1.5, None], ["good", "fault"])
     assert decode_batch(encode_batch(batch)) == batch
+
+
+def test_columns_of_the_same_points_are_one_tuple_and_others_are_their_own() -> None:
+    first, second, other = (decode_batch(encode_batch(Batch(k, names, [k, k], [1.0, 2.0], None)))
+                            for k, names in enumerate((["a", "b"], ["a", "b"], ["b", "a"])))
+    packed = decode_batch(msgspec.msgpack.encode({"seq": 9, "point": ["a", "b"], "at": [1, 1], "value": [1, 2]}))
+    assert first.point is second.point and first.at != second.at
+    assert (list(packed.point), list(other.point)) == (["a", "b"], ["b", "a"])
 
 
 def test_bare_nan_becomes_a_missing_value_and_its_neighbours_stay() -> None:
@@ -43,6 +51,11 @@ def test_bare_nan_becomes_a_missing_value_and_its_neighbours_stay() -> None:
     (b'{"seq": 1, "point": ["a"], "at": [1, 2], "value": [1]}', "bad_message"),
     (b'{"seq": "x", "readings": []}', "bad_message"),
     (b'{"seq": 1, "readings": [{"point": 5, "at": 1}]}', "bad_message"),
+    (b'{"seq": 1, "point": [5], "at": [1], "value": [1]}', "bad_message"),
+    (b'{"seq": 1, "point": null, "at": [1], "value": [1]}', "bad_message"),
+    (b'{"seq": 1, "point": ["\xff"], "at": [1], "value": [1]}', "bad_message"),
+    (b'{"seq": 1, "point": ' + b"[" * 100_000, "bad_message"),
+    (b'{"seq": 1, "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "bad_message"),
     (b"\xff\xfe\x00", "bad_message"),
     (b" " * (MAX_PAYLOAD_BYTES + 1), "too_large"),
 ])

@@ -1,0 +1,116 @@
+"""Batches are made ready ahead of the writer: in order, growing while it is busy, judged by the catalogue of the commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import psycopg
+
+from ingest.directory import load_directory
+from ingest.gathering import Gathered, Gatherer
+from ingest.inbox import Inbox, Received
+from ingest.metrics import Metrics
+from ingest.writer import Writer
+from park.database import connect
+from park.settings import Settings
+from park.wire import Batch, encode_batch
+
+Db = psycopg.Connection[Any]
+AT_MS = 1_793_491_200_000  # 2026-11-01
+
+
+def message(seq: int, point: str = "e1.main.kw", kind: str = "readings", payload: bytes | None = None) -> Received:
+    columns = Batch(seq, [point], [AT_MS + seq], [float(seq)], None)
+    return Received(f"park/v1/mini/s1/{kind}", payload or encode_batch(columns), AT_MS * 1000, seq, 1, 1)
+
+
+def wait_for(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < deadline, "not reached in time"
+        time.sleep(0.005)
+
+
+@contextmanager
+def running(gatherer: Gatherer) -> Iterator[Gatherer]:
+    thread = Thread(target=gatherer.run)
+    thread.start()
+    try:
+        yield gatherer
+    finally:
+        gatherer.stop.set()
+        thread.join(5)
+    assert not thread.is_alive()
+
+
+def taken(gatherer: Gatherer) -> Gathered:
+    gathered = gatherer.next(10)
+    assert gathered is not None
+    return gathered
+
+
+def test_the_next_batch_grows_while_one_waits_and_messages_keep_their_order(mini: Db) -> None:
+    inbox = Inbox(4000)
+    gatherer = Gatherer(Settings(batch_rows=10, batch_s=0.001), inbox, Event())
+    gatherer.directory = load_directory(mini)
+    with running(gatherer):
+        inbox.put(message(0))
+        wait_for(gatherer._waiting.full)
+        for seq in range(1, 91):
+            inbox.put(message(seq))
+        wait_for(lambda: not inbox.take(0, 0) and not inbox._waiting)
+        time.sleep(0.05)  # far longer than a batch may take that somebody waits for
+        first, second = taken(gatherer), taken(gatherer)
+    assert len(first.received) == 1 and len(second.received) == 90
+    assert [m.mid for m in (*first.received, *second.received)] == list(range(91))
+    assert second.judged is not None and second.judged.readings.value.tolist() == [float(k) for k in range(1, 91)]
+
+
+def test_a_batch_grows_to_ten_times_its_size_at_most(mini: Db) -> None:
+    inbox = Inbox(4000)
+    gatherer = Gatherer(Settings(batch_rows=64, batch_s=0.001), inbox, Event())
+    gatherer.directory = load_directory(mini)
+    for seq in range(3000):
+        inbox.put(message(seq))
+    with running(gatherer):
+        wait_for(gatherer._waiting.full)
+        time.sleep(0.05)
+        sizes = [len(taken(gatherer).received) for _ in range(2)]
+    assert sizes[0] == 64 and 64 <= sizes[1] <= 640
+
+
+def test_a_batch_gathered_before_the_catalogue_changed_is_judged_by_the_new_one(mini: Db, database_url: str) -> None:
+    inbox, done = Inbox(4000), list[Received]()
+    writer = Writer(Settings(database_url=database_url), inbox, done.extend, Event(), Metrics())
+    with connect(database_url, autocommit=True) as conn, running(writer.gatherer):
+        store = writer._ready(conn)
+        writer._fresh_directory(conn)
+        inbox.put(message(1, "new.point"))
+        writer._held = taken(writer.gatherer)
+        mini.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind)
+            VALUES (1, 'new.point', 'n', 'n', 'active_power', 'kW', 'gauge')""")
+        mini.execute("SELECT pg_notify('park_catalogue', 'mini')")
+        wait_for(lambda: writer._fresh_directory(conn) is not writer._held.directory)  # type: ignore[union-attr]
+        writer._step(store)
+    assert [m.mid for m in done] == [1] and len(inbox) == 0
+    assert mini.execute("SELECT value FROM reading").fetchall() == [(1.0,)]
+    assert mini.execute("SELECT count(*) FROM dead_letter").fetchone() == (0,)
+
+
+def test_a_message_that_breaks_the_decoder_is_kept_and_stops_nobody(mini: Db, database_url: str) -> None:
+    inbox, done = Inbox(4000), list[Received]()
+    writer = Writer(Settings(database_url=database_url), inbox, done.extend, Event(), Metrics())
+    poison = b'{"devices": [{"device": "d", "errors": ' + b"[" * 9999 + b"]" * 9999 + b"}]}"
+    with connect(database_url, autocommit=True) as conn, running(writer.gatherer):
+        store = writer._ready(conn)
+        inbox.put(message(1, kind="health", payload=poison))
+        inbox.put(message(2))
+        deadline = time.monotonic() + 20
+        while len(done) < 2 and time.monotonic() < deadline:
+            writer._step(store)
+    assert mini.execute("SELECT reason, payload FROM dead_letter").fetchall() == [("refused", poison)]
+    assert mini.execute("SELECT value FROM reading").fetchall() == [(2.0,)]
