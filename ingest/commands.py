@@ -14,6 +14,8 @@ def ingest(
                                                           "then end.")] = False,
     replay: Annotated[bool, typer.Option("--replay", help="Store dead letters whose points the catalogue knows by now, "
                                                           "then end.")] = False,
+    reason: Annotated[list[str] | None, typer.Option(help="With --replay: only letters of this reason; may be repeated. "
+                                                          "too_late and bad_time are replayed only so.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Answer Prometheus on this port.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Writers, each with its own database connection.")] = 1,
     client_id: Annotated[str, typer.Option(help="MQTT session; two ingest processes at one broker need two "
@@ -28,7 +30,7 @@ def ingest(
     if verify:
         _verify(settings.database_url)
     elif replay:
-        _replay(settings.database_url)
+        _replay(settings.database_url, reason)
     else:
         from ingest.service import serve
 
@@ -48,10 +50,10 @@ def _verify(url: str) -> None:
     typer.echo("every rollup equals its recomputation from raw readings")
 
 
-def _replay(url: str) -> None:
-    from ingest.replay import replay
+def _replay(url: str, reasons: list[str] | None) -> None:
+    from ingest.replay import REPLAYABLE, replay
 
-    done = replay(url)
+    done = replay(url, reasons or REPLAYABLE)
     typer.echo(f"{done.letters} dead letters replayed: {done.stored} readings stored, {done.left} letters still wait")
 
 
@@ -160,7 +162,82 @@ def deadletters(reason: Annotated[str | None, typer.Option(help="Only this reaso
     console.print(", ".join(f"{n} {word}" for word, n in reasons) or "no dead letters wait")
 
 
-GROUPS: dict[str, str] = {"export": "Readings or rollups to CSV or Parquet. 数据导出。"}
+WeekArgument = Annotated[str, typer.Argument(help="ISO week, such as 2026-W40.")]
+ArchiveOption = Annotated[Path | None, typer.Option(help="Write the week here as Parquet first (PARK_ARCHIVE_DIR).")]
+
+
+def retention_show() -> None:
+    """List the weeks of raw readings: open, closed or dropped, their size, and where they were archived. 原始数据周分区。"""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ingest.retention import is_due, weeks
+    from park.clock import utc_now
+    from park.database import connect
+    from park.settings import load_settings
+
+    settings = load_settings()
+    with connect(settings.database_url, autocommit=True) as conn:
+        found = weeks(conn)
+    table = Table("week", "from", "state", "MB", "archive")
+    for w in found:
+        due = settings.keep_readings_days and is_due(w, settings.keep_readings_days, utc_now())
+        table.add_row(w.name, f"{w.monday:%Y-%m-%d}", f"{w.state}, due" if due else w.state, f"{w.bytes / 1e6:,.1f}", w.archive)
+    Console().print(table)
+    typer.echo(f"raw readings are kept for {settings.keep_readings_days} days" if settings.keep_readings_days
+               else "raw readings are kept for ever (PARK_KEEP_READINGS_DAYS is 0)")
+
+
+def retention_run(
+    days: Annotated[int | None, typer.Option(help="Keep this many days, instead of PARK_KEEP_READINGS_DAYS.")] = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """Drop the weeks of raw readings whose time is over, as ingest does every hour; rollups and figures stay. 清理到期数据。
+
+    A week is first closed: what comes for it afterwards becomes a dead letter `too_late`. It waits while rollups or
+    figures still need its readings.
+    """
+    from ingest.retention import retire
+    from park.clock import utc_now
+    from park.database import connect
+    from park.errors import InputError
+    from park.settings import load_settings
+
+    settings = load_settings()
+    keep_days = settings.keep_readings_days if days is None else days
+    if not keep_days:
+        raise InputError("raw readings are kept for ever: say --days N, or set PARK_KEEP_READINGS_DAYS")
+    with connect(settings.database_url, autocommit=True, name="park retention") as conn:
+        done = retire(conn, settings.database_url, keep_days=keep_days, archive=archive or settings.archive_dir, now=utc_now())
+    for week, said in done:
+        typer.echo(f"{week.name}: {said}")
+    typer.echo(f"{sum(said == 'dropped' for _, said in done)} weeks dropped")
+    if any(said != "dropped" for _, said in done):
+        raise typer.Exit(1)
+
+
+def retention_reopen(
+    week: WeekArgument,
+    file: Annotated[list[Path] | None, typer.Argument(help="The week's archives, BASE_2026-W40.parquet.", exists=True,
+                                                      dir_okay=False)] = None,
+) -> None:
+    """Let a closed week take readings again, from its archive where its readings were dropped. 重新开放已归档的周。
+
+    Its rollups are computed again. `park ingest --replay --reason too_late` then stores what came for it meanwhile.
+    """
+    from ingest.retention import parse_week, reopen
+    from park.database import connect
+    from park.settings import load_settings
+
+    files = {path.name.removesuffix(f"_{week}.parquet"): path for path in file or []}
+    with connect(load_settings().database_url, autocommit=True, name="park retention") as conn:
+        n = reopen(conn, parse_week(week), files)
+    typer.echo(f"{week} takes readings again; {n} came back from the archive")
+
+
+GROUPS: dict[str, str] = {"retention": "Weeks of raw readings: what is kept, what goes, what comes back. 数据保留。",
+                          "export": "Readings or rollups to CSV or Parquet. 数据导出。"}
 COMMANDS: dict[str, Callable[..., None]] = {
     "ingest": ingest, "import": import_, "export readings": export_readings, "export aggregates": export_aggregates,
-    "deadletters": deadletters}
+    "deadletters": deadletters, "retention show": retention_show, "retention run": retention_run,
+    "retention reopen": retention_reopen}

@@ -221,6 +221,25 @@ WHERE NOT EXISTS (SELECT FROM touched f WHERE f.base_id = t.base_id AND f.point_
                   AND f.bucket = t.bucket - interval '15 minutes')
 GROUP BY t.base_id, t.point_id
 
+-- name: touched_closed
+-- For counters: the last value before each run of touched quarters where its reading went with a closed week.
+SELECT t.base_id, t.point_id, array_agg(b.ts), array_agg(b.value)
+FROM touched t
+JOIN point p ON p.base_id = t.base_id AND p.point_id = t.point_id AND p.kind = 'counter'
+CROSS JOIN LATERAL (
+    SELECT q.bucket + interval '15 minutes' - interval '1 microsecond' AS ts, q.last AS value FROM reading_15m q
+    WHERE q.base_id = t.base_id AND q.point_id = t.point_id AND q.bucket < t.bucket AND q.last IS NOT NULL
+      AND q.bucket < (SELECT max(low) + interval '7 days' FROM closed_weeks() AS c (low))
+      AND date_trunc('week', q.bucket, 'UTC') IN (SELECT low FROM closed_weeks() AS c (low))
+    ORDER BY q.bucket DESC LIMIT 1) b
+WHERE EXISTS (SELECT FROM closed_weeks())
+  AND NOT EXISTS (SELECT FROM touched f WHERE f.base_id = t.base_id AND f.point_id = t.point_id
+                  AND f.bucket = t.bucket - interval '15 minutes')
+  AND NOT EXISTS (SELECT FROM reading r WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts < t.bucket
+                  AND r.ts >= (SELECT max(low) + interval '7 days' FROM closed_weeks() AS c (low))
+                  AND r.quality < 10 AND r.value IS NOT NULL)
+GROUP BY t.base_id, t.point_id
+
 -- name: find_doomed
 -- Minutes and quarters of the touched set whose readings are gone; none unless readings were deleted.
 WITH stored AS MATERIALIZED (
@@ -344,12 +363,20 @@ SELECT EXISTS (SELECT FROM dirty)
 SELECT pg_notify('park_rollup', '')
 
 -- name: recompute
--- Rows of one grain straight from raw, in plain words: what the table of that grain must hold.
+-- Rows of one grain straight from raw, in plain words: what the table of that grain must hold. A counter goes on from
+-- what its closed weeks ended with.
 WITH known AS (
     SELECT r.base_id, r.point_id, r.ts, r.quality, CASE WHEN r.quality < 10 THEN r.value END AS v,
-           p.kind = 'counter' AS counter, p.rollover, b.timezone
+           p.kind = 'counter' AS counter, p.rollover, b.timezone, false AS closed
     FROM reading r JOIN point p USING (base_id, point_id) JOIN base b USING (base_id)
     WHERE %(base_id)s::smallint IS NULL OR r.base_id = %(base_id)s
+    UNION ALL
+    (SELECT DISTINCT ON (base_id, point_id, c.low) base_id, point_id, q.bucket + interval '15 minutes' - interval '1 microsecond',
+            0, q.last, true, p.rollover, b.timezone, true
+     FROM closed_weeks() AS c (low) JOIN reading_15m q ON q.bucket >= c.low AND q.bucket < c.low + interval '7 days'
+     JOIN point p USING (base_id, point_id) JOIN base b USING (base_id)
+     WHERE p.kind = 'counter' AND q.last IS NOT NULL AND (%(base_id)s::smallint IS NULL OR q.base_id = %(base_id)s)
+     ORDER BY base_id, point_id, c.low, q.bucket DESC)
 ), stepped AS (
     SELECT *, lag(v) OVER (PARTITION BY base_id, point_id, v IS NOT NULL ORDER BY ts) AS former,
            CASE %(grain)s WHEN '1m' THEN date_trunc('minute', ts, 'UTC')
@@ -370,10 +397,25 @@ SELECT bucket, min(v) AS min, max(v) AS max, sum(v) AS sum,
        sum(step) AS increment, point_id, count(*)::integer AS n,
        (count(*) FILTER (WHERE quality IN (0, 1)))::integer AS n_good, count(v)::integer AS n_usable, base_id
 FROM counted
+WHERE NOT closed
 GROUP BY base_id, point_id, bucket
 
+-- name: sum_up
+-- Rows of a grain of an hour or more from the quarters in it: all that is left to compute them from in closed weeks.
+SELECT x.bucket, min(q.min) AS min, max(q.max) AS max, sum(q.sum) AS sum,
+       (array_agg(q.first ORDER BY q.bucket) FILTER (WHERE q.first IS NOT NULL))[1] AS first,
+       (array_agg(q.last ORDER BY q.bucket DESC) FILTER (WHERE q.last IS NOT NULL))[1] AS last,
+       sum(q.increment) AS increment, q.point_id, sum(q.n)::integer AS n, sum(q.n_good)::integer AS n_good,
+       sum(q.n_usable)::integer AS n_usable, q.base_id
+FROM reading_15m q JOIN base b USING (base_id)
+CROSS JOIN LATERAL (SELECT CASE %(grain)s WHEN '1h' THEN date_trunc('hour', q.bucket, 'UTC')
+    WHEN '1d' THEN date_trunc('day', q.bucket, b.timezone) ELSE date_trunc('month', q.bucket, b.timezone) END AS bucket) x
+WHERE %(base_id)s::smallint IS NULL OR q.base_id = %(base_id)s
+GROUP BY q.base_id, q.point_id, x.bucket
+
 -- name: compare
--- Where a grain's table and its recomputation differ, before what still waits in the dirty log; sums to 1e-9.
+-- Where a grain's table and its recomputation differ, before what still waits in the dirty log, within or beside the closed
+-- weeks; sums to 1e-9.
 WITH pending AS (SELECT base_id, point_id, min(bucket) AS low FROM dirty GROUP BY base_id, point_id),
 wanted AS ({recompute}),
 there AS (SELECT * FROM {table} WHERE %(base_id)s::smallint IS NULL OR base_id = %(base_id)s)
@@ -384,6 +426,9 @@ FROM wanted w FULL JOIN there t USING (base_id, point_id, bucket)
 LEFT JOIN pending p USING (base_id, point_id)
 WHERE (p.low IS NULL OR bucket + CASE %(grain)s WHEN '1m' THEN interval '1 minute' WHEN '15m' THEN interval '15 minutes'
            WHEN '1h' THEN interval '1 hour' WHEN '1d' THEN interval '1 day' ELSE interval '1 month' END <= p.low)
+  AND %(closed)s = EXISTS (SELECT FROM closed_weeks() AS c (low) WHERE bucket < c.low + interval '7 days'
+      AND bucket + CASE %(grain)s WHEN '1m' THEN interval '1 minute' WHEN '15m' THEN interval '15 minutes'
+              WHEN '1h' THEN interval '1 hour' WHEN '1d' THEN interval '1 day' ELSE interval '1 month' END > c.low)
   AND ((t.n, t.n_good, t.n_usable, t.min, t.max, t.first, t.last)
        IS DISTINCT FROM (w.n, w.n_good, w.n_usable, w.min, w.max, w.first, w.last)
     OR (t.sum IS NULL) <> (w.sum IS NULL) OR (t.increment IS NULL) <> (w.increment IS NULL)
@@ -409,7 +454,7 @@ DELETE FROM ingest_batch WHERE received_at < now() - interval '30 days' AND sour
 
 -- name: open_letters
 -- Letters that may be replayed, in order of arrival, a page at a time.
-SELECT dead_letter_id, base_id, topic, source, received_at, payload FROM dead_letter
+SELECT dead_letter_id, base_id, topic, source, received_at, reason, payload FROM dead_letter
 WHERE replayed_at IS NULL AND reason = ANY (%(reasons)s) AND dead_letter_id > %(after)s
 ORDER BY dead_letter_id LIMIT 500
 
@@ -500,3 +545,43 @@ FROM point p
 JOIN {table} r ON r.base_id = p.base_id AND r.point_id = p.point_id AND r.bucket >= %(start)s AND r.bucket < %(end)s
 WHERE p.base_id = %(base_id)s AND p.point_id = ANY (%(points)s)
 ORDER BY p.code, r.bucket
+
+-- name: lock_upkeep
+-- One process at a time does the upkeep; held as long as the session.
+SELECT pg_try_advisory_lock(hashtext('park upkeep'))
+
+-- name: weeks
+-- Weeks of raw readings, oldest first: also those whose readings are gone.
+SELECT coalesce(w.monday, c.monday) AS monday,
+       CASE WHEN w.monday IS NULL THEN 'dropped' WHEN c.monday IS NULL OR c.reopened_at IS NOT NULL THEN 'open' ELSE 'closed' END,
+       coalesce(w.bytes, 0), coalesce(c.archive, ''), c.reopened_at
+FROM reading_weeks() w FULL JOIN closed_week c USING (monday) ORDER BY 1
+
+-- name: close_week
+-- Nothing changes in the week any more: `closed`, or why not.
+SELECT close_reading_week(%(monday)s)
+
+-- name: drop_week
+-- The raw readings of a closed week go: `dropped`, or why not.
+SELECT drop_reading_week(%(monday)s)
+
+-- name: reopen_week
+-- The week takes readings again; whether it still has its own.
+SELECT reopen_reading_week(%(monday)s)
+
+-- name: note_archive
+-- Where a closed week was written to.
+UPDATE closed_week SET archive = %(archive)s, n_archived = %(n)s WHERE monday = %(monday)s
+
+-- name: base_codes
+-- Codes of every base.
+SELECT code FROM base ORDER BY code
+
+-- name: count_week
+-- Raw readings between two instants.
+SELECT count(*) FROM reading WHERE ts >= %(low)s AND ts < %(high)s
+
+-- name: bases_in_week
+-- Bases that have rollups between two instants.
+SELECT b.code FROM base b WHERE EXISTS (SELECT FROM reading_15m q WHERE q.base_id = b.base_id
+                                        AND q.bucket >= %(low)s AND q.bucket < %(high)s)

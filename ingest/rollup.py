@@ -171,9 +171,10 @@ def _fetch(conn: Connection[Any]) -> tuple[list[tuple[int, int]], Series, int]:
     parts: list[tuple[NDArray[Any], ...]] = []
     n = 0
     with conn.cursor(binary=True) as cur:
-        for name, kinds in (("touched_raw", ("timestamptz", "float8", "int2")), ("touched_before", ("timestamptz", "float8"))):
+        for name, kinds in (("touched_raw", ("timestamptz", "float8", "int2")), ("touched_before", ("timestamptz", "float8")),
+                            ("touched_closed", ("timestamptz", "float8"))):
             cur.execute(QUERIES[name])
-            context = name == "touched_before"
+            context = name != "touched_raw"
             for key, (ts, value, *quality) in _points(cur, kinds):
                 n += 0 if context else len(ts)
                 parts.append((np.full(len(ts), ids.setdefault(key, len(ids))), ts, value,

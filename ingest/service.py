@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 import psycopg
 
-from ingest.directory import QUERIES
+from ingest import upkeep
 from ingest.inbox import Inbox
 from ingest.metrics import Metrics
 from ingest.rollup import prepare, roll_up
@@ -38,6 +38,7 @@ class Service:
         self.writers = [Writer(settings, i, self.subscriber.acknowledge, self._stop, self.metrics) for i in self.inboxes]
         rollup = Rollup(settings.database_url, self._stop, self.metrics)
         runs = [("subscriber", self.subscriber.run), ("rollup", rollup.run), ("gauges", self._watch),
+                ("upkeep", lambda: upkeep.run(settings, self._stop)),
                 *((f"writer-{k}", w.run) for k, w in enumerate(self.writers))]
         self._threads = [Thread(target=run, name=f"ingest-{name}", daemon=True) for name, run in runs]
 
@@ -67,7 +68,7 @@ class Service:
 
 
 class Rollup:
-    """The rollup pass every two seconds, never more than half of the time; and the store's upkeep every hour."""
+    """The rollup pass every two seconds, never more than half of the time."""
 
     def __init__(self, url: str, stop: Event, metrics: Metrics) -> None:
         self.url = url

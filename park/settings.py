@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     late_after_s: float = 900.0
     future_after_s: float = 600.0
     """A reading this far ahead of arrival is not stored as it stands: its clock is not trusted."""
+    keep_readings_days: int = 0
+    """Raw readings older than this are dropped, week by week; 0 keeps them for ever. Rollups and figures always stay."""
+    archive_dir: Path | None = None
+    """Where a week is written as Parquet before its raw readings are dropped; without it they are gone."""
     webhook_url: str = ""
     """Where alert transitions are posted; empty: nowhere."""
     webhook_secret: str = ""

@@ -145,7 +145,7 @@ def test_rows_of_a_week_whose_readings_were_dropped_are_set_aside(mini: Db, data
     load_blocks(database_url, "mini", [block(7, 900)])
     mini.execute("DROP TABLE reading_w202640")
     path = tmp_path / "readings.csv"
-    path.write_text("point,at,value\ne1.gas,2026-09-29T00:00:01Z,5\ne1.gas,2026-10-06T00:00:00Z,6\n")
+    path.write_text("point,at,value\ne1.gas,2026-09-29T00:00:01Z,5\ne1.gas,2026-10-13T00:00:00Z,6\n")
     outcome = import_file(database_url, "mini", path, lambda _: None)
     assert (outcome.stored, outcome.rejected) == (1, 1)
     with pytest.raises(InputError, match="2026-09-28"):

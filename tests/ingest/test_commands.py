@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from park.cli import app
+from park.errors import Conflict
 
 Db = psycopg.Connection[Any]
 GOOD = "point,at,value\ne1.gas,2026-11-01T00:00:00Z,1\ne1.gas,2026-11-01T01:00:00Z,4\n"
@@ -56,3 +57,18 @@ def test_open_dead_letters_are_listed_by_reason(mini: Db) -> None:
     done = park("deadletters", "--reason", "unknown_point")
     assert done.exit_code == 0 and "1 unknown_point" in done.output
     assert "no dead letters wait" not in done.output
+
+
+def test_weeks_are_shown_dropped_and_reopened(mini: Db, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("point,at,value\ne1.gas,2025-01-07T00:00:00Z,1\ne1.gas,2025-01-14T00:00:00Z,4\n")
+    park("import", str(tmp_path / "in.csv"))
+    assert "kept for ever" in park("retention", "show").output
+    assert park("retention", "run", "--days", "400").exit_code == 1, "figures wait"
+    mini.execute("DELETE FROM dirty_account")
+    done = park("retention", "run", "--days", "400", "--archive", str(tmp_path / "old"))
+    assert (done.exit_code, done.output.splitlines()[-1]) == (0, "2 weeks dropped")
+    assert "dropped" in park("retention", "show").output
+    assert isinstance(park("retention", "reopen", "2025-W02").exception, Conflict)
+    done = park("retention", "reopen", "2025-W02", str(tmp_path / "old" / "mini_2025-W02.parquet"))
+    assert (done.exit_code, "1 came back" in done.output) == (0, True)
+    assert park("ingest", "--verify").exit_code == 0
