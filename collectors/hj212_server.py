@@ -166,6 +166,8 @@ class Hj212Server:
     async def _answer(self, heard: _Heard, visitor: Visitor, writer: asyncio.StreamWriter) -> bool:
         """Make what was heard durable and send what is answered; False when nobody reads the answers."""
         answers = heard.answers + await self._stored(heard.items, heard.taken)
+        if writer.is_closing():  # hung up meanwhile; what it sent is stored, and it will ask again for the answers
+            return False
         if answers:
             writer.write(b"".join(answers))
             try:
