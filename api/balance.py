@@ -1,23 +1,28 @@
-"""GET /balance: what a parent meter says against its children, and the same as nodes and links for a Sankey diagram."""
+"""GET /balance: parent meters against their children with the uncertainty of the remainder, and the same as a Sankey diagram."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from api.access import Data, Who
 from api.aggregates import BaseCode, PeriodText, needs_whole_base
-from api.answers import Lang, Language, answer, named
+from api.answers import Lang, answer, named
 from api.catalogue import base_row
 from api.figures import Part, coverage_of, read_span
-from api.store import SQL
+from api.sankey import sankey
 from park.clock import utc_now
+from park.database import queries
+from park.errors import InputError, NotFound
 
+SQL = queries(Path(__file__).with_name("balance.sql"))
 router = APIRouter(tags=["figures"])
 Row = dict[str, Any]
-REST = {"zh": "未计量与损耗", "en": "losses and unmetered"}
+LONGEST = timedelta(days=32)
 
 
 @router.get("/balance")
@@ -27,27 +32,27 @@ async def balance(who: Who, data: Data, lang: Lang, base: BaseCode, period: Peri
     """Parents, the sum of their children, and what is unaccounted for (losses, or loads without a meter).
 
     `unaccounted` adds up only the days on which parent and every child are known; `share` relates it to the parent on those
-    days. `nodes` are the meters, `links` go from parent to child with the child's amount; a positive remainder is a link to
-    the node `unaccounted:PARENT`. A child without a known amount keeps its link with value null.
+    days. `uncertainty` (k = 2) comes from the accuracy classes of parent and children; `significant` says whether the remainder is
+    larger than that; `assumed` names meters without a class, for which the class of their carrier is taken. `loss_expected` is
+    what the flows declare as loss by design. `nodes` and `links` are a Sankey diagram: what a parent shows is exactly what leaves
+    it, by links to its children and to the nodes `loss:P`, `unaccounted:P`, `not_known:P`; `surplus:P` gives to a parent whose
+    children show more than itself. A child without a known amount keeps its link with value null.
     """
     needs_whole_base(who)
     async with data.session(who) as db:
         found = await base_row(db, base)
         span = read_span(period, found["timezone"], utc_now())
         about = {"base": found["base_id"], "first": span.period.first_day, "last": span.period.last_day, "carrier": carrier}
-        rows = await (await db.execute(SQL["balance_rows"], about)).fetchall()
-        links = await (await db.execute(SQL["flow_links"], about)).fetchall()
-        codes = sorted({link[end] for link in links for end in ("parent", "child")})
-        nodes = await (await db.execute(SQL["flow_nodes"], about | {"codes": codes})).fetchall()
-    balances = [_balance(named(row, lang), span.days_due) for row in rows]
-    meters = [_node(named(node, lang), span.days_due) for node in nodes]
+        rows = await (await db.execute(SQL["balances"], about)).fetchall()
+        flows = await (await db.execute(SQL["flow_links"], about)).fetchall()
+        codes = sorted({flow[end] for flow in flows for end in ("parent", "child")})
+        meters = await (await db.execute(SQL["flow_nodes"], about | {"codes": codes})).fetchall()
+    nodes, links = sankey([_node(node, span.days_due) for node in meters],
+                          [flow | {"value": flow["amount"], "coverage": _coverage(flow, span.days_due)} for flow in flows], rows)
     return answer({"base": base, "period": period, "carrier": carrier, "first_day": span.period.first_day,
                    "last_day": span.period.last_day, "start": span.period.start, "end": span.period.end,
-                   "balances": balances, "nodes": meters + _rests(balances, lang),
-                   "links": [_link(link, span.days_due) for link in links] + [
-                       {"source": b["parent"], "target": f"unaccounted:{b['parent']}", "carrier": b["carrier"], "kind": "rest",
-                        "value": b["unaccounted"], "unit": b["unit"], "coverage": b["coverage"]}
-                       for b in balances if (b["unaccounted"] or 0) > 0]})
+                   "balances": [_balance(named(row, lang), span.days_due) for row in rows],
+                   "nodes": [named(node, lang) for node in nodes], "links": links})
 
 
 def _coverage(row: Row, days_due: int) -> float | None:
@@ -55,24 +60,36 @@ def _coverage(row: Row, days_due: int) -> float | None:
 
 
 def _balance(row: Row, days_due: int) -> Row:
-    known, parent = row["unaccounted"], row.pop("parent_balanced")
-    return row | {"share": known / parent if known is not None and parent else None, "coverage": _coverage(row, days_due)}
+    rest, parent, uncertainty = row["unaccounted"], row.pop("parent_balanced"), row["uncertainty"]
+    return row | {"share": rest / parent if rest is not None and parent else None,
+                  "share_uncertainty": uncertainty / parent if uncertainty is not None and parent else None,
+                  "significant": None if rest is None or uncertainty is None else abs(rest) > uncertainty,
+                  "coverage": _coverage(row, days_due)}
 
 
 def _node(row: Row, days_due: int) -> Row:
-    kept = ("id", "name", "name_zh", "name_en", "carrier", "direction", "boundary", "unit_code", "enterprise", "unit")
-    return {k: row[k] for k in kept} | {"value": row["amount"], "coverage": _coverage(row, days_due)}
+    kept = ("id", "name_zh", "name_en", "carrier", "direction", "boundary", "unit_code", "enterprise", "unit")
+    return {k: row[k] for k in kept} | {"kind": "meter", "value": row["amount"], "coverage": _coverage(row, days_due)}
 
 
-def _rests(balances: list[Row], lang: Language) -> list[Row]:
-    return [{"id": f"unaccounted:{b['parent']}", "name": REST[lang], "name_zh": REST["zh"], "name_en": REST["en"],
-             "carrier": b["carrier"], "unit": b["unit"], "value": b["unaccounted"]}
-            for b in balances if (b["unaccounted"] or 0) > 0]
-
-
-def _link(row: Row, days_due: int) -> Row:
-    # what generates or exports below a parent gives to it
-    gives = row["direction"] in ("generation", "export")
-    source, target = (row["child"], row["parent"]) if gives else (row["parent"], row["child"])
-    return {"source": source, "target": target, "carrier": row["carrier"], "kind": row["kind"], "value": row["amount"],
-            "unit": row["unit"], "coverage": _coverage(row, days_due)}
+@router.get("/balance/series")
+async def series(who: Who, data: Data, base: BaseCode,
+                 parent: Annotated[str, Query(max_length=64, description="Code of a parent meter.")],
+                 period: PeriodText, resolution: Annotated[Literal["15m", "1h", "1d"], Query()] = "15m") -> Response:
+    """A parent against its children in each interval of a day or a month; a slot with a member that is not known has no remainder
+    (and so has an hour or a day with such a slot)."""
+    needs_whole_base(who)
+    async with data.session(who) as db:
+        found = await base_row(db, base)
+        span = read_span(period, found["timezone"], utc_now())
+        if span.period.end - span.period.start > LONGEST:
+            raise InputError(f"expected a day or a month, got {period!r}")
+        meter = await (await db.execute(SQL["parent_meter"], {"base": found["base_id"], "code": parent})).fetchone()
+        if meter is None:
+            raise NotFound(f"there is no meter {parent!r} in base {base!r}")
+        rows = await (await db.execute(SQL["balance_slots"], {
+            "base": found["base_id"], "parent": meter["point_id"], "start": span.period.start,
+            "end": min(span.period.end, max(utc_now(), span.period.start)),
+            "step": {"15m": "15 minutes", "1h": "1 hour", "1d": "1 day"}[resolution]})).fetchall()
+    return answer({"base": base, "period": period, "parent": parent, "carrier": meter["carrier"], "unit": meter["unit"],
+                   "resolution": resolution, "slots": rows})

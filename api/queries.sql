@@ -175,7 +175,7 @@ SELECT {columns} FROM ({rows}) AS r
 SELECT %(first)s::integer + p.place::integer - 1 AS place, r.ts AS at, r.value, r.quality
 FROM unnest(%(points)s::integer[]) WITH ORDINALITY AS p (point_id, place)
 CROSS JOIN LATERAL (
-    SELECT ts, value, quality FROM reading
+    SELECT ts, value, quality FROM reading_shown
     WHERE base_id = %(base)s::smallint AND point_id = p.point_id AND ts >= %(start)s AND ts < %(end)s
       AND (p.place > 1 OR %(after)s::timestamptz IS NULL OR ts > %(after)s)
     ORDER BY ts LIMIT %(limit)s
@@ -195,6 +195,10 @@ CROSS JOIN LATERAL (
     ORDER BY bucket LIMIT %(limit)s
 ) r
 LIMIT %(limit)s
+
+-- name: look_back
+-- From here on this transaction sees what was known at an instant; the answer is the instant that could be taken.
+SELECT set_config('park.as_of', known_instant(%(as_of)s, %(zone)s)::text, true)::timestamptz AS as_of
 
 -- name: energy_rows
 -- Totals that count, summed over days: of the base (no enterprise asked or allowed) or of each enterprise, by carrier.
@@ -233,7 +237,7 @@ WITH d AS MATERIALIZED (
 ), f AS (
     SELECT unit_id, carrier, array_agg(DISTINCT id) AS ids FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS used (id) GROUP BY 1, 2
 ), c AS (
-    SELECT point_id, day, sum(cost) AS cost FROM cost_1d
+    SELECT point_id, day, sum(cost) AS cost FROM cost_1d_known
     WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s GROUP BY 1, 2
 )
 SELECT d.carrier, d.unit AS measure_unit, e.code AS enterprise, u.code AS unit, count(DISTINCT d.day)::integer AS days,
@@ -283,7 +287,7 @@ WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s AND u.code =
 -- Hours of an outlet's pollutants with the limit that each was judged by.
 SELECT e.quantity, e.ts AS at, e.state, e.n_valid, e.measured, e.converted, e.oxygen, e.flow, e.mass_kg, e.substituted,
        e.substitution, e.limit_id, e.limit_value, e.exceeded
-FROM emission_1h e JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+FROM emission_1h_known e JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
 WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s AND u.code = %(outlet)s
   AND (%(quantity)s::text IS NULL OR e.quantity = %(quantity)s) ORDER BY e.quantity, e.ts
 
@@ -297,62 +301,18 @@ WHERE u.code = %(outlet)s AND u.role = 'outlet' AND (%(base)s::text IS NULL OR b
 -- name: limits_of_unit
 -- Limits of an outlet that hold at some time of a period.
 SELECT limit_id, quantity, statistic, low, high, unit, rank, valid_from, valid_to, source, verified
-FROM limit_value WHERE base_id = %(base)s AND unit_id = %(unit)s AND superseded_at IS NULL
+FROM limit_value_known WHERE base_id = %(base)s AND unit_id = %(unit)s
   AND valid_from <= %(last)s AND (valid_to IS NULL OR valid_to > %(first)s) ORDER BY quantity, statistic, valid_from
 
 -- name: factors
 -- Factor rows by their ids.
 SELECT factor_id AS id, carrier, kind, region, value, unit, edition, valid_from, valid_to, source, verified, recorded_at,
-       superseded_at, base_id IS NOT NULL AS own
+       recorded_by, superseded_at, base_id IS NOT NULL AS own
 FROM factor WHERE factor_id = ANY (%(ids)s) ORDER BY carrier, kind, valid_from
 
 -- name: accounted
 -- How far the passes of a base have come.
 SELECT pass, done_to, at FROM pass WHERE base_id = %(base)s ORDER BY pass
-
--- name: balance_rows
--- Parents against their children, summed over days.
-SELECT b.carrier, p.code AS parent, p.name_zh, p.name_en, u.code AS unit_code, coalesce(c.unit, p.unit) AS unit,
-       count(DISTINCT b.day)::integer AS days, sum(b.parent_amount) AS parent_amount, sum(b.children_amount) AS children_amount,
-       sum(b.unaccounted) AS unaccounted, count(b.unaccounted)::integer AS days_balanced,
-       sum(b.parent_amount) FILTER (WHERE b.unaccounted IS NOT NULL) AS parent_balanced,
-       sum(b.n_expected)::bigint AS n_expected, sum(b.n_known)::bigint AS n_known
-FROM balance_1d b
-JOIN point p ON p.base_id = b.base_id AND p.point_id = b.parent_id
-LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
-LEFT JOIN carrier c ON c.carrier = b.carrier
-WHERE b.base_id = %(base)s AND b.day BETWEEN %(first)s AND %(last)s AND (%(carrier)s::text IS NULL OR b.carrier = %(carrier)s)
-GROUP BY b.carrier, p.code, p.name_zh, p.name_en, u.code, coalesce(c.unit, p.unit) ORDER BY b.carrier, p.code
-
--- name: flow_links
--- Flows in force with the child's amount over the period.
-SELECT f.carrier, f.kind, a.code AS parent, b.code AS child, x.unit, x.direction, x.amount, x.days, x.n_expected, x.n_known
-FROM flow f
-JOIN point a ON a.base_id = f.base_id AND a.point_id = f.parent_id
-JOIN point b ON b.base_id = f.base_id AND b.point_id = f.child_id
-LEFT JOIN LATERAL (
-    SELECT min(e.unit) AS unit, min(e.direction) AS direction, sum(e.amount) AS amount, count(*)::integer AS days,
-           sum(e.n_expected)::bigint AS n_expected, sum(e.n_known)::bigint AS n_known
-    FROM energy_1d e
-    WHERE e.base_id = f.base_id AND e.point_id = f.child_id AND e.day BETWEEN %(first)s AND %(last)s
-      AND e.day >= f.valid_from AND (f.valid_to IS NULL OR e.day < f.valid_to)
-) x ON true
-WHERE f.base_id = %(base)s AND f.valid_from <= %(last)s AND (f.valid_to IS NULL OR f.valid_to > %(first)s)
-  AND (%(carrier)s::text IS NULL OR f.carrier = %(carrier)s) ORDER BY f.carrier, f.flow_id
-
--- name: flow_nodes
--- The meters of the flows with what they stand for and their own amount.
-SELECT p.code AS id, p.carrier, p.direction, p.boundary, u.code AS unit_code, coalesce(u.name_zh, p.name_zh) AS name_zh,
-       coalesce(u.name_en, p.name_en) AS name_en, e.code AS enterprise, x.unit, x.amount, x.days, x.n_expected, x.n_known
-FROM point p
-LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
-LEFT JOIN enterprise e ON e.base_id = p.base_id AND e.enterprise_id = u.enterprise_id
-LEFT JOIN LATERAL (
-    SELECT min(d.unit) AS unit, sum(d.amount) AS amount, count(*)::integer AS days, sum(d.n_expected)::bigint AS n_expected,
-           sum(d.n_known)::bigint AS n_known
-    FROM energy_1d d WHERE d.base_id = p.base_id AND d.point_id = p.point_id AND d.day BETWEEN %(first)s AND %(last)s
-) x ON true
-WHERE p.base_id = %(base)s AND p.code = ANY (%(codes)s) ORDER BY p.code
 
 -- name: infrastructure_points
 -- Points of a base by system: in the catalogue, bound to a device, online (a reading within three expected intervals), with
@@ -506,16 +466,16 @@ WITH wanted AS (
     SELECT e.point_id, e.carrier, e.direction, e.boundary, e.unit, e.unit_id, e.enterprise_id
     FROM energy_1d e
     LEFT JOIN enterprise n ON n.base_id = e.base_id AND n.enterprise_id = e.enterprise_id
-    LEFT JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+    LEFT JOIN unit_known u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
     LEFT JOIN carrier c ON c.carrier = e.carrier
-    JOIN point p ON p.base_id = e.base_id AND p.point_id = e.point_id
+    JOIN point_known p ON p.base_id = e.base_id AND p.point_id = e.point_id
     WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s
       AND (%(carrier)s::text IS NULL OR e.carrier = %(carrier)s)
       AND CASE %(scope)s::text
             WHEN 'base' THEN e.boundary = 'base' OR (e.boundary = 'enterprise' AND NOT coalesce(c.at_gate_only, false)
-                AND NOT EXISTS (SELECT FROM point g WHERE g.base_id = e.base_id AND g.carrier = e.carrier AND g.kind = 'counter'
+                AND NOT EXISTS (SELECT FROM point_known g WHERE g.base_id = e.base_id AND g.carrier = e.carrier AND g.kind = 'counter'
                                 AND g.boundary = 'base' AND g.direction IN ('import', 'sum'))
-                AND NOT EXISTS (SELECT FROM flow f WHERE f.base_id = e.base_id AND f.kind = 'exchange' AND f.carrier = e.carrier
+                AND NOT EXISTS (SELECT FROM flow_known f WHERE f.base_id = e.base_id AND f.kind = 'exchange' AND f.carrier = e.carrier
                                 AND e.point_id IN (f.parent_id, f.child_id)))
             WHEN 'enterprise' THEN e.boundary = 'enterprise' AND n.code = %(code)s
             WHEN 'unit' THEN u.code = %(code)s
@@ -529,7 +489,7 @@ SELECT w.point_id, p.code AS point, p.name_zh, p.name_en, w.carrier, w.direction
        sum(e.n_good)::bigint AS n_good, sum(e.tce_calorific) AS tce_calorific, sum(e.tce_equivalent) AS tce_equivalent,
        sum(e.co2_kg) AS co2_kg
 FROM wanted w
-JOIN point p ON p.base_id = %(base)s AND p.point_id = w.point_id
+JOIN point_known p ON p.base_id = %(base)s AND p.point_id = w.point_id
 JOIN energy_1d e ON e.base_id = %(base)s AND e.point_id = w.point_id AND e.day BETWEEN %(first)s AND %(last)s
 GROUP BY w.point_id, p.code, p.name_zh, p.name_en, w.carrier, w.direction, w.boundary, w.unit, p.unit, p.ratio ORDER BY p.code
 
@@ -541,41 +501,118 @@ WHERE e.base_id = %(base)s AND e.point_id = ANY (%(points)s) AND e.day BETWEEN %
 ORDER BY e.point_id, e.day LIMIT %(limit)s
 
 -- name: trace_intervals
--- Quarter-hours of counters with quality and method (0 measured, 1 rollover, 2 swap, 3 reset, 4 gap split, 5 spike removed).
-SELECT i.point_id, i.ts AS at, i.amount, i.quality, i.method FROM interval_15m i
-WHERE i.base_id = %(base)s AND i.point_id = ANY (%(points)s) AND i.ts >= %(start)s AND i.ts < %(end)s
-ORDER BY i.point_id, i.ts LIMIT %(limit)s
+-- Quarter-hours of counters with quality and method (0 measured, 1 rollover, 2 swap, 3 reset, 4 gap split, 5 spike removed), each
+-- in the version that stood at the instant looked back to.
+SELECT DISTINCT ON (point_id, at) * FROM (
+    SELECT i.point_id, i.ts AS at, i.amount, i.quality, i.method, 'infinity'::timestamptz AS superseded_at FROM interval_15m i
+    WHERE i.base_id = %(base)s AND i.point_id = ANY (%(points)s) AND i.ts >= %(start)s AND i.ts < %(end)s
+    UNION ALL
+    SELECT h.point_id, h.ts, h.amount, h.quality, h.method, h.superseded_at FROM interval_15m_history h
+    WHERE h.base_id = %(base)s AND h.point_id = ANY (%(points)s) AND h.ts >= %(start)s AND h.ts < %(end)s
+      AND h.superseded_at > (SELECT known_at())) v
+ORDER BY point_id, at, superseded_at LIMIT %(limit)s
+
+-- name: codes_of_points
+-- Codes of points.
+SELECT point_id, code FROM point WHERE base_id = %(base)s AND point_id = ANY (%(points)s)
+
+-- name: trace_slot_revisions
+-- Values that quarter-hours no longer have, oldest first: until when, replaced by whom and why.
+SELECT point_id, ts AS at, amount, quality, method, superseded_at, superseded_by, reason FROM interval_15m_history
+WHERE base_id = %(base)s AND point_id = ANY (%(points)s) AND ts >= %(start)s AND ts < %(end)s AND superseded_at <= (SELECT known_at())
+ORDER BY superseded_at, point_id, ts LIMIT %(limit)s
+
+-- name: trace_day_revisions
+-- Amounts that finished days no longer have.
+SELECT h.point_id, (h.ts AT TIME ZONE b.timezone)::date AS day, h.amount, h.estimated, h.n_expected, h.n_known, h.n_good,
+       h.recorded_at, h.superseded_at, h.superseded_by, h.reason
+FROM interval_1d_history h JOIN base b USING (base_id)
+WHERE h.base_id = %(base)s AND h.point_id = ANY (%(points)s) AND h.ts >= %(start)s AND h.ts < %(end)s
+  AND h.recorded_at >= h.ts + interval '1 day' AND h.superseded_at <= (SELECT known_at())
+ORDER BY h.superseded_at, h.point_id, h.ts LIMIT %(limit)s
+
+-- name: trace_total_revisions
+-- Totals that finished days of the base or an enterprise no longer have.
+SELECT h.day, h.carrier, h.amount, h.tce_calorific, h.tce_equivalent, h.co2_kg, h.cost, h.n_expected, h.n_known, h.factor_ids,
+       h.recorded_at, h.superseded_at, h.superseded_by, h.reason
+FROM energy_total_history h JOIN base b USING (base_id) LEFT JOIN enterprise e USING (base_id, enterprise_id)
+WHERE h.base_id = %(base)s AND h.day BETWEEN %(first)s AND %(last)s AND (%(carrier)s::text IS NULL OR h.carrier = %(carrier)s)
+  AND CASE %(scope)s::text WHEN 'base' THEN h.enterprise_id IS NULL WHEN 'enterprise' THEN e.code = %(code)s ELSE false END
+  AND h.recorded_at >= (h.day + 1)::timestamp AT TIME ZONE b.timezone AND h.superseded_at <= (SELECT known_at())
+ORDER BY h.superseded_at, h.day LIMIT %(limit)s
+
+-- name: trace_reading_revisions
+-- Samples that were replaced or not taken in, with their former or refused value.
+SELECT point_id, ts AS at, value, quality, replaced_at, by_source, reason FROM reading_revision
+WHERE base_id = %(base)s AND point_id = ANY (%(points)s) AND ts >= %(start)s AND ts < %(end)s AND replaced_at <= (SELECT known_at())
+ORDER BY replaced_at, point_id, ts LIMIT %(limit)s
+
+-- name: trace_factor_revisions
+-- Rows that the factor rows used have superseded.
+SELECT f.factor_id AS id, f.carrier, f.kind, f.region, f.value, f.unit, f.edition, f.valid_from, f.valid_to, f.source, f.verified,
+       f.recorded_at, f.recorded_by, f.superseded_at
+FROM factor f
+WHERE f.superseded_at <= (SELECT known_at()) AND EXISTS (
+    SELECT FROM factor u WHERE u.factor_id = ANY (%(ids)s) AND u.factor_id <> f.factor_id AND u.carrier = f.carrier AND u.kind = f.kind
+      AND u.region = f.region AND u.valid_from = f.valid_from AND u.base_id IS NOT DISTINCT FROM f.base_id)
+ORDER BY f.superseded_at, f.factor_id
+
+-- name: trace_hour_revisions
+-- What finished hours of an outlet and pollutant no longer say.
+SELECT h.ts AS at, h.state, h.n_valid, h.measured, h.converted, h.flow, h.mass_kg, h.substituted, h.substitution, h.limit_id,
+       h.limit_value, h.exceeded, h.exempt_id, h.recorded_at, h.superseded_at, h.superseded_by, h.reason
+FROM emission_1h_history h JOIN unit u ON u.base_id = h.base_id AND u.unit_id = h.unit_id
+WHERE h.base_id = %(base)s AND u.code = %(outlet)s AND h.quantity = %(quantity)s AND h.ts >= %(start)s AND h.ts < %(end)s
+  AND h.recorded_at >= h.ts + interval '1 hour' AND h.superseded_at <= (SELECT known_at())
+ORDER BY h.superseded_at, h.ts LIMIT %(limit)s
+
+-- name: trace_indicator_revisions
+-- Values that an indicator no longer has.
+SELECT value, unit, coverage, grade, recorded_at, superseded_at, superseded_by, reason FROM indicator_value_history
+WHERE base_id = %(base)s AND indicator = %(indicator)s AND period = %(period)s AND superseded_at <= (SELECT known_at())
+ORDER BY superseded_at DESC LIMIT 200
+
+-- name: trace_ledger
+-- Ledger entries by their ids, and those that they supersede, newest first.
+WITH RECURSIVE chain AS (
+    SELECT l.* FROM ledger l WHERE l.base_id = %(base)s AND l.entry_id = ANY (%(ids)s)
+    UNION SELECT l.* FROM chain c JOIN ledger l ON l.base_id = c.base_id AND l.entry_id = c.supersedes
+)
+SELECT entry_id AS id, kind, item, action, first_day, last_day, value, unit, status, evidence, note, recorded_by, recorded_at,
+       supersedes
+FROM chain ORDER BY entry_id DESC
 
 -- name: trace_registers
 -- The samples at the edges of the period: the last at or before its start, the last before its end.
 SELECT p.point_id, a.ts AS first_at, a.value AS first_value, a.quality AS first_quality, b.ts AS last_at, b.value AS last_value,
        b.quality AS last_quality
 FROM unnest(%(points)s::integer[]) AS p (point_id)
-LEFT JOIN LATERAL (SELECT ts, value, quality FROM reading WHERE base_id = %(base)s AND point_id = p.point_id AND quality < 10
+LEFT JOIN LATERAL (SELECT ts, value, quality FROM reading_shown WHERE base_id = %(base)s AND point_id = p.point_id AND quality < 10
                    AND ts <= %(start)s AND ts > %(start)s::timestamptz - interval '7 days' ORDER BY ts DESC LIMIT 1) a ON true
-LEFT JOIN LATERAL (SELECT ts, value, quality FROM reading WHERE base_id = %(base)s AND point_id = p.point_id AND quality < 10
+LEFT JOIN LATERAL (SELECT ts, value, quality FROM reading_shown WHERE base_id = %(base)s AND point_id = p.point_id AND quality < 10
                    AND ts < %(end)s AND ts >= %(start)s ORDER BY ts DESC LIMIT 1) b ON true
 
 -- name: trace_meters
 -- The meters that stood at counters in the period; a swap is a record.
 SELECT m.point_id, m.serial, m.installed_at, m.removed_at, m.initial_register, m.final_register, m.ratio, m.source
-FROM meter m WHERE m.base_id = %(base)s AND m.point_id = ANY (%(points)s) AND m.installed_at < %(end)s
+FROM meter_known m WHERE m.base_id = %(base)s AND m.point_id = ANY (%(points)s) AND m.installed_at < %(end)s
   AND (m.removed_at IS NULL OR m.removed_at > %(start)s) ORDER BY m.point_id, m.installed_at
 
 -- name: trace_costs
 -- Cost of counters by tariff period.
 SELECT c.point_id, c.period, sum(c.amount) AS amount, sum(c.cost) AS cost, array_agg(DISTINCT c.tariff_id) AS tariffs
-FROM cost_1d c WHERE c.base_id = %(base)s AND c.point_id = ANY (%(points)s) AND c.day BETWEEN %(first)s AND %(last)s
+FROM cost_1d_known c WHERE c.base_id = %(base)s AND c.point_id = ANY (%(points)s) AND c.day BETWEEN %(first)s AND %(last)s
 GROUP BY 1, 2 ORDER BY 1, 2
 
 -- name: trace_tariffs
 -- Tariff rows by their ids.
-SELECT tariff_id AS id, code, carrier, unit, terms, valid_from, valid_to, source, verified FROM tariff
+SELECT tariff_id AS id, code, carrier, unit, terms, valid_from, valid_to, source, verified, recorded_at, recorded_by,
+       superseded_at FROM tariff
 WHERE base_id = %(base)s AND tariff_id = ANY (%(ids)s)
 
 -- name: trace_indicator
 -- An indicator as accounting computed it, with what it was computed from.
-SELECT indicator, period, value, unit, coverage, grade, inputs, computed_at FROM indicator_value
+SELECT indicator, period, value, unit, coverage, grade, inputs, computed_at, recorded_at FROM indicator_value_known
 WHERE base_id = %(base)s AND indicator = %(indicator)s AND period = %(period)s
 
 -- name: trace_outlet_points

@@ -43,7 +43,7 @@ export function makeFlow(element, { base, carriers }) {
         holder.replaceChildren(sankeyChart({
           nodes, links, width, title: `${t("flow")} ${w("carrier", data.carrier)}`,
           name: nodeName,
-          amount: (n) => [amount(n.value, n.unit), n.share !== undefined && `${number(n.share * 100, 1)} %`, n.lacks && t("coverage_mark", { percent: n.lacks })].filter(Boolean).join(" · "),
+          amount: (n) => [amount(n.value, n.unit) + (n.margin ? ` ± ${amount(n.margin, n.unit)}` : ""), n.share !== undefined && `${number(n.share * 100, 1)} %`, n.lacks && t("coverage_mark", { percent: n.lacks })].filter(Boolean).join(" · "),
           about: (n) => [nodeName(n), amount(n.value, n.unit), ...(n.members ?? []).map((m) => `${nodeName(m)}: ${amount(m.value, m.unit)}`)].join("\n"),
           describe: (e) => `${nameOf(e.source)} → ${nodeName(e.target)}\n${amount(e.value, e.unit)}`,
         }));
@@ -57,7 +57,7 @@ export function makeFlow(element, { base, carriers }) {
 }
 
 function nodeName(n) {
-  if (n.kind === "lost") return t("unaccounted");
+  if (n.kind === "lost") return n.rest === "unaccounted" ? t("unaccounted") : nameOf(n);
   if (n.kind === "other") return t("other_meters", { n: n.members.length });
   return n.kind === "generation" ? `${nameOf(n)} · ${t("generation")}` : nameOf(n);
 }
@@ -70,20 +70,25 @@ function exceeded(b, nodes) {
     t("children_exceed", { amount: amount(-b.unaccounted, b.unit) }), " ", lacks && h("span.coverage", {}, t("coverage_mark", { percent: lacks })));
 }
 
+const LOST = ["unaccounted", "loss", "not_known"];
+
 /** Nodes and links with known amounts; `silent` are meters whose amount nobody knows. */
 function known(data) {
-  const share = new Map(data.balances.map((b) => [`unaccounted:${b.parent}`, b.share]));
-  const links = data.links.filter((l) => l.value !== null && l.value > 0)
-    .map((l) => ({ from: l.source, to: l.target, value: l.value, unit: l.unit, kind: l.kind === "rest" ? "lost" : "meter" }));
+  const about = new Map(data.balances.map((b) => [b.parent, b]));
+  const links = data.links.filter((l) => l.value !== null && l.value > 0 && l.kind !== "surplus")
+    .map((l) => ({ from: l.source, to: l.target, value: l.value, unit: l.unit, kind: LOST.includes(l.kind) ? "lost" : "meter" }))
+    .filter((l) => !l.from.startsWith("not_known:"));
   const used = new Set(links.flatMap((l) => [l.from, l.to]));
   const nodes = data.nodes.filter((n) => used.has(n.id)).map((n) => {
-    const lost = n.id.startsWith("unaccounted:");
-    return { ...n, kind: lost ? "lost" : n.direction === "generation" ? "generation" : "meter", value: n.value ?? 0,
-      share: lost ? share.get(n.id) ?? undefined : undefined, attention: lost && share.get(n.id) > LOSS_WORTH_A_LOOK,
+    const lost = LOST.includes(n.kind);
+    const parent = lost ? about.get(n.id.slice(n.id.indexOf(":") + 1)) : undefined;
+    const share = lost && parent?.parent_amount ? n.value / parent.parent_amount : undefined;
+    return { ...n, kind: lost ? "lost" : n.direction === "generation" ? "generation" : "meter", rest: n.kind, value: n.value ?? 0, share,
+      margin: n.kind === "unaccounted" ? parent?.uncertainty : undefined, attention: n.kind === "unaccounted" && share > LOSS_WORTH_A_LOOK,
       lacks: !lost && n.coverage !== null && n.coverage !== undefined ? lacking(n.coverage, 1) : null };
   });
   const total = throughput(nodes, links);
-  const rests = nodes.filter((n) => n.kind === "lost");
+  const rests = nodes.filter((n) => n.rest === "unaccounted" || n.rest === "loss");
   const lost = { value: rests.reduce((sum, n) => sum + n.value, 0), unit: rests[0]?.unit };
   return { ...together(nodes, links, SMALL * total), silent: data.nodes.filter((n) => n.value === null), lost: { ...lost, share: lost.value / total } };
 }

@@ -1,0 +1,66 @@
+-- name: balances
+-- Parents against their children over days, with the uncertainty of the remainder.
+SELECT b.carrier, p.code AS parent, coalesce(u.name_zh, p.name_zh) AS name_zh, coalesce(u.name_en, p.name_en) AS name_en,
+       u.code AS unit_code, b.unit, b.days, b.days_balanced, b.parent_amount, b.children_amount, b.unaccounted, b.parent_balanced,
+       b.loss_expected, b.uncertainty, b.assumed, b.n_expected, b.n_known
+FROM balance_between(%(base)s::smallint, %(first)s, %(last)s) b
+JOIN point_known p ON p.base_id = %(base)s AND p.point_id = b.parent_id
+LEFT JOIN unit_known u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+WHERE %(carrier)s::text IS NULL OR b.carrier = %(carrier)s ORDER BY b.carrier, p.code
+
+-- name: flow_links
+-- Flows in force with the child's amount over the period.
+SELECT f.carrier, f.kind, a.code AS parent, b.code AS child, x.unit, b.direction, x.amount, x.days, x.n_expected, x.n_known
+FROM flow_known f
+JOIN point_known a ON a.base_id = f.base_id AND a.point_id = f.parent_id
+JOIN point_known b ON b.base_id = f.base_id AND b.point_id = f.child_id
+LEFT JOIN LATERAL (
+    SELECT min(e.unit) AS unit, sum(e.amount) AS amount, count(*)::integer AS days, sum(e.n_expected)::bigint AS n_expected,
+           sum(e.n_known)::bigint AS n_known
+    FROM energy_1d e
+    WHERE e.base_id = f.base_id AND e.point_id = f.child_id AND e.day BETWEEN %(first)s AND %(last)s
+      AND e.day >= f.valid_from AND (f.valid_to IS NULL OR e.day < f.valid_to)
+) x ON true
+WHERE f.base_id = %(base)s AND f.valid_from <= %(last)s AND (f.valid_to IS NULL OR f.valid_to > %(first)s)
+  AND (%(carrier)s::text IS NULL OR f.carrier = %(carrier)s) ORDER BY f.carrier, f.flow_id
+
+-- name: flow_nodes
+-- The meters of the flows with what they stand for and their own amount.
+SELECT p.code AS id, p.carrier, p.direction, p.boundary, u.code AS unit_code, coalesce(u.name_zh, p.name_zh) AS name_zh,
+       coalesce(u.name_en, p.name_en) AS name_en, e.code AS enterprise, x.unit, x.amount, x.days, x.n_expected, x.n_known
+FROM point_known p
+LEFT JOIN unit_known u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+LEFT JOIN enterprise_known e ON e.base_id = p.base_id AND e.enterprise_id = u.enterprise_id
+LEFT JOIN LATERAL (
+    SELECT min(d.unit) AS unit, sum(d.amount) AS amount, count(*)::integer AS days, sum(d.n_expected)::bigint AS n_expected,
+           sum(d.n_known)::bigint AS n_known
+    FROM energy_1d d WHERE d.base_id = p.base_id AND d.point_id = p.point_id AND d.day BETWEEN %(first)s AND %(last)s
+) x ON true
+WHERE p.base_id = %(base)s AND p.code = ANY (%(codes)s) ORDER BY p.code
+
+-- name: parent_meter
+-- A parent meter of a base by its code.
+SELECT p.point_id, p.code, c.unit, p.carrier FROM point p JOIN energy_counter_unit c USING (base_id, point_id)
+WHERE p.base_id = %(base)s AND p.code = %(code)s
+
+-- name: balance_slots
+-- Parent against children in each quarter-hour; a slot with a member that is not known has no remainder.
+WITH member AS (
+    SELECT f.child_id AS point_id, false AS is_parent, f.valid_from, f.valid_to FROM flow_known f
+    WHERE f.base_id = %(base)s AND f.parent_id = %(parent)s AND f.kind = 'sub'
+    UNION ALL SELECT %(parent)s, true, '1970-01-01', NULL
+), part AS (
+    SELECT s.ts, m.is_parent,
+           i.amount * c.multiplier * CASE WHEN NOT m.is_parent AND c.direction IN ('generation', 'export') THEN -1 ELSE 1 END AS amount,
+           i.quality
+    FROM generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 second', interval '15 minutes') s (ts)
+    CROSS JOIN member m JOIN energy_counter_unit c ON c.base_id = %(base)s AND c.point_id = m.point_id
+    LEFT JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = m.point_id AND i.ts = s.ts
+    WHERE m.valid_from <= (s.ts AT TIME ZONE c.timezone)::date AND (m.valid_to IS NULL OR (s.ts AT TIME ZONE c.timezone)::date < m.valid_to)
+)
+SELECT date_bin(%(step)s::interval, ts, %(start)s::timestamptz) AS ts, sum(amount) FILTER (WHERE is_parent) AS parent,
+       sum(amount) FILTER (WHERE NOT is_parent) AS children,
+       CASE WHEN bool_and(amount IS NOT NULL) AND NOT bool_and(is_parent)
+            THEN sum(CASE WHEN is_parent THEN amount ELSE -amount END) END AS unaccounted,
+       bool_or(quality > 1) AS estimated
+FROM part GROUP BY 1 ORDER BY 1
