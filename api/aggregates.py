@@ -10,9 +10,10 @@ from psycopg import AsyncCursor
 from starlette.responses import Response
 
 from api.access import Data, Who
-from api.answers import Lang, answer, instant
+from api.answers import Lang, answer
 from api.catalogue import base_row
 from api.figures import CONVERTED, MEASURES, Figure, Measure, Part, Span, cell, read_span
+from api.known import AsOf, look_back
 from api.store import SQL, Principal
 from park.clock import utc_now
 from park.errors import Forbidden, InputError
@@ -98,22 +99,22 @@ async def emission_cells(db: AsyncCursor[Any], base: Row, span: Span, outlet: st
 async def aggregates(who: Who, data: Data, lang: Lang, base: BaseCode, period: PeriodText,
                      by: Annotated[str, Query(max_length=40, description="carrier, enterprise, unit, or several of "
                                                                          "them with commas.")] = "carrier",
-                     as_of: Annotated[str | None, Query(max_length=40)] = None) -> Response:
+                     as_of: AsOf = None) -> Response:
     """Figures of a base and period. Each cell: value, unit, coverage, quality, the factor rows used, and its name for /trace.
 
     Rows by unit are those of the units' own meters, which may include the meters below: they do not add up to the base.
     Without `carrier` in `by`, rows add up over carriers and water stands beside them. `totals` is always of the whole scope.
-    Figures are those of the newest accounting pass (`accounted`); a figure as it was known on a former day is in a sealed
-    report, so `as_of` before the newest change is refused rather than answered with present figures.
+    Figures are those of the newest accounting pass (`accounted`), or with `as_of` those that were shown at that instant, with
+    the factor rows known then; days to come at that instant are not due. Before anything was known there are no rows.
     """
     groups = [part.strip() for part in by.split(",") if part.strip()]
     if not groups or set(groups) - set(GROUPS):
         raise InputError(f"by: expected {', '.join(GROUPS)} or several of them with commas, got {by!r}")
     async with data.session(who) as db:
         found = await base_row(db, base)
-        span = read_span(period, found["timezone"], utc_now())
-        accounted = await (await db.execute(SQL["accounted"], {"base": found["base_id"]})).fetchall()
-        _known_then(as_of, accounted)
+        then = await look_back(db, found["timezone"], as_of)
+        span = read_span(period, found["timezone"], then or utc_now())
+        accounted = await (await db.execute(SQL["accounted"], {"base": found["base_id"]})).fetchall() if then is None else []
         rows = await energy_rows(db, who, found["base_id"], span, groups)
         total = rows if groups == ["carrier"] else await energy_rows(db, who, found["base_id"], span, ["carrier"])
         emission = await emission_cells(db, found, span)
@@ -124,18 +125,9 @@ async def aggregates(who: Who, data: Data, lang: Lang, base: BaseCode, period: P
     for row in emission:
         row["name"] = row["name_en" if lang == "en" else "name_zh"]
     return answer({"base": base, "period": period, "first_day": span.period.first_day, "last_day": span.period.last_day,
-                   "start": span.period.start, "end": span.period.end, "days_due": span.days_due, "by": groups,
+                   "start": span.period.start, "end": span.period.end, "days_due": span.days_due, "by": groups, "as_of": then,
                    "accounted": accounted, "rows": shape(base, rows, span), "totals": totals[0]["cells"] if totals else {},
                    "emission": emission, "factors": factors})
-
-
-def _known_then(as_of: str | None, accounted: Sequence[Row]) -> None:
-    """Refuse an instant before the newest accounting pass: its figures are not kept outside sealed reports."""
-    then = instant(as_of, "as_of")
-    newest = max((row["at"] for row in accounted), default=None)
-    if then is not None and newest is not None and then < newest:
-        raise InputError(f"as_of: figures are kept as of the newest accounting pass ({newest:%Y-%m-%dT%H:%M:%SZ}); what was "
-                         "known before is in the sealed reports (/reports/{base}/{kind}/{year}/versions)")
 
 
 def needs_whole_base(who: Principal) -> None:

@@ -11,6 +11,7 @@ from api.access import Data, Who
 from api.aggregates import PeriodText, emission_cells
 from api.answers import Lang, answer, named
 from api.figures import read_span
+from api.known import AsOf, look_back
 from api.store import SQL
 from park.clock import utc_now
 from park.errors import InputError, NotFound
@@ -24,7 +25,8 @@ HOURS_UP_TO_DAYS = 31
 async def emissions(who: Who, data: Data, lang: Lang,
                     outlet: Annotated[str, Query(max_length=64, description="Code of the outlet.")],
                     period: PeriodText, base: Annotated[str | None, Query(max_length=64)] = None,
-                    quantity: Annotated[str | None, Query(max_length=40, description="so2, nox, cod ...")] = None) -> Response:
+                    quantity: Annotated[str | None, Query(max_length=40, description="so2, nox, cod ...")] = None,
+                    as_of: AsOf = None) -> Response:
     """Each pollutant of an outlet over a period: hours valid, stopped, exempt and missing, means measured and converted to
     the reference oxygen, exceeded hours, mass with the hours substituted in it, and the capture rate.
 
@@ -38,7 +40,8 @@ async def emissions(who: Who, data: Data, lang: Lang,
         if len(there) > 1:
             raise InputError(f"outlet {outlet!r} is in the bases {', '.join(row['base'] for row in there)}: add base=")
         found = there[0]
-        span = read_span(period, found["timezone"], utc_now())
+        then = await look_back(db, found["timezone"], as_of)
+        span = read_span(period, found["timezone"], then or utc_now())
         about = {"base": found["base_id"], "outlet": outlet, "quantity": quantity, "first": span.period.first_day,
                  "last": span.period.last_day, "start": span.period.start, "end": span.period.end, "unit": found["unit_id"]}
         sums = await emission_cells(db, {"base_id": found["base_id"], "code": found["base"]}, span, outlet, quantity)
@@ -49,7 +52,7 @@ async def emissions(who: Who, data: Data, lang: Lang,
     return answer({
         "outlet": named({k: found[k] for k in ("code", "base", "name_zh", "name_en", "medium", "o2_reference")}, lang),
         "period": period, "first_day": span.period.first_day, "last_day": span.period.last_day, "start": span.period.start,
-        "end": span.period.end, "limits": limits,
+        "end": span.period.end, "as_of": then, "limits": limits,
         "pollutants": [_pollutant(row, [d for d in days if d["quantity"] == row["quantity"]],
                                   [h for h in hours if h["quantity"] == row["quantity"]]) for row in sums]})
 

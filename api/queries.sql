@@ -503,7 +503,7 @@ ORDER BY e.point_id, e.day LIMIT %(limit)s
 -- name: trace_intervals
 -- Quarter-hours of counters with quality and method (0 measured, 1 rollover, 2 swap, 3 reset, 4 gap split, 5 spike removed), each
 -- in the version that stood at the instant looked back to.
-SELECT DISTINCT ON (point_id, at) * FROM (
+SELECT DISTINCT ON (point_id, at) point_id, at, amount, quality, method FROM (
     SELECT i.point_id, i.ts AS at, i.amount, i.quality, i.method, 'infinity'::timestamptz AS superseded_at FROM interval_15m i
     WHERE i.base_id = %(base)s AND i.point_id = ANY (%(points)s) AND i.ts >= %(start)s AND i.ts < %(end)s
     UNION ALL

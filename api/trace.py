@@ -15,6 +15,7 @@ from api.aggregates import emission_cells, energy_rows, needs_whole_base, part_o
 from api.answers import Lang, answer, named
 from api.catalogue import base_row
 from api.figures import CONVERTED, MEASURES, Figure, Part, Span, cell, read_figure, read_span
+from api.known import AsOf, look_back
 from api.store import SQL, Principal
 from park.clock import utc_now
 from park.errors import NotFound
@@ -24,24 +25,29 @@ router = APIRouter(tags=["figures"])
 Row = dict[str, Any]
 METHODS = ("measured", "rollover", "swap", "reset", "gap_split", "spike_removed", "formula")
 MOST_ROWS = 20_000
+MOST_REVISIONS = 1_000
 
 
 @router.get("/trace")
 async def trace(who: Who, data: Data, lang: Lang,
                 figure: Annotated[str, Query(max_length=300, description="The `figure` of a cell of /aggregates or /emissions, "
-                                             "or BASE/PERIOD/indicator/CODE.")]) -> Response:
+                                             "or BASE/PERIOD/indicator/CODE.")], as_of: AsOf = None) -> Response:
     """What a figure is made of. `value` is computed anew from the same tables as the cell; `parts` are the counters with
     their sign, days (and quarter-hours, for a single day), registers at the edges of the period, meters, and the address of
-    the samples. `agrees` says whether the parts add up to the value. Factor and tariff rows carry their source.
+    the samples. `agrees` says whether the parts add up to the value. Factor and tariff rows carry their source and when they
+    were recorded. `revisions` are the values that finished days, quarter-hours (single day), samples (single day) and the total
+    itself no longer have, and superseded factor rows: former value, from when to when, replaced by whom and why.
     """
     if (indicator := figure.split("/"))[2:3] == ["indicator"] and len(indicator) == 4:
-        return await _indicator(who, data, indicator)
+        return await _indicator(who, data, indicator, as_of)
     wanted = read_figure(figure)
     async with data.session(who, timeout_ms=30_000) as db:
         base = await base_row(db, wanted.base)
-        span = read_span(wanted.period, base["timezone"], utc_now())
+        then = await look_back(db, base["timezone"], as_of)
+        span = read_span(wanted.period, base["timezone"], then or utc_now())
         found = _emission(db, base, wanted, span) if wanted.scope == "outlet" else _energy(db, who, base, wanted, span, lang)
         body = await found
+        body["as_of"] = then
         body["accounted"] = await (await db.execute(SQL["accounted"], {"base": base["base_id"]})).fetchall()
     return answer({"figure": str(wanted), "base": wanted.base, "period": wanted.period, "first_day": span.period.first_day,
                    "last_day": span.period.last_day, "start": span.period.start, "end": span.period.end} | body)
@@ -68,12 +74,29 @@ async def _energy(db: AsyncCursor[Any], who: Principal, base: Row, figure: Figur
     ids = sorted({f for day in days for f in day["factor_ids"] if f is not None}) if figure.measure in CONVERTED else []
     factors = await (await db.execute(SQL["factors"], {"ids": ids})).fetchall()
     told = await _cell(db, who, base, figure, span, carrier, counters)
+    revisions = await _revisions(db, about | {"ids": ids}, single)
     parts = [_part(named(row, lang), figure, base, span, days, slots, registers, meters, costs) for row in counters]
     known = [p["share"] for p in parts if p["share"] is not None]
     total = sum(known) if known else None
     return {"cell": told, "value": told["value"] if told else None, "parts": parts, "sum_of_parts": total,
             "agrees": _agree(told["value"] if told else None, total), "factors": factors, "tariffs": tariffs,
-            "truncated": len(days) == MOST_ROWS}
+            "revisions": revisions, "truncated": len(days) == MOST_ROWS or max(map(len, revisions.values())) == MOST_REVISIONS}
+
+
+async def _revisions(db: AsyncCursor[Any], about: Row, single: bool) -> dict[str, list[Row]]:
+    """What the figure and its parts no longer say; samples and quarter-hours only for a single day."""
+    codes = await (await db.execute(SQL["codes_of_points"], about)).fetchall()
+    code_of = {row["point_id"]: row["code"] for row in codes}
+
+    async def rows(name: str) -> list[Row]:
+        found = await (await db.execute(SQL[name], about | {"limit": MOST_REVISIONS})).fetchall()
+        return [({"point": code_of[r.pop("point_id")]} if "point_id" in r else {}) | r for r in found]
+
+    former = await rows("trace_slot_revisions") if single else []
+    slots = [s | {"quality": word_of(s["quality"]), "method": METHODS[s["method"]]} for s in former]
+    samples = [s | {"quality": word_of(s["quality"])} for s in await rows("trace_reading_revisions")] if single else []
+    return {"totals": await rows("trace_total_revisions"), "days": await rows("trace_day_revisions"), "intervals": slots,
+            "samples": samples, "factors": await rows("trace_factor_revisions")}
 
 
 async def _cell(db: AsyncCursor[Any], who: Principal, base: Row, figure: Figure, span: Span, carrier: str | None,
@@ -126,6 +149,7 @@ async def _emission(db: AsyncCursor[Any], base: Row, figure: Figure, span: Span)
     days = await (await db.execute(SQL["emission_days"], about)).fetchall()
     hours = await (await db.execute(SQL["emission_hours"], about)).fetchall()
     points = await (await db.execute(SQL["trace_outlet_points"], about)).fetchall()
+    former = await (await db.execute(SQL["trace_hour_revisions"], about | {"limit": MOST_REVISIONS})).fetchall()
     known = [hour["mass_kg"] for hour in hours if hour["mass_kg"] is not None]
     total = sum(known) if known else None
     samples = [p | {"samples": "/api/v1/readings?" + urlencode({
@@ -133,20 +157,27 @@ async def _emission(db: AsyncCursor[Any], base: Row, figure: Figure, span: Span)
         "end": f"{span.period.end:%Y-%m-%dT%H:%M:%SZ}"})} for p in points]
     told = sums[0]["mass"]
     return {"cell": told, "value": told["value"], "sums": sums[0], "days": days, "hours": hours[:MOST_ROWS], "points": samples,
-            "sum_of_parts": total, "agrees": _agree(told["value"], total), "factors": [], "truncated": len(hours) > MOST_ROWS}
+            "sum_of_parts": total, "agrees": _agree(told["value"], total), "factors": [], "revisions": {"hours": former},
+            "truncated": len(hours) > MOST_ROWS}
 
 
-async def _indicator(who: Who, data: Data, parts: list[str]) -> Response:
+async def _indicator(who: Who, data: Data, parts: list[str], as_of: str | None) -> Response:
     needs_whole_base(who)
     async with data.session(who) as db:
         base = await base_row(db, parts[0])
-        row = await (await db.execute(SQL["trace_indicator"], {"base": base["base_id"], "period": parts[1],
-                                                               "indicator": parts[3]})).fetchone()
+        then = await look_back(db, base["timezone"], as_of)
+        about = {"base": base["base_id"], "period": parts[1], "indicator": parts[3]}
+        row = await (await db.execute(SQL["trace_indicator"], about)).fetchone()
         if row is None:
             raise NotFound(f"indicator {parts[3]!r} is not computed for {parts[1]!r} of base {parts[0]!r}")
         inputs = row["inputs"] if isinstance(row["inputs"], dict) else {}
         ids = [f for f in inputs.get("factors") or inputs.get("factor_ids") or () if isinstance(f, int)]
         factors = await (await db.execute(SQL["factors"], {"ids": ids})).fetchall()
-    return answer({"figure": "/".join(parts), "base": parts[0], "period": parts[1], "value": row["value"], "unit": row["unit"],
-                   "coverage": row["coverage"], "grade": row["grade"], "computed_at": row["computed_at"], "inputs": inputs,
-                   "factors": factors})
+        entries = [e for e in inputs.get("ledger") or () if isinstance(e, int)]
+        ledger = await (await db.execute(SQL["trace_ledger"], {"base": base["base_id"], "ids": entries})).fetchall()
+        revisions = {"values": await (await db.execute(SQL["trace_indicator_revisions"], about)).fetchall(),
+                     "factors": await (await db.execute(SQL["trace_factor_revisions"], {"ids": ids})).fetchall()}
+    return answer({"figure": "/".join(parts), "base": parts[0], "period": parts[1], "as_of": then, "value": row["value"],
+                   "unit": row["unit"], "coverage": row["coverage"], "grade": row["grade"], "computed_at": row["computed_at"],
+                   "recorded_at": row["recorded_at"], "inputs": inputs, "factors": factors, "ledger": ledger,
+                   "revisions": revisions})

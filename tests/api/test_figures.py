@@ -130,11 +130,30 @@ def test_periods_that_cannot_be_are_problems_not_failures(operator: httpx.Client
         assert operator.get(f"/aggregates?{query}").status_code == status, query
 
 
-def test_figures_of_a_former_day_are_refused_rather_than_answered_with_present_ones(operator: httpx.Client,
-                                                                                 accounted: Connection) -> None:
-    accounted.execute("INSERT INTO pass (base_id, pass, at) SELECT base_id, 'account', '2026-11-22T00:00Z' FROM base")
-    assert operator.get("/aggregates?base=mini&period=2026-11-21&as_of=2026-11-21T00:00:00Z").status_code == 422
-    assert operator.get("/aggregates?base=mini&period=2026-11-21&as_of=2026-11-22T00:00:00Z").status_code == 200
+def test_figures_are_asked_as_known_at_an_instant(operator: httpx.Client, accounted: Connection) -> None:
+    then = accounted.execute("SELECT clock_timestamp()").fetchone()
+    assert then is not None
+    when = then[0].isoformat().replace("+00:00", "Z")
+    accounted.execute("""UPDATE energy_total SET amount = amount + 7, co2_kg = co2_kg + 1
+        WHERE carrier = 'electricity' AND enterprise_id IS NULL AND day = '2026-11-21'""")
+    now = operator.get("/aggregates?base=mini&period=2026-11-21").json()
+    was = operator.get("/aggregates", params={"base": "mini", "period": "2026-11-21", "as_of": when}).json()
+    assert (now["as_of"], cells(now, carrier="electricity")["energy"]["value"]) == (None, 1007.0)
+    assert (was["as_of"], cells(was, carrier="electricity")["energy"]["value"]) == (when, 1000.0)
+    assert cells(was, carrier="electricity")["co2"]["value"] == 530.6 and was["totals"]["co2"]["value"] == 530.6
+    (former,) = operator.get("/trace?figure=mini/2026-11-21/base/electricity/energy").json()["revisions"]["totals"]
+    assert former["amount"] == 1000.0 and former["recorded_at"] < when < former["superseded_at"] and former["superseded_by"]
+
+
+def test_before_anything_was_known_there_are_no_figures_and_none_of_the_future(operator: httpx.Client,
+                                                                             accounted: Connection) -> None:
+    for query in ("aggregates?base=mini&period=2026-11-21", "aggregates?base=mini&period=2026-11-21&by=carrier,unit",
+                  "aggregates?base=mini&period=2026-11-21&by=enterprise"):
+        body = operator.get(f"/{query}&as_of=2001-01-01T10:00:00Z").json()
+        assert (body["rows"], body["totals"], body["emission"], body["factors"]) == ([], {}, [], [])
+        assert body["as_of"] == "2000-12-31T16:00:00Z"                 # the local midnight before: versions of old days
+    assert operator.get("/aggregates?base=mini&period=2026&as_of=2126-01-01T00:00:00Z").status_code == 422
+    assert operator.get("/trace?figure=mini/2026-11-21/base/electricity/energy&as_of=2001-01-01T00:00:00Z").status_code == 404
 
 
 def test_a_cell_leads_back_to_its_counters_and_they_add_up(operator: httpx.Client, accounted: Connection) -> None:
