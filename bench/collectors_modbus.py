@@ -16,10 +16,11 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from collectors.gateway import SETTLED_S, settle_memory
 from collectors.modbus_link import ModbusLink, parse_connection
-from collectors.modbus_poll import SETTLED_S, modbus_gateway, settle_memory
 from collectors.modbus_unit import ModbusUnit
 from collectors.park_devices import FieldDevice, Target
+from collectors.polled import gateway_of
 from collectors.readings import DeadLetter, Readings
 from collectors.service import run_loop
 from collectors.template import Limits, Template, TemplatePoint
@@ -180,7 +181,7 @@ async def _park(port: int) -> tuple[float, float, float]:
     polls = []
     for k in range(DEVICES):
         unit = _unit(k, port, template)
-        gateway = modbus_gateway(unit.field.device.connection or "", [unit])
+        gateway = gateway_of(unit.field.device.connection or "", [unit])
         gateway.on_poll = late.append
         polls.append(asyncio.create_task(gateway.run(intake)))
     settle_memory()
@@ -200,7 +201,7 @@ async def _park(port: int) -> tuple[float, float, float]:
 async def _slow_link(port: int) -> tuple[int, float]:
     """Requests and points a second for 1,000 floats of one device whose link takes 20 ms a request."""
     unit, intake = _unit(0, port, _meter(1000)), _Counter()
-    gateway = modbus_gateway(f"tcp://127.0.0.1:{port}", [unit])
+    gateway = gateway_of(f"tcp://127.0.0.1:{port}", [unit])
     await gateway.link.open()
     began = time.monotonic()
     await gateway.poll_once(intake)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from collectors.dlt645_data import MeterValue, dated, decode_item
-from collectors.dlt645_link import MeterLink, MeterRefusal, address_of, parse_line
-from collectors.dlt645_template import Item, MeterTemplate, load_meter, plan_items
+from collectors.dlt645_link import MeterLink, MeterRefusal, address_of
+from collectors.dlt645_template import Item, MeterTemplate, plan_items
 from collectors.health import DeviceHealth
-from collectors.modbus_poll import Gateway
 from collectors.modbus_unit import BAD_REGISTER_RETRY_S, DEFAULT_EVERY, retry_pause_s
-from collectors.park_devices import FieldDevice, of_protocol
+from collectors.park_devices import FieldDevice
 from collectors.readings import Readings
-from park.errors import DeviceError, DeviceTimeout, InputError, NotFound, ParkError
+from park.errors import DeviceError, DeviceTimeout, InputError, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -156,30 +155,3 @@ class MeterUnit:
 
 def _kind(exc: DeviceError) -> str:
     return "timeout" if isinstance(exc, DeviceTimeout) else "refused" if isinstance(exc, MeterRefusal) else "garbled"
-
-
-def meter_gateways(devices: Iterable[FieldDevice]) -> tuple[list[Gateway], list[str]]:
-    """Meters grouped by line, and what is wrong with those that cannot be polled."""
-    by_url: dict[str, list[MeterUnit]] = {}
-    mistakes: list[str] = []
-    for d in of_protocol(devices, "dlt645"):
-        try:
-            if d.device.template is None or d.device.connection is None:
-                raise InputError("a dlt645 device needs template and connection")
-            parse_line(d.device.connection)
-            unit = MeterUnit(d, load_meter(d.device.template))
-        except ParkError as exc:
-            mistakes.append(f"device {d.code}: {exc}")
-            continue
-        mistakes += unit.mistakes
-        if unit.groups:
-            by_url.setdefault(d.device.connection, []).append(unit)
-        else:
-            mistakes.append(f"device {d.code}: no point of the catalogue takes a key of it; it is not polled")
-    return [_line(url, units) for url, units in by_url.items()], mistakes
-
-
-def _line(url: str, units: Sequence[MeterUnit]) -> Gateway:
-    endpoint = parse_line(url)
-    delay = max(u.template.limits.connect_delay_ms for u in units) / 1000
-    return Gateway(endpoint, units, MeterLink(endpoint, connect_delay_s=delay))

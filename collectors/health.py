@@ -57,6 +57,31 @@ class DeviceHealth:
         return "online" if self.last_answer is not None else "unknown"
 
 
+@dataclass(frozen=True)
+class ConnectionHealth:
+    """A connection at this moment: `online` while it stands, `offline` when it could not be opened, `unknown` not yet tried.
+
+    `latency_ms` is the mean of its devices' last polls; `errors` are its own (connecting), not those of its devices.
+    """
+
+    connection: str
+    protocol: str
+    state: str
+    last_answer: int | None
+    latency_ms: float | None
+    errors: Mapping[str, int]
+    devices: int
+    requests: int = 0
+    connects: int = 0
+    bases: frozenset[str] = frozenset()
+
+    def plain(self) -> dict[str, Any]:
+        """As it stands in the health message."""
+        return {"connection": self.connection, "protocol": self.protocol, "state": self.state, "last_answer": self.last_answer,
+                "latency_ms": self.latency_ms, "errors": dict(self.errors), "devices": self.devices,
+                "requests": self.requests, "connects": self.connects}
+
+
 @dataclass
 class SpoolAlarm:
     """Word on a spool in trouble: `filling` from 80 % until below 70 %, `refusing` while the disk takes nothing, `dropping` for
@@ -82,7 +107,8 @@ def health_topic(base: str, source: str) -> str:
 
 
 def health_message(devices: Iterable[DeviceHealth], spool: SpoolSize, now_ms: int, *, flow: Mapping[str, Any] | None = None,
-                   mistakes: Sequence[str] = (), strangers: Mapping[str, int] | None = None) -> bytes:
+                   connections: Sequence[ConnectionHealth] = (), mistakes: Sequence[str] = (),
+                   strangers: Mapping[str, int] | None = None) -> bytes:
     """JSON for ingest, which keeps `devices` in `device_state`; `strangers` are data loggers that the catalogue lacks."""
     more: dict[str, Any] = {"mistakes": list(mistakes)[:50]} if mistakes else {}
     if strangers:
@@ -92,6 +118,7 @@ def health_message(devices: Iterable[DeviceHealth], spool: SpoolSize, now_ms: in
         "devices": [{"device": d.device, "state": d.state(now_ms), "last_answer": d.last_answer, "latency_ms": d.latency_ms,
                      "errors": dict(d.errors), "readings": d.readings, **({"notes": d.notes} if d.notes else {})}
                     for d in devices],
+        "connections": [c.plain() for c in connections],
         "spool": {"batches": spool.batches, "bytes": spool.bytes, "dropped_batches": spool.dropped_batches,
                   "dropped_readings": spool.dropped_readings, "max_bytes": spool.max_bytes, **(flow or {})},
     })

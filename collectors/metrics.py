@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from collectors.collection import Collection
 from collectors.hj212_uplink import Uplinks
 from collectors.modbus_link import now_ms
-from collectors.run import Collection
 
 STATES = ("online", "offline", "error", "unknown")
 
@@ -24,6 +24,7 @@ class CollectionMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """All metric families at this moment."""
         yield from self._devices()
+        yield from self._connections()
         yield from self._flow()
 
     def _devices(self) -> Iterable[Metric]:
@@ -46,6 +47,28 @@ class CollectionMetrics(Collector):
             for kind, n in dict(d.errors).items():
                 errors.add_metric([*names, kind], n)
         yield from (state, latency, answer, readings, errors)
+
+    def _connections(self) -> Iterable[Metric]:
+        labels = ["connection", "protocol"]
+        up = GaugeMetricFamily("park_connection_up", "1 while the connection stands", labels=labels)
+        latency = GaugeMetricFamily("park_connection_latency_seconds", "mean latency of its devices", labels=labels)
+        answer = GaugeMetricFamily("park_connection_last_answer_timestamp_seconds", "when a device on it last answered",
+                                   labels=labels)
+        requests = CounterMetricFamily("park_connection_requests", "requests sent, or messages heard", labels=labels)
+        connects = CounterMetricFamily("park_connection_connects", "how often it was opened", labels=labels)
+        errors = CounterMetricFamily("park_connection_errors", "its own errors by kind", labels=[*labels, "kind"])
+        for c in self._collection.connections():
+            names = [c.connection, c.protocol]
+            up.add_metric(names, float(c.state == "online"))
+            requests.add_metric(names, c.requests)
+            connects.add_metric(names, c.connects)
+            if c.latency_ms is not None:
+                latency.add_metric(names, c.latency_ms / 1000)
+            if c.last_answer is not None:
+                answer.add_metric(names, c.last_answer / 1000)
+            for kind, n in dict(c.errors).items():
+                errors.add_metric([*names, kind], n)
+        yield from (up, latency, answer, requests, connects, errors)
 
     def _flow(self) -> Iterable[Metric]:
         c = self._collection

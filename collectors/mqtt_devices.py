@@ -13,7 +13,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
-from collectors.health import DeviceHealth
+from collectors.health import ConnectionHealth, DeviceHealth
 from collectors.modbus_link import now_ms
 from collectors.mqtt_mapping import MqttDevice, mqtt_device, to_readings
 from collectors.park_devices import FieldDevice, of_protocol
@@ -63,13 +63,17 @@ class Router:
 
     def __init__(self, listeners: Sequence[Listener], base: str) -> None:
         self.listeners = list(listeners)
+        self.filters = _filters(listeners)
         self.base = base
         self.counters: Counter[str] = Counter()
         self._routes: dict[str, list[tuple[Listener, dict[str, str]]]] = {}
 
-    def subscriptions(self) -> list[str]:
-        """Topic filters to subscribe to."""
-        return sorted({x.device.pattern.subscription for x in self.listeners})
+    def adopt(self, listeners: Sequence[Listener]) -> None:
+        """Hear these from now on. Those whose device is the same stay, with their health and what Sparkplug births told."""
+        known = {(x.device.field.base, x.device.field.code): x for x in self.listeners}
+        self.listeners = [_same(known.get((x.device.field.base, x.device.field.code)), x) for x in listeners]
+        self.filters = _filters(self.listeners)
+        self._routes.clear()
 
     def route(self, topic: str) -> list[tuple[Listener, dict[str, str]]]:
         """Devices of a topic with the captures; a capture `device` prefers the device that bears its name."""
@@ -121,6 +125,15 @@ class Router:
             listener.health.notes["unmapped"] = sorted(listener.unmapped)[:UNMAPPED_SHOWN]
 
 
+def _filters(listeners: Sequence[Listener]) -> frozenset[str]:
+    """Topic filters to subscribe to."""
+    return frozenset(x.device.pattern.subscription for x in listeners)
+
+
+def _same(known: Listener | None, wanted: Listener) -> Listener:
+    return known if known is not None and known.device.field == wanted.device.field else wanted
+
+
 def _bears(code: str, name: str) -> bool:
     return code == name or code.endswith(f".{name}")
 
@@ -135,6 +148,8 @@ class MqttSubscriber(threading.Thread):
         self.url = url
         self.client_id = client_id
         self.connected = False
+        self.connects = 0
+        self.errors: Counter[str] = Counter()
         self._intake = intake
         self._loop = loop
         self._clock_ms = clock_ms
@@ -142,6 +157,7 @@ class MqttSubscriber(threading.Thread):
         self._ending = threading.Event()
         self._lost = False
         self._arrived: list[tuple[Arrival, int, int]] = []
+        self._subscribed: frozenset[str] = frozenset()
 
     def stop(self) -> None:
         """End the thread; what was not acknowledged comes again at the next start."""
@@ -157,6 +173,7 @@ class MqttSubscriber(threading.Thread):
                 self._listen(client)
                 client.disconnect()
             except (OSError, ValueError) as exc:
+                self.errors["connect"] += 1
                 log.warning("mqtt devices: no broker: %s", exc)
             except Exception:  # the thread must outlive any surprise
                 log.exception("mqtt devices: a surprise; connecting again")
@@ -178,9 +195,28 @@ class MqttSubscriber(threading.Thread):
         while not self._ending.is_set() and not self._lost:
             if client.loop(0.1) != mqtt.MQTT_ERR_SUCCESS:
                 return
+            if self.connected and self._subscribed != self.router.filters:
+                self._subscribe(client, self.router.filters)
             if self._arrived:
                 arrived, self._arrived = self._arrived, []
                 self._store(client, arrived)
+
+    def _subscribe(self, client: mqtt.Client, wanted: frozenset[str]) -> None:
+        """Bring the session to the topics of the present catalogue, without breaking the connection."""
+        for topic in sorted(wanted - self._subscribed):
+            client.subscribe(topic, qos=1)
+        for topic in sorted(self._subscribed - wanted):
+            client.unsubscribe(topic)
+        self._subscribed = wanted
+
+    def health(self) -> ConnectionHealth:
+        """The connection to the broker on which devices publish."""
+        answers = [x.health.last_answer for x in self.router.listeners if x.health.last_answer is not None]
+        state = "online" if self.connected else "offline" if self.errors else "unknown"
+        return ConnectionHealth(
+            f"mqtt devices at {self.url.rsplit('@', 1)[-1]}", "mqtt", state, max(answers, default=None), None, self.errors,
+            len(self.router.listeners), self.router.counters["messages"], self.connects,
+            frozenset(x.device.field.base for x in self.router.listeners))
 
     def _store(self, client: mqtt.Client, arrived: Sequence[tuple[Arrival, int, int]]) -> None:
         while not self._ending.is_set():
@@ -205,14 +241,17 @@ class MqttSubscriber(threading.Thread):
     def _on_connect(self, client: mqtt.Client, _user: Any, _flags: Any, reason: Any, _props: Any) -> None:
         if reason.is_failure:
             log.error("mqtt devices: the broker refuses the connection: %s", reason)
+            self.errors["refused"] += 1
             self._lost = True
             return
         self.connected = True
-        for topic in self.router.subscriptions():
-            client.subscribe(topic, qos=1)
+        self.connects += 1
+        self._subscribed = frozenset()  # the loop subscribes: to a session that the broker still has it costs nothing
 
     def _on_disconnect(self, *_: Any) -> None:
         self._lost = True
+        if not self._ending.is_set():
+            self.errors["lost"] += 1
 
     def _on_message(self, _client: mqtt.Client, _user: Any, message: mqtt.MQTTMessage) -> None:
         arrival = Arrival(message.topic, bytes(message.payload), message.retain, self._clock_ms())

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from park.catalogue import Catalogue, Device
 from park.errors import InputError
 from park.quantities import conversion
+
+HEALTH = "health."
+"""How keys begin that follow the health of a device (`health_readings`) and not a value of it."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,13 @@ class Target:
 
 @dataclass(frozen=True)
 class FieldDevice:
-    """A device of the catalogue with the points that it feeds, by the device's key."""
+    """A device of the catalogue with the points that it feeds, by the device's key; two that read the same are equal."""
 
     base: str
     timezone: str
     device: Device
     targets: Mapping[str, Target]
+    health_targets: Mapping[str, Target] = field(default_factory=dict, compare=False)
 
     @property
     def code(self) -> str:
@@ -57,7 +61,13 @@ def field_devices(catalogue: Catalogue) -> list[FieldDevice]:
     for p in catalogue.points:
         if p.source is not None:
             targets.setdefault(p.source.device, {})[p.source.key] = Target(p.code, p.unit, p.kind, p.expected_s)
-    return [FieldDevice(catalogue.base.code, catalogue.base.timezone, d, targets.get(d.code, {})) for d in catalogue.devices]
+    devices = []
+    for d in catalogue.devices:
+        mine = targets.get(d.code, {})
+        devices.append(FieldDevice(catalogue.base.code, catalogue.base.timezone, d,
+                                   {k: t for k, t in mine.items() if not k.startswith(HEALTH)},
+                                   {k: t for k, t in mine.items() if k.startswith(HEALTH)}))
+    return devices
 
 
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -1,7 +1,7 @@
 """The stage as one process: drivers on an event loop, the publisher beside it, the spool between them.
 
 `collect` is the entry for code; `park collect` calls it. It runs until `stop` is set and reloads the catalogue when
-that changes; gateways whose devices stay the same keep polling through a reload.
+that changes; devices that stay the same keep their polls through a reload.
 """
 
 from __future__ import annotations
@@ -9,101 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
 
 from collectors.catalogue_source import CatalogueSource
+from collectors.collection import Collection, CollectOptions
 from collectors.control import control_path, serve_control
 from collectors.delivery import Terms
-from collectors.health import DeviceHealth, SpoolAlarm, health_message, health_topic
+from collectors.gateway import settle_memory
+from collectors.health_readings import health_mistakes
 from collectors.hj212_server import Hj212Server, loggers_of
 from collectors.hj212_uplink import Uplinks
 from collectors.intake import SpoolIntake
 from collectors.modbus_link import now_ms
-from collectors.modbus_poll import Gateway, settle_memory
 from collectors.mqtt_devices import MqttSubscriber, Router, listeners_of
 from collectors.park_devices import FieldDevice
 from collectors.polled import polled_gateways
 from collectors.publish import Publisher
-from collectors.spool import Spool, SpoolSize
-from park.errors import InputError, ParkError, SetupError, StorageError
+from collectors.spool import Spool
+from park.errors import ParkError, SetupError, StorageError
 
 log = logging.getLogger(__name__)
 
-DEFAULT_HJ212_PORT = 9212
 HEALTH_LOOK_S = 1.0
-
-
-@dataclass(frozen=True)
-class CollectOptions:
-    """How a collector runs. `source` names it for ever: with `seq` it is what ingest knows a batch by."""
-
-    source: str
-    mqtt_url: str
-    data_dir: Path
-    hj212_host: str = "0.0.0.0"
-    hj212_port: int = DEFAULT_HJ212_PORT
-    hj212_always: bool = False  # listen also while the catalogue has no logger, so that the first one can be adopted
-    health_s: float = 10.0
-    reload_s: float = 1.0  # how long one look for a change may take; also what stopping may wait for
-    spool_max_mb: int = 2048
-    spool_full: Literal["oldest", "newest"] = "oldest"
-    confirm_after_s: float = 300.0
-    flush_s: float = 0.2
-
-
-@dataclass
-class Collection:
-    """Everything that runs for the present catalogue."""
-
-    options: CollectOptions
-    spool: Spool
-    intake: SpoolIntake
-    publisher: Publisher
-    bases: list[str] = field(default_factory=list)
-    polls: dict[str, tuple[Gateway, asyncio.Task[None]]] = field(default_factory=dict)
-    hj212: Hj212Server | None = None
-    hj212_port: int | None = None
-    control: asyncio.Server | None = None
-    router: Router | None = None
-    subscriber: MqttSubscriber | None = None
-    mistakes: list[str] = field(default_factory=list)
-    reloads: int = 0
-    spool_alarm: SpoolAlarm = field(default_factory=SpoolAlarm)
-    spool_size: SpoolSize | None = None  # what was left when the collection was closed
-
-    def health(self) -> list[DeviceHealth]:
-        """Health of every device."""
-        found = [u.health for gateway, _ in self.polls.values() for u in gateway.units]
-        found += [x.health for x in (self.hj212.loggers.values() if self.hj212 else ())]
-        found += [x.health for x in (self.router.listeners if self.router else ())]
-        return found
-
-    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What the control socket was asked: `send` a command to a data logger, `strangers` that are heard."""
-        if self.hj212 is None:
-            raise SetupError("this collector receives no HJ 212: its catalogue has no such device")
-        if request["op"] == "strangers":
-            return {"strangers": [s.plain() for s in self.hj212.strangers.by_mn.values() if s.mn not in self.hj212.loggers]}
-        if request["op"] == "send":
-            outcome = await self.hj212.command(request["mn"], request["cn"], request["fields"])
-            return outcome.plain(request.get("language", "zh"))
-        raise InputError(f"expected op send or strangers, got {request['op']!r}")
-
-    def tell_health(self) -> None:
-        """Publish the health of each base."""
-        devices, size, now = self.health(), self.spool.size(), now_ms()
-        sent = self.publisher.counters
-        alarm = self.spool_alarm.judge(size, self.spool.dropped_at, now / 1000, refused=self.intake.refused)
-        flow = {"full": self.options.spool_full, "alarm": alarm, "pending_readings": self.intake.pending_readings,
-                "intake_dropped_readings": self.intake.dropped_readings,
-                "unconfirmed": sent.unconfirmed, "resent": sent.resent, "confirmation": sent.confirmation}
-        for base in self.bases:
-            mine = [d for d in devices if d.base == base]
-            strangers = self.hj212.unknown if self.hj212 is not None and self.hj212.base == base else None
-            self.publisher.note(health_topic(base, self.options.source),
-                                health_message(mine, size, now, flow=flow, mistakes=self.mistakes, strangers=strangers))
 
 
 async def collect(catalogue: CatalogueSource, options: CollectOptions, stop: asyncio.Event, *,
@@ -168,8 +94,8 @@ async def close_collection(collection: Collection) -> None:
         await collection.hj212.close()
         if collection.hj212.uplinks is not None:
             await collection.hj212.uplinks.close()
-    await collection.intake.stop()
     collection.tell_health()
+    await collection.intake.stop()
     await asyncio.to_thread(collection.publisher.stop)
     collection.spool_size = collection.spool.size()
     collection.spool.close()
@@ -177,32 +103,37 @@ async def close_collection(collection: Collection) -> None:
 
 async def apply_catalogue(collection: Collection, devices: Sequence[FieldDevice]) -> None:
     """Bring the drivers to the devices; those that stay the same are not touched."""
+    first = not collection.devices
     collection.bases = sorted({d.base for d in devices})
+    collection.devices = devices
     mistakes = await _apply_polled(collection, devices)
     mistakes += await _apply_hj212(collection, devices)
-    mistakes += _apply_mqtt(collection, devices)
+    mistakes += _apply_mqtt(collection, devices) + health_mistakes(devices)
     for mistake in mistakes:
         if mistake not in collection.mistakes:
             log.error("%s", mistake)
     collection.mistakes = mistakes
-    settle_memory()
+    settle_memory(collect=first)
     log.info("collecting: %d devices on %d connections, %d data loggers, %d MQTT devices; %d mistakes",
              len(devices), len(collection.polls), len(collection.hj212.loggers) if collection.hj212 else 0,
              len(collection.router.listeners) if collection.router else 0, len(mistakes))
 
 
 async def _apply_polled(collection: Collection, devices: Sequence[FieldDevice]) -> list[str]:
-    wanted, mistakes = polled_gateways(devices)
-    fresh = {g.endpoint.url: g for g in wanted}
+    """Gateways that are here take over their units; a thread builds the units, since polls go on meanwhile."""
+    known = {(u.field.base, u.field.code): u for gateway, _ in collection.polls.values() for u in gateway.units}
+    wanted, mistakes = await asyncio.to_thread(polled_gateways, devices, known=known)
+    fresh = {(g.endpoint.url, g.protocol): g for g in wanted}
     for url, (gateway, task) in list(collection.polls.items()):
-        same = url in fresh and [u.field for u in fresh[url].units] == [u.field for u in gateway.units]
-        if same and not task.done():
-            del fresh[url]
+        same = fresh.pop((url, gateway.protocol), None) if not task.done() else None
+        if same is not None:
+            gateway.adopt(same.units)
             continue
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         del collection.polls[url]
-    for url, gateway in fresh.items():
+    for gateway in fresh.values():
+        url = gateway.endpoint.url
         collection.polls[url] = gateway, asyncio.create_task(gateway.run(collection.intake), name=f"poll {url}")
     return mistakes
 
@@ -232,13 +163,9 @@ async def _apply_uplinks(server: Hj212Server) -> list[str]:
 
 def _apply_mqtt(collection: Collection, devices: Sequence[FieldDevice]) -> list[str]:
     listeners, mistakes = listeners_of(devices)
-    known = [x.device.field for x in collection.router.listeners] if collection.router else []
-    if [x.device.field for x in listeners] == known:
-        return mistakes
-    if collection.subscriber is not None:
-        collection.subscriber.stop()
-        collection.subscriber = collection.router = None
-    if listeners:
+    if collection.router is not None:
+        collection.router.adopt(listeners)
+    elif listeners:
         collection.router = Router(listeners, collection.bases[0])
         collection.subscriber = MqttSubscriber(
             collection.router, collection.options.mqtt_url, f"park-devices-{collection.options.source}", collection.intake,
@@ -286,7 +213,8 @@ async def collect_once(catalogue: CatalogueSource, options: CollectOptions) -> C
         wanted, collection.mistakes = polled_gateways(devices)
         await asyncio.gather(*(g.poll_once(collection.intake) for g in wanted))
         collection.polls = {g.endpoint.url: (g, asyncio.create_task(asyncio.sleep(0))) for g in wanted}
-        collection.bases = sorted({d.base for d in devices})
+        collection.bases, collection.devices = sorted({d.base for d in devices}), devices
+        collection.mistakes += health_mistakes(devices)
     finally:
         await close_collection(collection)
     return collection

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from collectors.catalogue_source import CatalogueSource, DatabaseCatalogue, FileCatalogue
-from collectors.run import DEFAULT_HJ212_PORT, Collection, CollectOptions, collect, collect_once
+from collectors.collection import DEFAULT_HJ212_PORT, Collection, CollectOptions
+from collectors.run import collect, collect_once
 from park.errors import InputError
 from park.settings import load_settings
 from park.wire import TOPIC

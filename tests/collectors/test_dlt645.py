@@ -17,16 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors import cjt188_frame
+from collectors.collection import CollectOptions
 from collectors.device_commands import device_check, device_read, device_show
 from collectors.dlt645_data import bcd, decode_item, moment_ms, run_meter_test
 from collectors.dlt645_frame import LONGEST, Frame, find, meter_address, pack, split
 from collectors.dlt645_link import MeterLink, MeterRefusal, address_of, parse_line
 from collectors.dlt645_template import load_all, load_meter, plan_items
-from collectors.dlt645_unit import MeterUnit, meter_gateways
+from collectors.dlt645_unit import MeterUnit
 from collectors.modbus_link import now_ms
 from collectors.park_devices import FieldDevice, Target
 from collectors.polled import polled_gateways
-from collectors.run import CollectOptions, apply_catalogue, close_collection, open_collection
+from collectors.run import apply_catalogue, close_collection, open_collection
 from park.catalogue import Device
 from park.errors import DeviceTimeout, InputError
 
@@ -289,7 +290,7 @@ def test_meters_on_a_line_are_polled_and_converted(line: Callable[..., Line], ba
 def test_a_refused_block_and_a_refused_item_cost_only_themselves_and_are_remembered(
         line: Callable[..., Line], basket: Any) -> None:
     one = line(data={(A, "02010100"): "0123", (A, "02010300"): "0223"})
-    (gateway,), _ = meter_gateways([_device(one, {f"voltage_l{n}": _v(f"v{n}") for n in (1, 2, 3)})])
+    (gateway,), _ = polled_gateways([_device(one, {f"voltage_l{n}": _v(f"v{n}") for n in (1, 2, 3)})])
     for _ in range(2):
         asyncio.run(gateway.poll_once(basket))
     assert [(p, v) for p, _, v, _ in basket.rows()] == [("v1", 230.1), ("v3", 230.2)] * 2
@@ -304,7 +305,7 @@ def test_demand_and_freeze_carry_their_own_time_and_come_once(line: Callable[...
     keys = {"active_demand_max_import": Target("dm", "kW", "gauge", 60),
             "active_energy_import_day": Target("day", "kWh", "counter", 60),
             "active_demand_max_export": Target("dx", "kW", "gauge", 60)}
-    (gateway,), _ = meter_gateways([_device(one, keys)])
+    (gateway,), _ = polled_gateways([_device(one, keys)])
     for _ in range(2):
         asyncio.run(gateway.poll_once(basket))
     rows = {p: (datetime.fromtimestamp(at / 1000, ZONE).strftime("%m-%d %H:%M"), v, q) for p, at, v, q in basket.rows()}
@@ -316,7 +317,7 @@ def test_demand_and_freeze_carry_their_own_time_and_come_once(line: Callable[...
 def test_a_silent_meter_is_left_alone_and_its_neighbour_is_not(line: Callable[..., Line], basket: Any) -> None:
     one = line(data={("000000000002", "02800002"): "0050"}, silent={A})
     hz = Target("hz", "Hz", "gauge", 5)
-    (gateway,), _ = meter_gateways([_device(one, {"voltage_l1": _v("v")}), _device(one, {"frequency": hz}, address="2")])
+    (gateway,), _ = polled_gateways([_device(one, {"voltage_l1": _v("v")}), _device(one, {"frequency": hz}, address="2")])
     for _ in range(3):
         asyncio.run(gateway.poll_once(basket))
     assert [(p, v) for p, _, v, _ in basket.rows()] == [("hz", 50.0)] * 3
@@ -347,7 +348,7 @@ def test_wrong_meters_of_the_catalogue_are_told(line: Callable[..., Line]) -> No
     good = _device(one, {"voltage_l1": _v("v")})
     wrong = [_device(one, {"nope": _v("v")}, address="3"), _device(one, {"voltage_l1": KWH}, address="4"),
              _device(one, {"voltage_l1": _v("v")}, address="12x"), _device(one, {"voltage_l1": _v("v")}, "eastron.sdm630", "5")]
-    found, mistakes = meter_gateways([good, *wrong])
+    found, mistakes = polled_gateways([good, *wrong])
     assert [u.field.code for g in found for u in g.units] == [good.code]
     text = "\n".join(mistakes)
     for words in ("has no point 'nope'", "cannot turn V", "up to 12 digits", "is for modbus"):

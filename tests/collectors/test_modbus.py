@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from pyModbusTCP.server import DataBank, ModbusServer
 
+from collectors.gateway import Gateway, first_polls
 from collectors.modbus_link import ModbusLink, ModbusRefusal, now_ms, parse_connection
-from collectors.modbus_poll import Gateway, first_polls, gateways, modbus_gateway
 from collectors.modbus_unit import ModbusUnit
 from collectors.park_devices import FieldDevice, Target, field_devices
+from collectors.polled import gateway_of, polled_gateways
 from collectors.template import Template, load_template
 from park.broker import free_port
 from park.catalogue import Catalogue, Device
@@ -86,7 +87,7 @@ def test_an_independent_server_is_polled_and_converted_to_the_points_units(
     _put(server, 52, 125_000.0)
     _put(server, 72, 98765.5)
     device = _device(url, {"active_power": _kw(), "active_energy_import": _kwh(), "frequency": Target("hz", "Hz", "gauge", 5)})
-    (gateway,), mistakes = gateways([device])
+    (gateway,), mistakes = polled_gateways([device])
     assert mistakes == []
     begin = now_ms()
     asyncio.run(gateway.poll_once(basket))
@@ -101,7 +102,7 @@ def test_a_register_that_is_not_a_number_becomes_a_reading_without_value(
     server, url = independent_meter
     _put(server, 52, float("nan"))
     _put(server, 70, 50.0)
-    (gateway,), _ = gateways([_device(url, {"active_power": _kw(), "frequency": Target("hz", "Hz", "gauge", 5)})])
+    (gateway,), _ = polled_gateways([_device(url, {"active_power": _kw(), "frequency": Target("hz", "Hz", "gauge", 5)})])
     asyncio.run(gateway.poll_once(basket))
     assert {p: (v, q) for p, _, v, q in basket.rows()} == {"kw": (None, "bad"), "hz": (50.0, "good")}
 
@@ -113,7 +114,7 @@ def test_a_bad_register_costs_only_its_own_point_and_is_remembered(field_gateway
     field.refuses[1] = {60, 61}
     keys = {"active_power": _kw(), "apparent_power": Target("kva", "kVA", "gauge", 5),
             "reactive_power": Target("kvar", "kvar", "gauge", 5), "frequency": Target("hz", "Hz", "gauge", 5)}
-    (gateway,), _ = gateways([_device(f"tcp://127.0.0.1:{field.port}", keys)])
+    (gateway,), _ = polled_gateways([_device(f"tcp://127.0.0.1:{field.port}", keys)])
     unit = gateway.units[0]
     asyncio.run(gateway.poll_once(basket))
     assert {p: v for p, _, v, _ in basket.rows()} == {"kw": 1.0, "kva": 1.1, "hz": 50.0}
@@ -134,7 +135,7 @@ def test_a_hole_that_the_device_refuses_is_read_around(field_gateway: Callable[.
     field.f32(1, 52, 1000.0)
     field.f32(1, 56, 1100.0)
     field.refuses[1] = {54, 55}
-    (gateway,), _ = gateways([_device(f"tcp://127.0.0.1:{field.port}", {
+    (gateway,), _ = polled_gateways([_device(f"tcp://127.0.0.1:{field.port}", {
         "active_power": _kw(), "apparent_power": Target("kva", "kVA", "gauge", 5)})])
     asyncio.run(gateway.poll_once(basket))
     assert {p: v for p, _, v, _ in basket.rows()} == {"kw": 1.0, "kva": 1.1}
@@ -149,7 +150,7 @@ def test_a_meter_that_stops_answering_goes_offline_and_its_neighbours_keep_their
     url = f"tcp://127.0.0.1:{field.port}"
     units = [ModbusUnit(_device(url, {"active_power": _kw(f"kw{n}")}, code=f"d{n}", unit=n), _quick("eastron.sdm630", 50))
              for n in (1, 2, 3)]
-    gateway = modbus_gateway(url, units)
+    gateway = gateway_of(url, units)
     field.silent.add(2)
     _run_for(3.0, gateway, basket)
     at: dict[str, list[int]] = {}
@@ -170,7 +171,7 @@ def test_a_meter_that_answers_again_is_online_again(field_gateway: Callable[...,
     field.silent.add(1)
     url = f"tcp://127.0.0.1:{field.port}"
     unit = ModbusUnit(_device(url, {"active_power": _kw()}), _quick("eastron.sdm630", 50))
-    gateway = modbus_gateway(url, [unit])
+    gateway = gateway_of(url, [unit])
     _run_for(0.5, gateway, basket)
     assert unit.health.state(now_ms()) == "offline"
     field.silent.clear()
@@ -183,7 +184,7 @@ def test_the_link_comes_back_after_the_gateway_was_away(field_gateway: Callable[
     field.f32(1, 52, 1000.0)
     url = f"tcp://127.0.0.1:{field.port}"
     unit = ModbusUnit(_device(url, {"active_power": _kw()}), _quick("eastron.sdm630"))
-    gateway = modbus_gateway(url, [unit])
+    gateway = gateway_of(url, [unit])
 
     async def run() -> None:
         task = asyncio.create_task(gateway.run(basket))
@@ -208,7 +209,7 @@ def test_a_half_open_connection_is_opened_anew(field_gateway: Callable[..., Any]
     field = field_gateway(mute_connections=1)
     field.f32(1, 52, 1000.0)
     url = f"tcp://127.0.0.1:{field.port}"
-    gateway = modbus_gateway(url, [ModbusUnit(_device(url, {"active_power": _kw()}), _quick("eastron.sdm630", 50))])
+    gateway = gateway_of(url, [ModbusUnit(_device(url, {"active_power": _kw()}), _quick("eastron.sdm630", 50))])
     _until_rows(gateway, basket, lambda: len(basket.rows()) > 0)
     assert field.connections == 2
 
@@ -238,7 +239,7 @@ def test_a_late_answer_is_never_taken_for_the_next_registers(field_gateway: Call
 def test_rtu_frames_over_tcp_are_read(field_gateway: Callable[..., Any], basket: Any) -> None:
     field = field_gateway(rtu=True)
     field.f32(5, 52, 4321.0)
-    (gateway,), _ = gateways([_device(f"rtu+tcp://127.0.0.1:{field.port}", {"active_power": _kw()}, unit=5)])
+    (gateway,), _ = polled_gateways([_device(f"rtu+tcp://127.0.0.1:{field.port}", {"active_power": _kw()}, unit=5)])
     asyncio.run(gateway.poll_once(basket))
     assert [(p, v) for p, _, v, _ in basket.rows()] == [("kw", 4.321)]
 
@@ -249,7 +250,7 @@ def test_ratios_that_live_in_the_device_are_read_from_it(field_gateway: Callable
     keys = {"active_power": _kw(), "active_energy_import": _kwh()}
     url = f"tcp://127.0.0.1:{field.port}"
     unit = ModbusUnit(_device(url, keys, template="acrel.dtsd1352"), _quick("acrel.dtsd1352"))
-    asyncio.run(modbus_gateway(url, [unit]).poll_once(basket))
+    asyncio.run(gateway_of(url, [unit]).poll_once(basket))
     assert {p: v for p, _, v, _ in basket.rows()} == {"kw": 600.0, "kwh": pytest.approx(49380.0)}
 
 
@@ -258,7 +259,7 @@ def test_ratios_of_the_catalogue_win_and_are_not_asked_for(field_gateway: Callab
     field.units[1] = {141: 10, 142: 40, 362: 0, 363: 1500}
     url = f"tcp://127.0.0.1:{field.port}"
     device = _device(url, {"active_power": _kw()}, template="acrel.dtsd1352", parameters={"pt_ratio": 1, "ct_ratio": 200})
-    asyncio.run(modbus_gateway(url, [ModbusUnit(device, _quick("acrel.dtsd1352"))]).poll_once(basket))
+    asyncio.run(gateway_of(url, [ModbusUnit(device, _quick("acrel.dtsd1352"))]).poll_once(basket))
     assert {p: v for p, _, v, _ in basket.rows()} == {"kw": 300.0}
     assert all(a not in (141, 142) for _, _, a, _ in field.requests)
 
@@ -268,7 +269,7 @@ def test_a_ratio_of_zero_gives_an_error_and_no_readings(field_gateway: Callable[
     field.units[1] = {141: 0, 142: 40, 362: 0, 363: 1500}
     url = f"tcp://127.0.0.1:{field.port}"
     unit = ModbusUnit(_device(url, {"active_power": _kw()}, template="acrel.dtsd1352"), _quick("acrel.dtsd1352"))
-    gateway = modbus_gateway(url, [unit])
+    gateway = gateway_of(url, [unit])
     asyncio.run(gateway.poll_once(basket))
     asyncio.run(gateway.poll_once(basket))
     assert basket.rows() == []
@@ -296,7 +297,7 @@ def test_many_units_behind_one_gateway_are_spread_over_the_period() -> None:
 
 def test_wrong_devices_are_told_and_the_others_are_polled() -> None:
     good = _device("tcp://127.0.0.1:1", {"active_power": _kw()}, code="good")
-    found, mistakes = gateways([
+    found, mistakes = polled_gateways([
         good, _device("tcp://127.0.0.1:1", {"nope": _kw()}, code="key"),
         _device("udp://x:1", {"active_power": _kw()}, code="url"),
         _device("tcp://127.0.0.1:1", {"active_power": _kw()}, code="template", template="no.such"),

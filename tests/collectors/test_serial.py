@@ -19,8 +19,8 @@ from pyModbusTCP.server import ModbusServer
 
 from collectors.device_commands import device_read, device_write
 from collectors.modbus_link import ModbusLink, parse_connection
-from collectors.modbus_poll import gateways
 from collectors.park_devices import FieldDevice, Target
+from collectors.polled import polled_gateways
 from collectors.template import load_templates
 from park.broker import free_port
 from park.catalogue import Device
@@ -147,7 +147,7 @@ def test_a_serial_connection_of_the_catalogue_is_polled_like_any_other(slave: Sl
     rows = [Device(code=f"d{u}", protocol="modbus", template=str(file), connection=f"rtu://{slave.path}?baud=9600", unit_id=u)
             for u in (1, 2)]
     devices = [FieldDevice("b", "Asia/Shanghai", r, {"p": Target(f"kw{r.unit_id}", "kW", "gauge", 5)}) for r in rows]
-    (gateway,), mistakes = gateways(devices)
+    (gateway,), mistakes = polled_gateways(devices)
     assert mistakes == [] and len(gateway.units) == 2
     asyncio.run(gateway.poll_once(basket))
     assert {p: v for p, _, v, _ in basket.rows()} == {"kw1": 0.11, "kw2": 0.21}
