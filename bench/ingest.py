@@ -45,6 +45,7 @@ Row = tuple[str, str, str]
 Server = int  # process id of the database server
 POINTS = 1000
 CLIENT = "park-ingest-bench"
+CLIENT_BARE = "park-ingest-bench-bare"
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 
@@ -56,7 +57,7 @@ def run() -> list[Row]:
         settings = Settings(database_url=postgres.url(), mqtt_url=broker.url)
         with open_database(postgres.url(), autocommit=True) as db:
             _catalogue(db)
-            rows = _from_broker(db, settings, _raw_copy(db))
+            rows = _from_broker(db, settings)
             server = postgres.pid or 0
             rows += _rollups(db, server)
             rows.append(_import(db, settings.database_url, Path(folder), server))
@@ -116,37 +117,53 @@ def _readings(first: datetime, points: int, n: int, step_s: int) -> Readings:
                     np.random.default_rng(1).uniform(0, 100, total), np.zeros(total, np.int16), np.zeros(total, np.int32))
 
 
-def _raw_copy(db: psycopg.Connection[Any]) -> float:
-    """Rows a second of binary COPY alone: 10,000 rows a transaction, the table with its key."""
-    first = MONDAY + timedelta(days=70)
-    db.execute("SELECT ensure_reading_partitions(%s, %s)", (first, first))
-    readings = _readings(first, POINTS, 500, 60)
+def _raw_copy(db: psycopg.Connection[Any], run_number: int, rows: int, *, ordered: bool) -> float:
+    """Rows a second of binary COPY alone over one connection into the table with its key: so many rows a transaction, as
+    they arrive or ordered by point as ingest orders its batches."""
+    first = MONDAY + timedelta(days=70, hours=12 * run_number + (6 if ordered else 0))
+    db.execute("SELECT ensure_reading_partitions(%s, %s)", (first, first + timedelta(hours=6)))
+    readings = _readings(first, POINTS, 500, 5)
+    batches = [readings.take(np.arange(k, k + rows)) for k in range(0, len(readings), rows)]
+    if ordered:
+        batches = [batch.take(np.lexsort((batch.ts_us, batch.point_id))) for batch in batches]
     began = time.perf_counter()
-    for k in range(0, len(readings), 10_000):
+    for batch in batches:
         with db.transaction(), db.cursor() as cur:
-            copy_into(cur, "reading", reading_columns(readings.take(np.arange(k, k + 10_000))))
+            copy_into(cur, "reading", reading_columns(batch))
     return len(readings) / (time.perf_counter() - began)
 
 
-def _from_broker(db: psycopg.Connection[Any], settings: Settings, limit: float) -> list[Row]:
+def _from_broker(db: psycopg.Connection[Any], settings: Settings) -> list[Row]:
+    """Ingest with its rollups beside it, and in the same minute its two limits: COPY without MQTT, MQTT without storage."""
     rows = []
-    for k, (size, messages) in enumerate(((1, 10_000), (10, 10_000), (50, 10_000))):
-        _subscribe_once(settings)
+    for k, (size, messages) in enumerate(((1, 20_000), (10, 20_000), (50, 30_000))):
+        for client_id in (CLIENT, CLIENT_BARE):
+            _subscribe_once(settings, client_id)
         _publish(settings.mqtt_url, size, messages, k)
+        copied, best = _raw_copy(db, k, 10_000, ordered=False), _raw_copy(db, k, 50_000, ordered=True)
         rate = _drain(db, settings, size * messages)
-        goal = "150,000; " if size == 50 else ""
+        bare = size * _paho_alone(settings.mqtt_url, messages)
+        goal = "goal 150,000 and 0.6 of raw COPY; " if size == 50 else ""
         rows.append((f"MQTT to committed rows/s, {size} a message", f"{rate:,.0f}",
-                     f"{goal}raw COPY {limit:,.0f} ({rate / limit:.2f} of it)"))
+                     f"{goal}raw COPY, 10,000 a commit {copied:,.0f} ({rate / copied:.2f} of it), 50,000 ordered "
+                     f"{best:,.0f} ({rate / best:.2f}); paho without storage {bare:,.0f} ({rate / bare:.2f})"))
     return rows
 
 
-def _subscribe_once(settings: Settings) -> None:
+def _subscribe_once(settings: Settings, client_id: str) -> None:
     """Let the session exist, so that the broker queues for it."""
-    service = Service(settings, client_id=CLIENT).start()
+    service = Service(settings, client_id=client_id).start()
     while not service.subscriber.connected:
         time.sleep(0.05)
     time.sleep(0.3)
     service.stop()
+
+
+def _paho_alone(url: str, messages: int) -> float:
+    """Messages a second that paho takes and acknowledges in a process of its own, from a queue like the one of ingest."""
+    done = subprocess.run([sys.executable, "-m", "bench._paho", url, CLIENT_BARE, str(messages)], check=True,
+                          capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    return float(done.stdout)
 
 
 def _publish(url: str, size: int, messages: int, run_number: int) -> None:

@@ -6,7 +6,7 @@ piece for each pattern of NULLs (a handful at most); the order of rows is kept w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from psycopg import Cursor, sql
 
 EPOCH_2000_US = 946_684_800_000_000  # PostgreSQL counts microseconds from 2000-01-01, Unix from 1970-01-01
 _SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_PIECE = 16_384
 _TRAILER = b"\xff\xff"
 _WIRE = {"bool": "?", "int2": ">i2", "int4": ">i4", "int8": ">i8", "float8": ">f8", "timestamptz": ">i8"}
 
@@ -41,15 +42,22 @@ def null_nan(name: str, values: Array) -> Column:
     return Column(name, "float8", values, null if null.any() else None)
 
 
-def pack(columns: Sequence[Column]) -> list[bytes]:
-    """The rows of the columns as tuples of binary COPY, without signature and trailer."""
-    pattern = np.zeros(len(columns[0].values), np.int64)
+def pack(columns: Sequence[Column]) -> Iterator[bytes]:
+    """The rows of the columns as tuples of binary COPY, without signature and trailer, some ten thousand rows a piece: the
+    server takes one while the next is packed."""
+    n = len(columns[0].values)
+    pattern = np.zeros(n, np.int64)
     for k, column in enumerate(columns):
         if column.null is not None:
             pattern |= column.null.astype(np.int64) << k
     if not pattern.any():
-        return [_pack_pattern(columns, 0, slice(None))]
-    return [_pack_pattern(columns, int(code), np.flatnonzero(pattern == code)) for code in np.unique(pattern)]
+        for low in range(0, n, _PIECE):
+            yield _pack_pattern(columns, 0, slice(low, low + _PIECE))
+        return
+    for code in np.unique(pattern):
+        rows = np.flatnonzero(pattern == code)
+        for low in range(0, len(rows), _PIECE):
+            yield _pack_pattern(columns, int(code), rows[low:low + _PIECE])
 
 
 def _pack_pattern(columns: Sequence[Column], code: int, rows: slice | NDArray[np.intp]) -> bytes:

@@ -73,6 +73,7 @@ class Subscriber:
 
     def _open(self) -> BufferedClient:
         client = new_client(self.url, self.client_id, manual_ack=True, kind=BufferedClient)
+        assert isinstance(client, BufferedClient)
         client.suppress_exceptions = True  # an exception in a callback would end the loop's thread unnoticed
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect

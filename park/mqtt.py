@@ -6,7 +6,6 @@ The session outlives restarts: a fixed client id, no clean start, session expiry
 from __future__ import annotations
 
 import socket
-from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as mqtt
@@ -15,7 +14,6 @@ from paho.mqtt.properties import Properties
 
 from park.broker import host_port
 
-Client = TypeVar("Client", bound=mqtt.Client)
 # CONNECT of MQTT v5 with clean start and an empty client id: enough to learn whether the broker speaks v5
 _PROBE = bytes([0x10, 13, 0, 4]) + b"MQTT" + bytes([5, 2, 0, 5, 0, 0, 0])
 
@@ -29,8 +27,7 @@ def speaks_v5(url: str, timeout_s: float = 5.0) -> bool:
     return len(answer) >= 4 and answer[0] == 0x20 and not (answer[1] == 2 and answer[3] == 1)
 
 
-def new_client(url: str, client_id: str, *, manual_ack: bool = False,
-               kind: type[Client] = mqtt.Client) -> Client:  # type: ignore[assignment]
+def new_client(url: str, client_id: str, *, manual_ack: bool = False, kind: type[mqtt.Client] = mqtt.Client) -> mqtt.Client:
     """A client with credentials and protocol set, not yet connected; OSError when nobody listens at `url`."""
     protocol = mqtt.MQTTv5 if speaks_v5(url) else mqtt.MQTTv311
     clean = {} if protocol == mqtt.MQTTv5 else {"clean_session": False}
