@@ -47,6 +47,11 @@ FROM unnest(%(base_ids)s::smallint[], %(sources)s::text[], %(seqs)s::bigint[]) W
 JOIN ingest_batch b USING (base_id, source, seq)
 ORDER BY 1
 
+-- name: lock_merge
+-- One merge at a time in a base, to the end of the transaction: nobody else changes the values that it compares. Not row locks:
+-- compressed rows and rows on several servers have none.
+SELECT pg_advisory_xact_lock(hashtext('park merge'), b) FROM (SELECT unnest(%(base_ids)s::integer[]) AS b ORDER BY 1) AS bases
+
 -- name: insert_stage
 -- Readings of the stage that the table has none for yet; how many for each base.
 WITH stored AS (
@@ -76,7 +81,6 @@ WITH differing AS (
     FROM stage s JOIN reading r ON r.base_id = s.base_id AND r.point_id = s.point_id AND r.ts = s.ts
     WHERE s.loses = 0 AND (r.value, r.quality) IS DISTINCT FROM (s.value, s.quality)
     ORDER BY s.base_id, s.point_id, s.ts
-    FOR UPDATE OF r
 ), replaced AS (
     UPDATE reading r SET value = d.value, quality = d.quality
     FROM differing d

@@ -166,6 +166,7 @@ class Store:
         """The slow path: readings for instants that are in the table already, or twice in the batch."""
         counts = _by_base(readings.base_id, "duplicate")
         staged = np.flatnonzero(winners.loses != _SAME)
+        cur.execute(QUERIES["lock_merge"], {"base_ids": np.unique(readings.base_id).tolist()})
         cur.execute(QUERIES["prefer_index"])
         copy_into(cur, "stage", [*reading_columns(readings.take(staged)), Column("origin", "int4", winners.origin[staged]),
                                  Column("loses", "int2", winners.loses[staged])])

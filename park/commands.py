@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from park import backup_commands
+
 GROUPS = {"catalogue": "The YAML files that say what a park is made of: check, plan, apply, export."}
 
 Files = Annotated[list[Path], typer.Argument(help="YAML files of one catalogue.", metavar="FILE...")]
@@ -39,18 +41,28 @@ def up(
 def migrate(
     grafana_password_env: Annotated[str | None, typer.Option(
         help="Environment variable with the password that Grafana's read-only login gets.", metavar="NAME")] = None,
+    citus: Annotated[bool, typer.Option("--citus", help="Distribute the readings and their rollups over Citus workers by base.")
+                     ] = False,
+    convert: Annotated[bool, typer.Option("--convert", help="Move readings of plain partitions into TimescaleDB's "
+                                          "hypertables; stop the platform first.")] = False,
 ) -> None:
-    """Bring the database at PARK_DATABASE_URL to this version's schema; safe to run again."""
-    from park.database import connect, engine_of
+    """Bring the database at PARK_DATABASE_URL to this version's schema; safe to run again. 建库与升级。
+
+    An empty database gets TimescaleDB's hypertables, compression and retention where the server has TimescaleDB loaded.
+    """
+    from park.database import connect
     from park.demo import prepare
+    from park.engine import advice, engine_of
     from park.settings import load_settings
     url = load_settings().database_url
-    with connect(url) as conn:
-        engine = engine_of(conn)
-    done = prepare(url)
+    done = prepare(url, citus=citus, convert=convert)
     if grafana_password_env is not None:
         _open_grafana_login(url, grafana_password_env)
+    with connect(url) as conn:
+        engine, said = engine_of(conn), advice(conn)
     typer.echo(f"{engine}: " + (f"ran {', '.join(done)}" if done else "the schema is up to date"))
+    for line in said:
+        typer.echo(line)
 
 
 def _open_grafana_login(url: str, variable: str) -> None:
@@ -135,4 +147,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "catalogue plan": catalogue_plan,
     "catalogue apply": catalogue_apply,
     "catalogue export": catalogue_export,
+    **backup_commands.COMMANDS,
 }

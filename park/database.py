@@ -11,9 +11,12 @@ import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
+from park import engine
 from park.errors import SetupError, StorageError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+# TimescaleDB refuses a late row that opens more compressed rows than this limit; a server without it keeps the words unread
+OPTIONS = "-c timezone=UTC -c timescaledb.max_tuples_decompressed_per_dml_transaction=0"
 _LOCK = 0x7061726B  # "park": the advisory lock that migrations hold
 
 _NAME = re.compile(r"^-- name: (?P<name>[a-z0-9_]+)\s*$", re.MULTILINE)
@@ -22,8 +25,7 @@ _NAME = re.compile(r"^-- name: (?P<name>[a-z0-9_]+)\s*$", re.MULTILINE)
 def connect(url: str, *, autocommit: bool = False, name: str = "park") -> Connection[TupleRow]:
     """A connection in UTC with a name that `pg_stat_activity` shows; StorageError with the remedy when there is none."""
     try:
-        return psycopg.connect(url, autocommit=autocommit, application_name=name, options="-c timezone=UTC",
-                               connect_timeout=10)
+        return psycopg.connect(url, autocommit=autocommit, application_name=name, options=OPTIONS, connect_timeout=10)
     except psycopg.OperationalError as exc:
         raise StorageError(f"no database at PARK_DATABASE_URL: {exc}; start it, or run `park demo`") from exc
 
@@ -46,9 +48,15 @@ def migrations() -> list[tuple[int, Path]]:
     return numbered
 
 
-def migrate(url: str) -> list[str]:
-    """Bring the schema up to date and return the names of the migrations that ran; safe to call from many processes."""
+def migrate(url: str, *, citus: bool = False, convert: bool = False) -> list[str]:
+    """Bring the schema up to date and return the names of the migrations that ran; safe to call from many processes.
+
+    TimescaleDB is found; `convert` moves readings of plain partitions into its hypertables, `citus` distributes the tables.
+    """
     done: list[str] = []
+    with connect(url, autocommit=True, name="park migrate") as conn:
+        conn.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        layout = engine.install(conn, citus=citus, convert=convert)
     with connect(url, name="park migrate") as conn, _exclusive(conn):
         conn.execute("""CREATE TABLE IF NOT EXISTS migration (
             number integer PRIMARY KEY, name text NOT NULL, at timestamptz NOT NULL DEFAULT now())""")
@@ -59,6 +67,8 @@ def migrate(url: str) -> list[str]:
                 conn.execute("INSERT INTO migration (number, name) VALUES (%s, %s)", (number, file.stem))
                 done.append(file.stem)
         if done:
+            conn.execute("SELECT keep_histories()")  # histories follow the columns of their tables
+        if engine.fit(conn, layout, again=bool(done)) or done:
             conn.execute("SELECT secure_tables()")  # row-level security for whatever tables the migrations made
     return done
 
@@ -68,10 +78,3 @@ def _exclusive(conn: Connection[TupleRow]) -> AbstractContextManager[object]:
     conn.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(_LOCK))
     return transaction
 
-
-def engine_of(conn: Connection[TupleRow]) -> str:
-    """`timescaledb`, `citus` or `postgresql`; both extensions in one database is a SetupError."""
-    found = {row[0] for row in conn.execute("SELECT extname FROM pg_extension WHERE extname IN ('timescaledb', 'citus')")}
-    if len(found) == 2:
-        raise SetupError("TimescaleDB and Citus are both in this database; they cannot work together: drop one extension")
-    return found.pop() if found else "postgresql"

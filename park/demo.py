@@ -150,9 +150,9 @@ def _platform(settings: Settings, data_dir: Path, steps: Steps) -> Iterator[tupl
     steps.say("stopped; the data stay in " + str(data_dir))
 
 
-def prepare(url: str) -> list[str]:
+def prepare(url: str, *, citus: bool = False, convert: bool = False) -> list[str]:
     """Migrate, and bring the national factor rows to the shipped table; the names of the migrations that ran."""
-    done = database.migrate(url)
+    done = database.migrate(url, citus=citus, convert=convert)
     factors = TABLES / "factors.yaml"
     if factors.exists():
         _apply(url, read_catalogue([factors]))

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from park.database import connect, engine_of, migrations
+from park.database import connect, migrations
+from park.engine import engine_of
 from park.errors import ParkError
 from park.mqtt import speaks_v5
 from park.settings import Settings

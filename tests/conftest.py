@@ -1,10 +1,17 @@
-"""Real parts for every test: one embedded PostgreSQL and one broker a test run, one fresh migrated database a test."""
+"""Real parts for every test: one PostgreSQL and one broker a test run, one fresh migrated database a test.
+
+The database server is the embedded one. PARK_TEST_TIMESCALE_URL and PARK_TEST_CITUS_URL (of a superuser on a server that
+has the extension loaded) put the whole suite onto TimescaleDB and Citus instead; with both it runs on each in turn. Tests
+that kill a server bring an embedded one of their own.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import psycopg
@@ -16,28 +23,90 @@ from park.catalogue import read_catalogue
 from park.catalogue_store import apply
 from park.database import connect, migrate
 from park.embedded import Postgres
+from park.engine import CITUS, PLAIN, TIMESCALEDB
 
 MINI = Path(__file__).parent / "data" / "mini.yaml"
+SERVERS = {engine: url for engine, variable in ((TIMESCALEDB, "PARK_TEST_TIMESCALE_URL"), (CITUS, "PARK_TEST_CITUS_URL"))
+           if (url := os.environ.get(variable))}
+
+
+class Elsewhere:
+    """Another server in the place of the embedded one: the database `park` of this run has a name of its own there."""
+
+    def __init__(self, engine: str, url: str) -> None:
+        self.engine = engine
+        self._parts = urlsplit(url)
+        self.template = f"park_{uuid4().hex[:12]}"
+
+    def url(self, database: str = "park") -> str:
+        """libpq URL of a database of this server."""
+        return urlunsplit(self._parts._replace(path="/" + (self.template if database == "park" else database)))
+
+
+class Databases:
+    """Databases of a test run: copies of the migrated one, or of others."""
+
+    def __init__(self, server: Postgres | Elsewhere) -> None:
+        self.server = server
+
+    @property
+    def engine(self) -> str:
+        """Which engine this run is about: postgresql, timescaledb or citus."""
+        return self.server.engine if isinstance(self.server, Elsewhere) else PLAIN
+
+    def url(self, name: str) -> str:
+        """URL of a database by name."""
+        return self.server.url(name)
+
+    def copy(self, template: str = "park", prefix: str = "test") -> str:
+        """Name of a new database that is as `template` is now; nobody may be connected to that."""
+        name = f"{prefix}_{uuid4().hex[:12]}"
+        if isinstance(self.server, Elsewhere):
+            template = self.server.template if template == "park" else template
+        with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+            if self.engine != PLAIN:   # the extension's own workers are visitors too
+                conn.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(template)))
+                conn.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (template,))
+            conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(name), sql.Identifier(template)))
+        return name
+
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session", params=list(SERVERS) or [PLAIN])
+def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres | Elsewhere]:
+    """The database server; the embedded one forgets durability, which tests of crashes start for themselves."""
+    if request.param != PLAIN:
+        server = Elsewhere(request.param, SERVERS[request.param])
+        with psycopg.connect(SERVERS[request.param], autocommit=True) as conn:
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(server.template)))
+        migrate(server.url(), citus=request.param == CITUS)
+        yield server
+        Databases(server).drop(server.template)
+        return
+    embedded = Postgres(tmp_path_factory.mktemp("postgres") / "data",
+                        config={"fsync": "off", "synchronous_commit": "off", "shared_buffers": "128MB"})
+    with embedded.start():
+        migrate(embedded.url())
+        yield embedded
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """The embedded server; it forgets durability, which tests of crashes start for themselves."""
-    server = Postgres(tmp_path_factory.mktemp("postgres") / "data",
-                      config={"fsync": "off", "synchronous_commit": "off", "shared_buffers": "128MB"})
-    with server.start():
-        migrate(server.url())
-        yield server
+def databases(postgres: Postgres | Elsewhere) -> Databases:
+    """Makes databases on the server of this run."""
+    return Databases(postgres)
 
 
 @pytest.fixture
-def database_url(postgres: Postgres) -> Iterator[str]:
+def database_url(databases: Databases) -> Iterator[str]:
     """URL of a fresh database with the whole schema, a copy of the migrated one."""
-    name = f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE park STRATEGY FILE_COPY").format(sql.Identifier(name)))
-        yield postgres.url(name)
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    name = databases.copy()
+    yield databases.url(name)
+    databases.drop(name)
 
 
 @pytest.fixture

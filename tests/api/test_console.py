@@ -13,19 +13,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from psycopg import sql
 
 from api.server import make_server
 from api.tokens import create_token
 from park.catalogue import read_catalogue
 from park.catalogue_store import apply
 from park.database import connect
-from park.embedded import Postgres
 from park.settings import Settings
 
 HERE = Path(__file__).parent
@@ -47,29 +44,25 @@ def afternoon_zone(now: datetime) -> str:
 
 
 @pytest.fixture(scope="module")
-def seeded(postgres: Postgres) -> Iterator[str]:
+def seeded(databases: Any) -> Iterator[str]:
     """A database with the bases `green`, with a day of data up to now, and `mini`, with none."""
-    name = f"seed_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE park STRATEGY FILE_COPY").format(sql.Identifier(name)))
-        with connect(postgres.url(name), autocommit=True) as db:
-            now = datetime.now(UTC)
-            apply(db, read_catalogue([HERE.parent / "data" / "mini.yaml"]))
-            apply(db, read_catalogue([HERE / "console_park.yaml"]))
-            db.execute("UPDATE base SET timezone = %s", [afternoon_zone(now)])
-            psycopg.ClientCursor(db).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": now})
-        yield name
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    name: str = databases.copy(prefix="seed")
+    with connect(databases.url(name), autocommit=True) as db:
+        now = datetime.now(UTC)
+        apply(db, read_catalogue([HERE.parent / "data" / "mini.yaml"]))
+        apply(db, read_catalogue([HERE / "console_park.yaml"]))
+        db.execute("UPDATE base SET timezone = %s", [afternoon_zone(now)])
+        psycopg.ClientCursor(db).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": now})
+    yield name
+    databases.drop(name)
 
 
 @pytest.fixture
-def database_url(postgres: Postgres, seeded: str) -> Iterator[str]:
+def database_url(databases: Any, seeded: str) -> Iterator[str]:
     """A fresh copy of the seeded database."""
-    name = f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(*map(sql.Identifier, (name, seeded))))
-        yield postgres.url(name)
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    name = databases.copy(seeded)
+    yield databases.url(name)
+    databases.drop(name)
 
 
 @pytest.fixture

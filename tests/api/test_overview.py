@@ -9,18 +9,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
 from psycopg.rows import dict_row
 
 from api import overview
 from park.catalogue import read_catalogue
 from park.catalogue_store import apply
 from park.database import connect
-from park.embedded import Postgres
 
 HERE = Path(__file__).parent
 NOW = datetime(2026, 3, 18, 8, 40, tzinfo=UTC)  # a Wednesday, 16:40 in the base
@@ -29,27 +26,23 @@ Conn = psycopg.Connection[Any]
 
 
 @pytest.fixture(scope="module")
-def seeded(postgres: Postgres) -> Iterator[str]:
+def seeded(databases: Any) -> Iterator[str]:
     """A database with the park of console_park.yaml as it stands at NOW, and mini beside it."""
-    name = f"seed_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE park STRATEGY FILE_COPY").format(sql.Identifier(name)))
-        with connect(postgres.url(name), autocommit=True) as db:
-            apply(db, read_catalogue([HERE.parent / "data" / "mini.yaml"]))
-            apply(db, read_catalogue([HERE / "console_park.yaml"]))
-            psycopg.ClientCursor(db).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": NOW})
-        yield name
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    name: str = databases.copy(prefix="seed")
+    with connect(databases.url(name), autocommit=True) as db:
+        apply(db, read_catalogue([HERE.parent / "data" / "mini.yaml"]))
+        apply(db, read_catalogue([HERE / "console_park.yaml"]))
+        psycopg.ClientCursor(db).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": NOW})
+    yield name
+    databases.drop(name)
 
 
 @pytest.fixture
-def database_url(postgres: Postgres, seeded: str) -> Iterator[str]:
+def database_url(databases: Any, seeded: str) -> Iterator[str]:
     """A fresh copy of the seeded database."""
-    name = f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(*map(sql.Identifier, (name, seeded))))
-        yield postgres.url(name)
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    name = databases.copy(seeded)
+    yield databases.url(name)
+    databases.drop(name)
 
 
 @pytest.fixture

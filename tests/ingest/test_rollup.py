@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from psycopg import sql
 
 from ingest.directory import load_directory
 from ingest.rollup import prepare, roll_up, roll_up_all
@@ -20,7 +21,6 @@ from ingest.verify import differences
 from park.catalogue import read_catalogue
 from park.catalogue_store import apply
 from park.database import connect
-from park.embedded import Postgres
 from park.wire import Batch as Columns
 
 Db = psycopg.Connection[Any]
@@ -75,7 +75,8 @@ def test_a_filter_on_the_minute_reaches_only_its_week_and_by_key(rolling: Db) ->
         rolling.execute("SET LOCAL enable_seqscan = off")     # a few rows: the planner would not care for the key
         row = rolling.execute("""EXPLAIN (FORMAT JSON) SELECT bucket, sum / nullif(n_usable, 0) FROM reading_by_minute
             WHERE base_id = 1 AND point_id = 1 AND bucket >= %s AND bucket < %s ORDER BY bucket""", week).fetchone()
-    scans = list(scanned(row[0][0]["Plan"])) if row else []
+    # TimescaleDB tells of the hypertable above its chunks
+    scans = [s for s in scanned(row[0][0]["Plan"]) if s["Relation Name"] != "reading_1m"] if row else []
     assert {s["Relation Name"] for s in scans} == {"reading_1m_w202642", "reading_15m_w202642"}
     assert all("bucket" in s["Index Cond"] for s in scans)
 
@@ -165,13 +166,12 @@ step = st.one_of(st.lists(row, min_size=1, max_size=6), st.sampled_from(["pass",
 
 
 @pytest.fixture(scope="module")
-def url(postgres: Postgres) -> Iterator[str]:
-    with connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute("CREATE DATABASE rollup_property TEMPLATE park STRATEGY FILE_COPY")
-        with connect(postgres.url("rollup_property"), autocommit=True) as db:
-            apply(db, read_catalogue([Path(__file__).parent.parent / "data" / "mini.yaml"]))
-        yield postgres.url("rollup_property")
-        conn.execute("DROP DATABASE rollup_property WITH (FORCE)")
+def url(databases: Any) -> Iterator[str]:
+    name = databases.copy(prefix="rollup")
+    with connect(databases.url(name), autocommit=True) as db:
+        apply(db, read_catalogue([Path(__file__).parent.parent / "data" / "mini.yaml"]))
+    yield databases.url(name)
+    databases.drop(name)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate, Phase.shrink),
@@ -181,8 +181,10 @@ def url(postgres: Postgres) -> Iterator[str]:
 def test_rollups_equal_a_recompute_after_any_sequence(url: str, zone: str, steps: list[Any]) -> None:
     db = connect(url, autocommit=True)
     try:
-        db.execute("TRUNCATE reading, reading_1m, reading_15m, reading_1h, reading_1d, reading_1mo, dirty, ingest_batch")
-        db.execute("TRUNCATE latest")
+        # not TRUNCATE: on TimescaleDB that drops the chunks, and weeks without a chunk are closed
+        for table in ("reading", "reading_1m", "reading_15m", "reading_1h", "reading_1d", "reading_1mo", "dirty", "ingest_batch",
+                      "latest"):
+            db.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
         db.execute("UPDATE base SET timezone = %s", (zone,))
         prepare(db)
         last: tuple[int, list[Any]] | None = None

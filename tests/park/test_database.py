@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from park.database import connect, engine_of, migrate, migrations, queries
+from park.database import connect, migrate, migrations, queries
 from park.embedded import Postgres
+from park.engine import engine_of
 from park.errors import StorageError
 
 Db = psycopg.Connection[Any]
@@ -57,8 +58,8 @@ def test_a_database_that_is_not_there_is_named_with_the_remedy() -> None:
         connect("postgresql://127.0.0.1:1/none")
 
 
-def test_a_plain_server_is_postgresql(db: Db) -> None:
-    assert engine_of(db) == "postgresql"
+def test_the_engine_is_named_as_the_tables_are_laid_out(db: Db, databases: Any) -> None:
+    assert engine_of(db) == databases.engine
 
 
 def test_queries_are_found_by_name(tmp_path: Any) -> None:
@@ -67,11 +68,15 @@ def test_queries_are_found_by_name(tmp_path: Any) -> None:
     assert queries(file) == {"one": "-- Says one.\nSELECT 1", "two": "SELECT 2;"}
 
 
-def test_every_table_with_a_base_is_behind_row_level_security(db: Db) -> None:
+def test_every_table_with_a_base_is_behind_row_level_security_or_closed_to_readers(db: Db) -> None:
     open_tables = db.execute("""SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-          AND a.attname = 'base_id' AND NOT a.attisdropped AND NOT c.relrowsecurity
-          AND c.relname <> 'login_base'""").fetchall()
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+          AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
+          AND a.attname = 'base_id' AND NOT a.attisdropped AND NOT c.relrowsecurity AND c.relname <> 'login_base'
+          AND EXISTS (SELECT FROM unnest(ARRAY['park_operator', 'park_contractor', 'park_enterprise', 'park_auditor',
+                                               'park_admin', 'park_grafana', 'park_api']) AS role
+                      WHERE has_any_column_privilege(role, c.oid, 'SELECT'))
+        """).fetchall()
     assert open_tables == []
 
 
