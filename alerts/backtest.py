@@ -1,115 +1,248 @@
-"""`park backtest`: what the present instant rules would have done over stored readings; nothing is written.
+"""`park backtest`: what rules would have done over stored readings; nothing is written.
 
-The same plan and the same `tick` as live, fed with each instant's readings in order. Rules over hours (emission, baseline,
-balance) read tables that accounting has already judged, and are not run again here.
+Limits, rates, stale and stuck, expressions, means, demand and linkage are run over the readings themselves, whole series at a
+time (`history.py`; a test holds it to the live `tick`). Emission limits and balances come from what accounting has judged:
+exceedances alone, no warnings. A baseline has to be learned hour by hour, and is not run. Limits, power bands and calendars
+are those of the end of the stretch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from alerts import live
-from alerts.context import Context, load
-from alerts.evaluator import Floats, Ints, Pair, State, compile_rules, fresh, tick
-from alerts.rules import INSTANT, Rule, covers
+from alerts import enabling, facility, hearing, linkage, loading, replay
+from alerts.context import Context, flat_history, gates_of, load
+from alerts.evaluator import Floats, Pair, Plan, compile_rules
+from alerts.history import Events, Heard, events, heard
+from alerts.loading import NOTHING, Readings
+from alerts.plant import usual
+from alerts.rules import Rule, covers
 from alerts.store import Connection, Q
 from park.catalogue_store import base_id_of
 from park.errors import NotFound
 
-CHUNK = timedelta(days=2)
-STEP_S = 1.0        # instants nearer than this are one tick
+RUN = ("limit", "rate", "stale", "stuck", "expression", "demand", "linkage", "emission_limit", "balance")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Episode:
-    """One raise and its return (None: still active at the end), by the readings' own clock."""
+    """One raise of a rule about an object (a code) and its return (NaN: still active at the end), by the readings' clock."""
 
-    pair: Pair
+    rule: Rule
+    thing: str
     raised_at: float
-    returned_at: float | None = None
+    returned_at: float
+    point_id: int | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it: episodes in order of their raise, readings and ticks judged."""
+    """What came of it: the rules that were run, episodes in order of their raise, readings that were judged."""
 
+    rules: Sequence[Rule]
     episodes: list[Episode]
     n_readings: int
-    n_ticks: int
-    devices: dict[int, str]
+    not_run: Sequence[Rule]
+    series: Mapping[int, Readings]          # of the points with episodes, for a chart
+    bands: Mapping[tuple[int, int], tuple[float, float]]    # of limits, by (rule, point)
+
+    def only(self, codes: set[str]) -> Outcome:
+        """The part of it that concerns the rules of these codes."""
+        return replace(self, rules=[r for r in self.rules if r.code in codes],
+                       episodes=[e for e in self.episodes if e.rule.code in codes],
+                       not_run=[r for r in self.not_run if r.code in codes])
 
 
-def backtest(conn: Connection, base: str, start: datetime, end: datetime, rule: str | None = None) -> Outcome:
-    """Run the base's instant rules (or one of them) over [start, end); NotFound names the rules there are."""
+@dataclass
+class History:
+    """A base over a stretch of time, as the judges of each kind need it."""
+
+    conn: Connection
+    context: Context
+    base_id: int
+    start: datetime
+    end: datetime
+    readings: dict[int, Readings]
+
+    @property
+    def zone(self) -> str:
+        return self.context.zones[self.base_id]
+
+    def of(self, point_id: int) -> Readings:
+        """Readings of a point; none is an empty stretch."""
+        return self.readings.get(point_id, NOTHING)
+
+    def heard(self) -> Heard | None:
+        """When anything was heard of the base; None: never."""
+        at = np.concatenate([r.at for r in self.readings.values()]) if self.readings else np.empty(0)
+        return heard(np.unique(at), hearing.stall_s(self.context)) if len(at) else None
+
+
+def backtest(conn: Connection, base: str, start: datetime, end: datetime, rule: str | None = None,
+             candidates: Sequence[Rule] | None = None) -> Outcome:
+    """Run the base's rules (one of them, or candidates in their place) over [start, end); NotFound names those there are."""
     base_id = base_id_of(conn, base)
     context = load(conn, end)
-    rules = [r for r in context.rules if r.base_id == base_id and r.kind in INSTANT]
+    rules = [r for r in context.rules if r.base_id == base_id] if candidates is None else list(candidates)
     if rule is not None:
         chosen = [r for r in rules if r.code == rule]
         if not chosen:
             raise NotFound(f"base {base} has no rule {rule!r} that can be run over readings; there are: "
-                           f"{', '.join(r.code for r in rules) or 'none'}")
+                           f"{', '.join(r.code for r in rules if r.kind in RUN) or 'none'}")
         rules = chosen
-    return _run(conn, context, base_id, rules, start, end)
+    return run(conn, context, base_id, rules, start, end)
 
 
-def _run(conn: Connection, context: Context, base_id: int, rules: Sequence[Rule], start: datetime, end: datetime) -> Outcome:
+def run(conn: Connection, context: Context, base_id: int, rules: Sequence[Rule], start: datetime, end: datetime) -> Outcome:
+    """The outcome of rules over readings of a base."""
+    due = [r for r in rules if r.kind in RUN]
+    h = History(conn, context, base_id, start, end, {})
+    for chunk in loading.load(conn, base_id, sorted(_needed(context, base_id, due)), start, end):
+        h.readings |= chunk
+    plan, pairs = _compile(conn, context, base_id, due, end)
+    found = [*_instant(h, plan, pairs), *_others(h, due)]
+    found.sort(key=lambda e: (e.raised_at, e.rule.code, e.thing))
+    shown = {e.point_id for e in found if e.point_id is not None}
+    bands = {(pair.rule.rule_id, pair.point.point_id): (float(plan.low[i]), float(plan.high[i]))
+             for i, pair in enumerate(pairs) if pair.point is not None and pair.rule.kind == "limit"}
+    bands |= replay.mean_bands(context, due)
+    return Outcome(due, found, sum(len(r.at) for r in h.readings.values()), [r for r in rules if r.kind not in RUN],
+                   {p: r for p, r in h.readings.items() if p in shown}, bands)
+
+
+def _needed(context: Context, base_id: int, rules: Sequence[Rule]) -> set[int]:
+    """Points whose readings are asked for; silence and the state of the plant need more than the points of the scope."""
     points = [p for p in context.points if p.base_id == base_id]
-    covered = [[i for i, p in enumerate(points) if covers(r, p)] for r in rules]
-    plan, pairs = compile_rules(rules, points, covered)
-    index = {p.point_id: i for i, p in enumerate(points)}
-    newest, state = live.empty(len(points)), fresh(plan)
-    episodes: list[Episode] = []
-    open_now: dict[int, Episode] = {}
-    n_readings = n_ticks = 0
-    for at, where, values, quality in _instants(conn, base_id, index, start, end):
-        newest.value[where], newest.quality[where], newest.at[where] = values, quality, at
-        state = _tick(state, newest, at, pairs, episodes, open_now)
-        n_readings, n_ticks = n_readings + len(where), n_ticks + 1
-    return Outcome(episodes, n_readings, n_ticks, {d: code for (b, d), code in context.devices.items() if b == base_id})
+    if any(r.kind in ("stale", "expression", "linkage") or r.params.get("plant") for r in rules):
+        return {p.point_id for p in points}
+    judged = [r for r in rules if r.kind not in ("emission_limit", "balance")]
+    return {p.point_id for p in points if any(covers(r, p) for r in judged)}
 
 
-def _tick(state: State, newest: live.Live, at: float, pairs: list[Pair], episodes: list[Episode],
-          open_now: dict[int, Episode]) -> State:
-    state, raised, returned = tick(state, newest.value, newest.quality, at - newest.at, at)
-    for i in returned.tolist():
-        open_now.pop(i).returned_at = at
-    for i in raised.tolist():
-        open_now[i] = Episode(pairs[i], at)
-        episodes.append(open_now[i])
-    return state
+def _compile(conn: Connection, context: Context, base_id: int, rules: Sequence[Rule], now: datetime) -> tuple[Plan, list[Pair]]:
+    instant = [r for r in rules if r.instant]
+    covered = [[i for i, p in enumerate(context.points) if p.base_id == base_id and covers(r, p)] for r in instant]
+    flat = np.full(len(context.points), np.nan)
+    if any(r.kind == "stuck" for r in instant):
+        flat = flat_history(conn, context.points, context.index, now)
+    return compile_rules(instant, context.points, covered, flat, context.limits)
 
 
-def _instants(conn: Connection, base_id: int, index: dict[int, int], start: datetime,
-              end: datetime) -> Iterator[tuple[float, Ints, Floats, np.ndarray[tuple[int], np.dtype[np.int16]]]]:
-    """(epoch, point indexes, values, qualities) of each instant in order, read in chunks of days."""
-    while start < end:
-        until = min(start + CHUNK, end)
-        rows = conn.execute(Q["readings_between"], {"base": base_id, "start": start, "end": until}).fetchall()
-        rows = [r for r in rows if r[1] in index]
-        if rows:
-            at = np.array([r[0] for r in rows], float)
-            where = np.array([index[r[1]] for r in rows], np.intp)
-            value = np.array([r[2] for r in rows], float)
-            quality = np.array([r[3] for r in rows], np.int16)
-            cut = np.flatnonzero(np.diff(np.floor(at / STEP_S)) > 0) + 1
-            for part in np.split(np.arange(len(at)), cut):
-                yield float(at[part[-1]]), where[part], value[part], quality[part]
-        start = until
+def _instant(h: History, plan: Plan, pairs: Sequence[Pair]) -> Iterable[Episode]:
+    gates = {int(i): g for g in gates_of(list(pairs), h.context.units, h.context.facility) for i in g.pairs}
+    words = h.heard()
+    of_device: dict[tuple[int, int | None], list[int]] = defaultdict(list)
+    for p in h.context.points:
+        if p.device_id is not None:
+            of_device[p.base_id, p.device_id].append(p.point_id)
+    plants = Plants(h)
+    for i, pair in enumerate(pairs):
+        if words is None:
+            return
+        points = of_device[h.base_id, pair.device_id if pair.point is None else pair.point.device_id]
+        gate = gates.get(i)
+        mask = None if gate is None else partial(plants.in_force, gate)
+        happened = replay.pair_events(h.context, plan, i, pair, h.readings, points, words, mask)
+        code = pair.point.code if pair.point else h.context.devices.get((h.base_id, pair.device_id or 0), "")
+        yield from episodes(pair.rule, code, happened, pair.point.point_id if pair.point else None)
 
 
-def table(outcome: Outcome, zone_offset: timedelta) -> list[tuple[str, str, str, str, str]]:
-    """(rule, object, raised, returned, minutes) of each episode for people; local time."""
-    def local(at: float | None) -> str:
-        return "" if at is None else (datetime.fromtimestamp(at, UTC) + zone_offset).strftime("%Y-%m-%d %H:%M:%S")
+class Plants:
+    """The state of the plants over the stretch, worked out when a gate asks."""
 
-    rows = []
-    for e in outcome.episodes:
-        thing = e.pair.point.code if e.pair.point else outcome.devices.get(e.pair.device_id or 0, "")
-        minutes = "" if e.returned_at is None else f"{(e.returned_at - e.raised_at) / 60:.1f}"
-        rows.append((e.pair.rule.code, thing, local(e.raised_at), local(e.returned_at), minutes))
-    return rows
+    def __init__(self, h: History) -> None:
+        self._h = h
+        self._ids = [p.point_id for p in h.context.points]
+        self._learned = {(b, p): kw for b, p, kw in h.conn.execute(Q["power_bands"]).fetchall()}
+
+    def in_force(self, gate: enabling.Gate, at: Floats) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(T,) whether the rule of a gate was in force."""
+        own = self._h.context.calendars.own.get(self._h.base_id, {})
+        out = enabling.calendar_mask(gate.rule, at, self._h.zone, own)
+        words = enabling.listed(gate.rule, "plant")
+        if words is not None and gate.plant is not None:
+            known = self.states(gate.plant[1], None, at, 300.0)
+            out &= np.isin(known, [code for code, word in enabling.STATES.items() if word in words])
+        return out
+
+    def states(self, unit_id: int, rule: Rule | None, at: Floats, fresh_s: float) -> np.ndarray[Any, np.dtype[np.intp]]:
+        """(T,) what a unit did, by the rule's figures or by what was learned of its meters."""
+        key = (self._h.base_id, unit_id)
+        places = self._h.context.facility.get(key, [])
+        meters = [(self._ids[i], kw) for i, kw in places if kw is not None]
+        band = linkage.band_of(rule or usual(self._h.base_id), self._h.context.units[key], meters,
+                               linkage.Memory(learned_kw=self._learned))
+        return facility.states(facility.facility(places, self._h.readings, self._ids, band), at, fresh_s)
+
+    def words(self, unit_id: int) -> Floats:
+        """Epochs at which anything was said of a unit's facility."""
+        places = self._h.context.facility.get((self._h.base_id, unit_id), [])
+        at = [self._h.of(self._ids[i]).at for i, _ in places]
+        return np.concatenate(at) if at else np.empty(0)
+
+
+def _others(h: History, rules: Sequence[Rule]) -> Iterable[Episode]:
+    """Episodes of the rules that are no comparison of single readings."""
+    plants = Plants(h)
+    for rule in rules:
+        if rule.kind == "limit" and not rule.instant:
+            yield from _gated(h, plants, rule, replay.means(h.context, rule, h.readings, h.zone))
+        elif rule.kind == "demand":
+            yield from _gated(h, plants, rule, replay.demand(h.context, rule, h.readings))
+        elif rule.kind == "linkage":
+            yield from replay_links(h, plants, rule)
+        elif rule.kind == "emission_limit":
+            rows = h.conn.execute(Q["emission_history"], {"base": h.base_id, "start": h.start, "end": h.end}).fetchall()
+            yield from _gated(h, plants, rule, replay.emission(h.context, rule, rows))
+        elif rule.kind == "balance":
+            key = {"base": h.base_id, "start": h.start, "end": h.end, "zone": h.zone}
+            rows = h.conn.execute(Q["balance_history"], key).fetchall()
+            yield from _gated(h, plants, rule, replay.balance(h.context, rule, rows))
+
+
+def _gated(h: History, plants: Plants, rule: Rule, judged: Iterable[replay.Judged]) -> Iterable[Episode]:
+    codes = h.context.unit_ids
+    parents = {key: u.parent_id for key, u in h.context.units.items()}
+    for j in judged:
+        at, m = j.at, j.measure
+        mask = None
+        if enabling.is_bound(rule):
+            plant = enabling.plant_of(rule, j.point, None, codes, parents, h.context.facility)
+            mask = plants.in_force(enabling.Gate(rule, plant, np.empty(0, np.intp)), at)
+        yield from episodes(rule, j.point.code, events(at, m, j.band, mask), j.point.point_id)
+
+
+def replay_links(h: History, plants: Plants, rule: Rule) -> Iterable[Episode]:
+    """Production that ran while its treatment stood, for as long as the rule's hold."""
+    for link in linkage.links(h.context, rule):
+        p, t = link.production, link.treatment
+        at = np.unique(np.concatenate([plants.words(p.unit_id), plants.words(t.unit_id)]))
+        if not len(at):
+            continue
+        fresh = rule.number("fresh_s")
+        runs, stands = plants.states(p.unit_id, rule, at, fresh), plants.states(t.unit_id, rule, at, fresh)
+        happened = replay.link_events(rule, at, runs, stands)
+        yield from episodes(rule, t.code, happened, None)
+
+
+def episodes(rule: Rule, thing: str, happened: Events, point_id: int | None) -> Iterable[Episode]:
+    """Raises and returns as episodes."""
+    for raised, returned in zip(happened[0].tolist(), happened[1].tolist(), strict=True):
+        yield Episode(rule, thing, raised, returned, point_id)
+
+
+def candidate_rules(conn: Connection, context: Context, base_id: int, file: Any) -> list[Rule]:
+    """Rules of a file, checked against the base's catalogue; CatalogueError with file and line of each mistake."""
+    from alerts.rule_files import read_rules
+    from alerts.rules import Known, rule_of
+
+    points = [p for p in context.points if p.base_id == base_id]
+    known = Known(frozenset(u.code for u in context.units.values() if u.base_id == base_id), {p.code: p.unit for p in points})
+    return [replace(rule_of(row), rule_id=1_000_000 + i) for i, row in enumerate(read_rules(file, known, base_id))]

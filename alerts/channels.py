@@ -2,11 +2,13 @@
 
 residual  value against its time of week, short-term level removed     spike, drop-out, catch-up, scale error
 change    step from the last value against the usual step at this time  the same, at once
-level     day's mean against the last six weeks (two-sided CUSUM)       level shift, drift
-base      day's low against its past, same                              base load, schedule left on
-ratio     hours' ratio to the expectation in logarithm                  scale x0.1 / 0.5 / 2 / 10
+jump      an unheard-of step up that leads out of all seen before       spike, level shift, scale error, at once
+ratio     hours' ratio to the expectation in logarithm                  drop-out, scale x0.1 / 0.5 / 2 / 10
+days      a day and three days against their own weeks                  scale, level shift
+drift     day's mean, day's low (CUSUMs) and fortnight all off          level shift, drift, base load, degradation
 shift     three days fit better when moved by hours                     clock skew
-flat      run of one value against the longest in its own history       stuck
+flat      run of one value against the longest in its own history       stuck, drop-out to zero
+repeat    changing values copied from the day or week before            copied record, schedule left on
 range     how far outside all of the last four weeks                    short series, of whatever shape
 
 The score at t uses nothing after t. Series too short for weeks fall back to days, then to a running median.
@@ -17,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d
 
 from alerts.ranges import out_of_range
@@ -26,12 +29,12 @@ from alerts.rolling import (
     fill,
     fill_by_lags,
     lag,
+    lags_of,
     mean_of_last,
     quantile_of_lags,
     sum_of_last,
 )
 
-CHANNELS = ("residual", "change", "level", "base", "ratio", "shift", "flat", "range")
 WEEKS = 8
 MOVES = (-6, -5, -4, -3, -2, 2, 3, 4, 5, 6)     # hours that a clock may be off
 
@@ -104,15 +107,18 @@ def channels(x: Floats, step_s: float) -> Channels:
     u = residual - level
     size = _size(x, r)
     s = _scale(u, size, r)
+    beyond = out_of_range(mean_of_last(x, max(1, r.hour // 4)), r.hour, r.day)
     scores = {
         "residual": u / s,
         "change": _change(x, size, r),
-        "level": _drift(mean_of_last(residual, r.day, r.day // 2), r),
-        "base": _drift(quantile_of_lags(x, range(0, r.day, max(1, r.day // 24)), 0.15, least=min(12, r.day)), r, weekly=True),
+        "jump": _jump(x, beyond, size, r),
         "ratio": _ratio(x, e, r),
+        "days": _together(_of_own_weeks(x, 1, 1, 6, r), _of_own_weeks(x, 3, 1, 6, r)),
+        "drift": _drift(x, r, residual),
         "shift": _shift(x, far, r),
         "flat": _flat(x, r),
-        "range": out_of_range(mean_of_last(x, max(1, r.hour // 4)), r.hour, r.day),
+        "repeat": _repeat(x, r),
+        "range": beyond,
     }
     return Channels(e + level, s, scores)
 
@@ -124,7 +130,7 @@ def _change(x: Floats, size: Floats, r: Rhythm) -> Floats:
     return d / _scale(d, size, r)
 
 
-def _drift(m: Floats, r: Rhythm, weekly: bool = False) -> Floats:
+def _level_cusum(m: Floats, r: Rhythm, weekly: bool = False) -> Floats:
     """A day's figure against its last weeks, summed over four weeks: two-sided CUSUM, in days of one deviation."""
     lags = [k * r.week for k in range(1, WEEKS + 1)] if weekly else [k * r.day for k in range(3, 43)]
     usual = quantile_of_lags(m, lags, least=3 if weekly else 7)
@@ -133,6 +139,49 @@ def _drift(m: Floats, r: Rhythm, weekly: bool = False) -> Floats:
     g = np.nan_to_num(np.clip(d / np.maximum(scale, 0.01 * np.abs(usual) + 1e-12), -8, 8))
     up, down = (_cusum(sign * g, 1.0, r) for sign in (1.0, -1.0))
     return np.where(np.isnan(d), np.nan, np.where(up >= down, up, -down))
+
+
+def _of_own_weeks(x: Floats, days: int, first: int, n: int, r: Rhythm) -> Floats:
+    """Mean of the last `days` days against the same of `n` earlier weeks from the `first` on, as a logarithm, in its own
+    usual sizes of the last 300 days."""
+    m = mean_of_last(x, days * r.day, days * r.day // 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        y = np.log(np.where(m > 0, m, np.nan))
+    d = y - quantile_of_lags(y, [k * r.week for k in range(first, first + n)], least=3)
+    return np.clip(d / np.maximum(_thin_scale(d, r, 300), 0.02), -30, 30)
+
+
+def _thin_scale(d: Floats, r: Rhythm, days: int) -> Floats:
+    """Usual size over `days`, known each week, from some four values a day: d is slow and its neighbours say the same."""
+    every = next(e for e in range(max(1, r.day // 4), 0, -1) if r.day % e == 0)
+    weeks = blockwise_scale(d[::every], r.week // every, -(-days // 7), least=14 * r.day // every)
+    return np.repeat(weeks, every)[:len(d)]
+
+
+def _together(*parts: Floats) -> Floats:
+    """Geometric mean of scores that point the same way; 0 where they do not."""
+    up = np.all([p > 0 for p in parts], axis=0)
+    down = np.all([p < 0 for p in parts], axis=0)
+    size = np.abs(np.prod(parts, axis=0)) ** (1 / len(parts))
+    return np.where(up, size, np.where(down, -size, np.where(np.isnan(size), np.nan, 0.0)))
+
+
+def _drift(x: Floats, r: Rhythm, residual: Floats) -> Floats:
+    """The day's mean and its low both off for weeks, and the fortnight off its own weeks: in units of what is usual of each."""
+    level = _level_cusum(mean_of_last(residual, r.day, r.day // 2), r)
+    low = quantile_of_lags(x, range(0, r.day, max(1, r.day // 24)), 0.15, least=min(12, r.day))
+    return _together(level / 29.6, _level_cusum(low, r, weekly=True) / 37.6, _of_own_weeks(x, 14, 2, 8, r))
+
+
+def _jump(x: Floats, beyond: Floats, size: Floats, r: Rhythm) -> Floats:
+    """A step up, against the third greatest of four weeks, times how far it leads beyond all that four weeks have seen."""
+    step = np.diff(x, prepend=np.nan)
+    n = -(-len(x) // r.day)
+    with np.errstate(invalid="ignore"):
+        greatest = np.fmax.reduce(np.concatenate([np.abs(step), np.full(n * r.day - len(x), np.nan)]).reshape(n, -1), axis=1)
+    past = np.sort(-lags_of(greatest, range(1, 29)), axis=1)[:, 2]      # NaN goes last
+    usual = np.maximum(np.repeat(-past, r.day)[:len(x)], 0.005 * size + 1e-12)
+    return np.maximum(step / usual, 0.0) * np.maximum(beyond, 0.0)
 
 
 def _cusum(g: Floats, slack: float, r: Rhythm) -> Floats:
@@ -179,11 +228,37 @@ def _misfit(x: Floats, moved: Floats, width: int) -> Floats:
 
 
 def _flat(x: Floats, r: Rhythm) -> Floats:
-    """Steps that a run of one value is longer than any other run in the series' past, relative to that."""
+    """Steps of one value against the third longest such run of the past; runs of zero, a machine that is off, by themselves."""
     same = np.concatenate([[False], np.diff(x) == 0])
-    index = np.arange(len(x))
-    began = np.maximum.accumulate(np.where(same, 0, index))
-    run = (index - began + 1).astype(float)
-    ended = np.concatenate([[0.0], np.where(~same[1:], run[:-1], 0.0)])      # length of the run that ended before t
-    longest = np.maximum.accumulate(ended)
-    return np.where(np.isnan(x), np.nan, run / (longest + 2.0))
+    run = _run(same)
+    out = np.full_like(x, np.nan)
+    for part in (x == 0, (x != 0) & ~np.isnan(x)):
+        out[part] = (run / (_third_longest(np.where(part, run, 0.0), same) + 2.0))[part]
+    return out
+
+
+def _repeat(x: Floats, r: Rhythm) -> Floats:
+    """Changing values that are those of the day or the week before, one by one: a record that was copied."""
+    moves = np.concatenate([[False], np.diff(x) != 0])
+    scores = []
+    for k in (r.day, r.week):
+        same = x == lag(x, k)
+        changed = np.cumsum(same & moves)
+        run = changed - np.maximum.accumulate(np.where(same, 0, changed))
+        scores.append(run / (_third_longest(run.astype(float), same) + 2.0))
+    return np.where(np.isnan(x), np.nan, np.maximum(*scores))
+
+
+def _run(same: NDArray[np.bool_]) -> Floats:
+    """How many steps up to this one are alike."""
+    index = np.arange(len(same))
+    return (index - np.maximum.accumulate(np.where(same, 0, index)) + 1).astype(float)
+
+
+def _third_longest(run: Floats, same: NDArray[np.bool_]) -> Floats:
+    """(T,) length of the third longest run that was over before: one or two faults of the past must not hide the next."""
+    rest = np.concatenate([[0.0], np.where(~same[1:], run[:-1], 0.0)])
+    for _ in range(2):
+        longest = np.maximum.accumulate(rest)
+        rest = np.minimum(rest, np.concatenate([[0.0], longest[:-1]]))   # what the longest so far leaves to the next
+    return np.maximum.accumulate(rest)

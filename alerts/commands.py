@@ -14,6 +14,8 @@ GROUPS: dict[str, str] = {"route": "Who is told of alerts by e-mail, DingTalk, W
 def alert(
     once: Annotated[bool, typer.Option("--once", help="One pass over what is there, then stop.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Check the rules of the catalogue and name every mistake.")] = False,
+    check_file: Annotated[list[Path] | None, typer.Option(
+        help="Check the rules of catalogue files before they are applied, each mistake with its line; several times.")] = None,
     metrics_port: Annotated[int | None, typer.Option(
         help="Port of /metrics: park_alert_round_timestamp_seconds says when it last finished a round.")] = None,
 ) -> None:
@@ -24,7 +26,9 @@ def alert(
     """
     from alerts import main
 
-    if check:
+    if check_file:
+        main.check_files(check_file)
+    elif check:
         main.check_rules()
     elif once:
         main.once()
@@ -54,15 +58,20 @@ def backtest(
     base: Annotated[str, typer.Argument(help="Code of the base.")],
     start: Annotated[str, typer.Option("--from", help="First base-local day, 2026-11-01.")],
     end: Annotated[str, typer.Option("--to", help="Last base-local day, 2026-11-30.")],
-    rule: Annotated[str | None, typer.Option(help="Code of one rule; all that judge readings when not given.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Code of one rule; all of them when not given.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="YAML with `rules:`: candidates, shown beside the present ones.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where the CSV goes; else standard output.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="A page (.html) or picture (.svg): series, bands, raises.")] = None,
+    language: Annotated[str, typer.Option(help="Language of the chart: zh or en.")] = "zh",
 ) -> None:
-    """What the present rules would have done over stored readings: every raise and return, and how many a day.
+    """What rules would have done over stored readings: every raise and return as CSV, raises a month of each rule.
 
-    Limits, rates, stale and stuck rules with the code that runs live; nothing is written. 用历史数据回放报警规则。
+    All kinds but `baseline`; nothing is written to the database. With `--rules FILE` the present rules and the candidates of
+    the file side by side. 用历史数据回放现行规则, 并与候选规则比较。
     """
     from alerts import main
 
-    main.backtest_rules(base, start, end, rule)
+    main.backtest_rules(base, start, end, rule, rules, output, chart, language)
 
 
 def handover(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
 from psycopg.rows import dict_row
 
-from alerts.evaluator import Floats, Pair, Plan, compile_rules
-from alerts.rules import INSTANT, Point, Rule, check, covers
+from alerts.enabling import Calendars, Gate, UnitKey, is_bound, plant_of
+from alerts.evaluator import Band, Floats, Pair, Place, Plan, compile_rules
+from alerts.rules import Point, Rule, check, covers
 from alerts.store import Connection, Q
 from park.errors import Mistake
 from park.quantities import conversion
@@ -29,6 +30,7 @@ class Unit:
     name_en: str
     role: str
     attributes: Mapping[str, Any]
+    parent_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Context:
     plan: Plan
     pairs: list[Pair]
     facility: dict[tuple[int, int], list[tuple[int, float | None]]]     # a unit's state points (None) and power points (to kW)
+    limits: dict[Place, Band]           # limits in force, in the unit of the point
+    gates: list[Gate]                   # pairs that are not always in force
+    calendars: Calendars
+    unit_ids: dict[tuple[int, str], int]
 
     def of_kind(self, kind: str) -> list[Rule]:
         return [r for r in self.rules if r.kind == kind]
@@ -59,26 +65,61 @@ def load(conn: Connection, now: datetime) -> Context:
         rows = cur.execute(Q["rules"]).fetchall()
         devices = {(r["base_id"], r["device_id"]): r["code"] for r in cur.execute(Q["devices"])}
         bases = cur.execute(Q["bases"]).fetchall()
+        limits = _limits(cur.execute(Q["limits_in_force"], {"now": now}).fetchall(), points)
+        days = cur.execute(Q["own_days"]).fetchall()
     codes: dict[int, list[str]] = defaultdict(list)
     for u in units.values():
         codes[u.base_id].append(u.code)
     rules, mistakes = check(rows, points, codes)
     index = {(p.base_id, p.point_id): i for i, p in enumerate(points)}
-    plan, pairs = _plan(conn, rules, points, index, now)
-    return Context(rules, mistakes, points, units, devices, {b["base_id"]: b["timezone"] for b in bases},
-                   {b["base_id"]: b["code"] for b in bases}, index, plan, pairs, _facility(points))
-
-
-def _plan(conn: Connection, rules: list[Rule], points: list[Point], index: Mapping[tuple[int, int], int],
-          now: datetime) -> tuple[Plan, list[Pair]]:
-    instant = [r for r in rules if r.kind in INSTANT]
+    flat = flat_history(conn, points, index, now) if any(r.kind == "stuck" for r in rules) else None
+    instant = [r for r in rules if r.instant]
     covered = [[i for i, p in enumerate(points) if covers(r, p)] for r in instant]
+    plan, pairs = compile_rules(instant, points, covered, flat, limits)
+    facility = _facility(points)
+    own: dict[int, dict[date, str]] = defaultdict(dict)
+    for d in days:
+        own[d["base_id"]][d["day"]] = d["class"]
+    return Context(rules, mistakes, points, units, devices, {b["base_id"]: b["timezone"] for b in bases},
+                   {b["base_id"]: b["code"] for b in bases}, index, plan, pairs, facility, limits,
+                   gates_of(pairs, units, facility), Calendars(own),
+                   {(u.base_id, u.code): u.unit_id for u in units.values()})
+
+
+def flat_history(conn: Connection, points: list[Point], index: Mapping[tuple[int, int], int], now: datetime) -> Floats:
+    """(P,) longest flat run in each point's own history (s); NaN: not known."""
     flat: Floats = np.full(len(points), np.nan)
-    if any(r.kind == "stuck" for r in instant):
-        for base, point, seconds in conn.execute(Q["flat_history"], {"now": now}).fetchall():
-            if (base, point) in index:
-                flat[index[base, point]] = float(seconds)
-    return compile_rules(instant, points, covered, flat)
+    for base, point, seconds in conn.execute(Q["flat_history"], {"now": now}).fetchall():
+        if (base, point) in index:
+            flat[index[base, point]] = float(seconds)
+    return flat
+
+
+def _limits(rows: list[dict[str, Any]], points: list[Point]) -> dict[Place, Band]:
+    """(low, high) of every point whose unit and quantity have a limit in force; rows come weakest first."""
+    of_unit: dict[tuple[int, int | None, str], list[Point]] = defaultdict(list)
+    for p in points:
+        of_unit[p.base_id, p.unit_id, p.quantity].append(p)
+    out: dict[Place, Band] = {}
+    for row in rows:
+        for p in of_unit[row["base_id"], row["unit_id"], row["quantity"]]:
+            factor, offset = conversion(row["unit"], p.unit)
+            low, high = (missing if v is None else v * factor + offset
+                         for v, missing in ((row["low"], -np.inf), (row["high"], np.inf)))
+            out[p.base_id, p.point_id, row["statistic"]] = low, high
+    return out
+
+
+def gates_of(pairs: list[Pair], units: Mapping[tuple[int, int], Unit], facility: Mapping[UnitKey, object]) -> list[Gate]:
+    """The pairs of rules that are bound to plant or calendar, by rule and plant."""
+    codes = {(u.base_id, u.code): u.unit_id for u in units.values()}
+    parents = {key: u.parent_id for key, u in units.items()}
+    found: dict[tuple[int, UnitKey | None], tuple[Rule, list[int]]] = {}
+    for i, pair in enumerate(pairs):
+        if is_bound(pair.rule):
+            plant = plant_of(pair.rule, pair.point, None, codes, parents, facility)
+            found.setdefault((pair.rule.rule_id, plant), (pair.rule, []))[1].append(i)
+    return [Gate(rule, plant, np.array(rows, np.intp)) for (_, plant), (rule, rows) in found.items()]
 
 
 def _facility(points: list[Point]) -> dict[tuple[int, int], list[tuple[int, float | None]]]:

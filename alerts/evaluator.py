@@ -1,20 +1,21 @@
-"""The instant rules over every (rule, point) pair at once: limits, rate of change, stale, stuck.
+"""The instant rules over every (rule, point) pair at once: limits, rate of change, stale, stuck, expressions.
 
 `tick(state, values, quality, ages, now)` is pure: arrays in, new state and the pairs that were raised and that returned
-out. All four kinds are one comparison: a measure of the point (its value, its rate, its silence, its flat run) against a
-band with hysteresis and hold. A value that is missing or unusable says nothing: it neither raises nor returns.
+out. All kinds are one comparison: a measure of the point (its value, its rate, its silence, its flat run, an expression)
+against a band with hysteresis and hold. A value that is missing or unusable says nothing: it neither raises nor returns.
 
 Shapes: points (P,), pairs (N,). Times are epoch seconds, ages seconds since the newest reading (NaN: never).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alerts.formulas import CONDITION, Formula, compile_formula
 from alerts.rules import Point, Rule
 from park.quality import LAST_USABLE
 
@@ -22,6 +23,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 BandRow = tuple[int, float, float, float, float, float, float]    # slot, low, high, low_clear, high_clear, hold_s, clear_hold_s
+Place = tuple[int, int, str]        # base, point, statistic (instant, hour, day)
+Band = tuple[float, float]          # low, high
 VALUE, RATE, SILENCE, FLAT, FLAT_ANY, DEVICE = range(6)   # rows of the measure table; DEVICE is as wide as there are devices
 CHATTER_RAISES = 5          # so many raises, each counting less with time ...
 CHATTER_S = 600.0           # ... over this time are chatter: the alert then stays until it is calm for as long
@@ -44,6 +47,7 @@ class Plan:
     hold_s: Floats
     clear_hold_s: Floats
     values_only: bool           # every pair is a limit: nothing else has to be measured
+    formulas: tuple[Formula, ...] = ()      # their measures follow those of the devices, in order
 
 
 @dataclass(frozen=True)
@@ -82,19 +86,22 @@ def fresh(plan: Plan) -> State:
 
 
 def tick(state: State, values: Floats, quality: NDArray[np.integer], ages: Floats, now: float,
-         quiet: Floats | None = None) -> tuple[State, Ints, Ints]:
+         quiet: Floats | None = None, in_force: Flags | None = None) -> tuple[State, Ints, Ints]:
     """(state, raised, returned): the next state and the indexes of pairs that changed; nothing is opened or written.
-    `quiet` (P,) is the silence to judge where it is not simply the age of the newest reading."""
+    `quiet` (P,) is the silence to judge where it is not simply the age of the newest reading; a pair that is not `in_force`
+    (N,) raises nothing and begins no hold."""
     plan = state.plan
     usable = np.where(quality <= LAST_USABLE, values, np.nan)
     if not plan.values_only:
         state = _observe(state, usable, ages, now)
-    measure = usable if plan.values_only else _measures(state, usable, ages if quiet is None else quiet)
-    return _compare(state, measure.take(plan.slot), ages, now)
+    measure = usable if plan.values_only else _measures(state, usable, ages if quiet is None else quiet, ages)
+    return _compare(state, measure.take(plan.slot), ages, now, in_force)
 
 
-def _compare(state: State, m: Floats, ages: Floats, now: float) -> tuple[State, Ints, Ints]:
+def _compare(state: State, m: Floats, ages: Floats, now: float, in_force: Flags | None) -> tuple[State, Ints, Ints]:
     outside = (m > state.high) | (m < state.low)
+    if in_force is not None:
+        outside &= in_force | state.active
     differs = outside != state.active
     candidates = np.flatnonzero(differs)
     candidates = candidates[~np.isnan(m[candidates])]    # unknown neither raises nor returns
@@ -105,6 +112,7 @@ def _compare(state: State, m: Floats, ages: Floats, now: float) -> tuple[State, 
         return state, candidates, candidates
     since = state.since.copy()
     since[settled] = np.nan
+    state = _still_chattering(state, settled, now)
     plan = state.plan
     evidence = _evidence(plan, candidates, ages, now)
     began = np.where(np.isnan(since[candidates]), evidence, since[candidates])
@@ -128,6 +136,17 @@ def _compare(state: State, m: Floats, ages: Floats, now: float) -> tuple[State, 
     return replace(state, active=active, since=since, low=low, high=high, raises=raises, raised_at=raised_at), raised, returned
 
 
+def _still_chattering(state: State, settled: Ints, now: float) -> State:
+    """A pair that chatters and is outside again has not been calm: its count of raises fades from now on."""
+    held = settled[state.active[settled]]
+    busy = held[state.raises[held] * np.exp((state.raised_at[held] - now) / CHATTER_S) >= CHATTER_RAISES - 1]
+    if not len(busy):
+        return state
+    raised_at = state.raised_at.copy()
+    raised_at[busy] = now
+    return replace(state, raised_at=raised_at)
+
+
 def _evidence(plan: Plan, pairs: Ints, ages: Floats, now: float) -> Floats:
     """The instant up to which the condition is known: the reading's for values, the clock's for silence."""
     point = plan.slot[pairs] % max(plan.n_points, 1)
@@ -149,15 +168,15 @@ def _observe(state: State, usable: Floats, ages: Floats, now: float) -> State:
     return replace(state, value=value, at=seen, rate=rate, flat_since=flat)
 
 
-def _measures(state: State, usable: Floats, quiet: Floats) -> Floats:
-    """(5 P + D,) value, rate, silence and flat run (but for zero, and with it) of each point, then of each device its
-    silence as a multiple of the allowed one."""
+def _measures(state: State, usable: Floats, quiet: Floats, ages: Floats) -> Floats:
+    """(5 P + D + K,) value, rate, silence and flat run (but for zero, and with it) of each point, then of each device its
+    silence as a multiple of the allowed one, then the expressions."""
     plan = state.plan
     p, d = plan.n_points, plan.n_devices
-    out = np.empty(DEVICE * p + d)
+    out = np.concatenate([np.empty(DEVICE * p + d), *(f.evaluate(usable, ages) for f in plan.formulas)])
     rows = out[:DEVICE * p].reshape(DEVICE, p)
     rows[VALUE], rows[RATE] = usable, state.rate
-    rows[SILENCE], out[DEVICE * p:] = silence(plan, quiet)
+    rows[SILENCE], out[DEVICE * p:DEVICE * p + d] = silence(plan, quiet)
     rows[FLAT_ANY] = state.at - state.flat_since
     rows[FLAT] = np.where(state.value == 0.0, 0.0, rows[FLAT_ANY])
     return out
@@ -177,9 +196,10 @@ def silence(plan: Plan, ages: Floats) -> tuple[Floats, Floats]:
 
 
 def compile_rules(rules: Sequence[Rule], points: Sequence[Point], covered: Sequence[Sequence[int]],
-                  flat_s: Floats | None = None) -> tuple[Plan, list[Pair]]:
+                  flat_s: Floats | None = None, limits: Mapping[Place, Band] | None = None) -> tuple[Plan, list[Pair]]:
     """The plan of the instant rules and what each pair is about; `covered[i]` are the point indexes of rule i,
-    `flat_s` the longest flat run in each point's own history (seconds, NaN: not known)."""
+    `flat_s` the longest flat run in each point's own history (seconds, NaN: not known), `limits` those in force. A rule that
+    goes by the limit in force covers no point without one."""
     p = len(points)
     devices = sorted({(q.base_id, q.device_id) for q in points if q.device_id is not None})
     number = {key: i for i, key in enumerate(devices)}
@@ -187,11 +207,23 @@ def compile_rules(rules: Sequence[Rule], points: Sequence[Point], covered: Seque
     after = np.full(p, np.inf)
     rows: list[BandRow] = []
     pairs: list[Pair] = []
+    formulas: list[Formula] = []
     known_flat = np.full(p, np.nan) if flat_s is None else flat_s
     for rule, indexes in zip(rules, covered, strict=True):
         hold, clear = rule.number("hold_s"), rule.number("clear_hold_s")
+        if rule.kind == "expression":
+            formulas.append(compile_formula(rule, points))
+            first = DEVICE * p + len(devices) + sum(len(f.anchors) for f in formulas[:-1])
+            for k, i in enumerate(formulas[-1].anchors.tolist()):
+                low, high, margin = _band_of_expression(rule)
+                rows.append((first + k, low, high, low + margin, high - margin, hold, clear))
+                pairs.append(Pair(rule, points[i]))
+            continue
         for i in indexes:
-            row, low, high, margin = _band(rule, points[i], float(known_flat[i]))
+            band = _band(rule, points[i], float(known_flat[i]), limits or {})
+            if band is None:
+                continue
+            row, low, high, margin = band
             rows.append((row * p + i, low, high, low + margin, high - margin, hold, clear))
             pairs.append(Pair(rule, points[i]))
         if rule.kind == "stale":
@@ -200,7 +232,7 @@ def compile_rules(rules: Sequence[Rule], points: Sequence[Point], covered: Seque
             for d in sorted({int(device[i]) for i in indexes if device[i] >= 0}):
                 rows.append((DEVICE * p + d, -np.inf, 1.0, -np.inf, 1.0, hold, clear))
                 pairs.append(Pair(rule, None, devices[d][1]))
-    return _plan(p, len(devices), device, after, rows), pairs
+    return replace(_plan(p, len(devices), device, after, rows), formulas=tuple(formulas)), pairs
 
 
 def _plan(p: int, d: int, device: Ints, after: Floats, rows: list[BandRow]) -> Plan:
@@ -217,16 +249,36 @@ def after_s(rule: Rule, point: Point) -> float:
     return rule.number("k") * point.expected_s if fixed is None else fixed
 
 
-def _band(rule: Rule, point: Point, flat_s: float) -> tuple[int, float, float, float]:
-    """(measure, low, high, hysteresis) of a pair."""
-    def or_none(name: str, missing: float) -> float:
-        value = rule.optional(name)
-        return missing if value is None else value
+def limit_band(rule: Rule, point: Point, limits: Mapping[Place, Band]) -> Band | None:
+    """(low, high) of a limit rule at a point: its own figures, or those of the limit in force; None: there is none."""
+    if not rule.params["in_force"]:
+        return _or(rule.optional("low"), -np.inf), _or(rule.optional("high"), np.inf)
+    found = limits.get((point.base_id, point.point_id, rule.params["mean"]))
+    if found is None:
+        return None
+    share = rule.number("at")
+    return found[0], found[1] * share
 
+
+def _or(value: float | None, missing: float) -> float:
+    return missing if value is None else value
+
+
+def _band_of_expression(rule: Rule) -> tuple[float, float, float]:
+    """(low, high, hysteresis): a condition without figures is outside where it holds."""
+    low, high = rule.optional("low"), rule.optional("high")
+    if low is None and high is None:
+        return -np.inf, CONDITION, 0.0
+    return _or(low, -np.inf), _or(high, np.inf), rule.number("hysteresis")
+
+
+def _band(rule: Rule, point: Point, flat_s: float, limits: Mapping[Place, Band]) -> tuple[int, float, float, float] | None:
+    """(measure, low, high, hysteresis) of a pair; None when it is not covered."""
     if rule.kind == "limit":
-        return VALUE, or_none("low", -np.inf), or_none("high", np.inf), rule.number("hysteresis")
+        band = limit_band(rule, point, limits)
+        return None if band is None else (VALUE, *band, rule.number("hysteresis"))
     if rule.kind == "rate":
-        return RATE, -or_none("fall_per_min", np.inf), or_none("rise_per_min", np.inf), 0.0
+        return RATE, -_or(rule.optional("fall_per_min"), np.inf), _or(rule.optional("rise_per_min"), np.inf), 0.0
     if rule.kind == "stale":
         return SILENCE, -np.inf, after_s(rule, point), 0.0
     longest = 0.0 if np.isnan(flat_s) else rule.number("margin") * flat_s

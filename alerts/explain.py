@@ -5,6 +5,7 @@ Numbers are written with three or four significant figures, instants in the base
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -75,6 +76,20 @@ def of_device(rule: Rule, code: str, n_points: int, last: datetime | None, zone:
             "en": f"Device {code} is offline: none of its {n_points} points sends; last reading {at}.",
             "since": last.astimezone(UTC).isoformat() if last else None, "device": code, "n_points": n_points,
             "contributor": {"device": code}}
+
+
+def of_expression(rule: Rule, p: Point, value: float, low: float | None, high: float | None,
+                  figures: Sequence[tuple[str, float, Point]], since: datetime, zone: str) -> dict[str, Any]:
+    """Explanation of an expression rule: the expression, what it came to, and the figure of each name."""
+    at = clock_of(since, zone)
+    known = ", ".join(f"{name} = {figure(finite(v))} {q.unit}".strip() for name, v, q in figures)
+    condition = rule.params["high"] is None and rule.params["low"] is None
+    bound = "" if condition else f" = {figure(value)} ({figure(low)} – {figure(high)})"
+    zh_place, en_place = p.place_zh or name_zh(p), p.place_en or name_en(p)
+    return {"zh": f"{zh_place} 满足条件 {rule.params['expr']}{bound},自 {at} 起:{known}。",
+            "en": f"{en_place}: {rule.params['expr']}{bound} since {at}: {known}.",
+            "since": since.astimezone(UTC).isoformat(), "point": p.code,
+            "contributor": {"points": [q.code for _, _, q in figures]}}
 
 
 def _limit(p: Point, value: float | None, low: float | None, high: float | None) -> tuple[str, str]:

@@ -2,7 +2,8 @@
 
 Every five minutes the hours of the last days whose extremes lie outside a limit, and which no alert covers, are run again
 through the live rule with their readings (`tick`: same hysteresis, same hold). What of that no alert overlaps is new. An
-alert that is closed stays so; one alert a rule and point tells of all that came late, and is acknowledged like any other.
+alert that is closed stays so; a rule bound to the state of the plant opens none. One alert a rule and point tells of all
+that came late, and is acknowledged like any other.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from alerts import explain
 from alerts.context import Context
+from alerts.enabling import calendar_mask
 from alerts.evaluator import VALUE, Floats, Pair, compile_rules, fresh, tick
 from alerts.finding import Finding
 from alerts.store import Connection, Q
@@ -42,8 +44,9 @@ class Excursion:
 def judge(conn: Connection, context: Context, judged: dict[Hour, Mark], now: datetime) -> list[Finding]:
     """A late finding for each (limit rule, point) with an exceedance that no alert overlaps; `judged` remembers the hours
     (pair, hour -> count and extremes) that hold nothing new."""
-    pairs = [(i, p) for i, p in enumerate(context.pairs)
-             if p.rule.kind == "limit" and p.point is not None and context.plan.slot[i] // context.plan.n_points == VALUE]
+    pairs = [(i, fixed(p, float(context.plan.low[i]), float(context.plan.high[i]))) for i, p in enumerate(context.pairs)
+             if p.rule.kind == "limit" and p.point is not None and context.plan.slot[i] // context.plan.n_points == VALUE
+             and p.rule.params["plant"] is None]
     if not pairs:
         return []
     out: list[Finding] = []
@@ -52,12 +55,18 @@ def judge(conn: Connection, context: Context, judged: dict[Hour, Mark], now: dat
         if left <= 0:
             break
         left -= len(hours)
-        news = _news(conn, pair, [h for h, _ in hours])
+        news = _news(conn, context, pair, [h for h, _ in hours])
         if news:
             out.append(_finding(context, pair, news))
         else:
             judged.update({(pair[0], h): mark for h, mark in hours})
     return out
+
+
+def fixed(pair: Pair, low: float, high: float) -> Pair:
+    """The pair with the figures of its limit in the rule itself, whatever they come from."""
+    band = {"low": None if np.isinf(low) else low, "high": None if np.isinf(high) else high, "in_force": False}
+    return replace(pair, rule=replace(pair.rule, params={**pair.rule.params, **band}))
 
 
 def _suspects(conn: Connection, context: Context, pairs: list[tuple[int, Pair]], judged: dict[Hour, Mark],
@@ -78,7 +87,7 @@ def _suspects(conn: Connection, context: Context, pairs: list[tuple[int, Pair]],
         yield (i, by_number[i]), hours[:MOST_HOURS]
 
 
-def _news(conn: Connection, numbered: tuple[int, Pair], hours: list[datetime]) -> list[Excursion]:
+def _news(conn: Connection, context: Context, numbered: tuple[int, Pair], hours: list[datetime]) -> list[Excursion]:
     pair = numbered[1]
     assert pair.point is not None
     key = {"base": pair.rule.base_id, "rule": pair.rule.rule_id, "point": pair.point.point_id}
@@ -88,7 +97,9 @@ def _news(conn: Connection, numbered: tuple[int, Pair], hours: list[datetime]) -
         rows = conn.execute(Q["readings_of"], key | {"start": start - MARGIN, "end": end + MARGIN}).fetchall()
         for e in excursions(pair, np.array(rows, float).reshape(-1, 3)):
             seen = any(a - LATE_S <= e.end and e.start <= b + LATE_S for a, b in told)
-            if not seen and e.start >= pair.rule.recorded_at.timestamp():
+            allowed = calendar_mask(pair.rule, np.array([e.start]), context.zones[pair.rule.base_id],
+                                    context.calendars.own.get(pair.rule.base_id, {}))[0]
+            if not seen and allowed and e.start >= pair.rule.recorded_at.timestamp():
                 out.append(e)
     return out
 

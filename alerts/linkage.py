@@ -161,7 +161,7 @@ def judge(context: Context, live: Live, memory: Memory, now: datetime) -> list[F
 def _judge_rule(context: Context, rule: Rule, live: Live, memory: Memory, now: datetime) -> list[Finding]:
     pairs = links(context, rule)
     units = {u.unit_id: u for link in pairs for u in (link.production, link.treatment)}
-    judged = {i: _judge_unit(context, rule, u, live, memory, now) for i, u in units.items()}
+    judged = {i: judge_unit(context, rule, u, live, memory, now) for i, u in units.items()}
     worst: dict[int, tuple[int, Link]] = {}
     for link in pairs:
         p, t = judged[link.production.unit_id].state, judged[link.treatment.unit_id].state
@@ -202,7 +202,8 @@ def _held(rule: Rule, key: Key, verdict: int, memory: Memory, now: datetime) -> 
     return since if now.timestamp() - since >= rule.number("hold_s" if present else "clear_hold_s") else None
 
 
-def _judge_unit(context: Context, rule: Rule, unit: Unit, live: Live, memory: Memory, now: datetime) -> Judged:
+def judge_unit(context: Context, rule: Rule, unit: Unit, live: Live, memory: Memory, now: datetime) -> Judged:
+    """What a unit does now, by the rule's figures or what was learned of its meters."""
     key = (rule.rule_id, unit.base_id, unit.unit_id)
     places = context.facility.get((unit.base_id, unit.unit_id), [])
     rows = [Row(kw is None, float(live.value[i]) * (kw or 1.0), int(live.quality[i]), now.timestamp() - float(live.at[i]),

@@ -15,7 +15,7 @@ from alerts.evaluator import DEVICE, FLAT, SILENCE, Flags, Floats, Ints, Pair, S
 from alerts.finding import Finding, Key
 from alerts.hearing import Hearing
 from alerts.store import Connection, Q, pack, unpack
-from park.quality import Quality
+from park.quality import LAST_USABLE, Quality
 
 OVERLAP = timedelta(seconds=5)      # batches commit in another order than they arrive
 POINT_ARRAYS = ("value", "at", "rate", "flat_since")
@@ -151,6 +151,8 @@ def _raised(context: Context, before: State, state: State, live: Live, i: int, n
         code = context.devices.get((pair.rule.base_id, pair.device_id or 0), str(pair.device_id))
         return Finding(pair.rule, True, now, device_id=pair.device_id, channel="device_offline",
                        explanation=explain.of_device(pair.rule, code, len(of), seen, zone))
+    if plan.slot[i] >= DEVICE * plan.n_points:
+        return _expression(context, before, live, i, now)
     j = int(plan.slot[i]) % plan.n_points
     kind = int(plan.slot[i]) // plan.n_points
     low, high = plan.low[i], plan.high[i]
@@ -163,6 +165,29 @@ def _raised(context: Context, before: State, state: State, live: Live, i: int, n
     text = explain.of_point(pair.rule, pair.point, value, _bound(low), _bound(high), since, zone)
     return Finding(pair.rule, True, now, point_id=pair.point.point_id, value=value, low=low, high=high, unit=unit,
                    explanation=text)
+
+
+def _expression(context: Context, before: State, live: Live, i: int, now: datetime) -> Finding:
+    """An expression rule's finding: what it came to, and the value of each of its names."""
+    pair, plan = context.pairs[i], context.plan
+    k = int(plan.slot[i]) - DEVICE * plan.n_points - plan.n_devices
+    formula = plan.formulas[0]
+    for formula in plan.formulas:
+        if k < len(formula.anchors):
+            break
+        k -= len(formula.anchors)
+    ages = now.timestamp() - live.at
+    usable = np.where(live.quality <= LAST_USABLE, live.value, np.nan)
+    known = {name: float(v[k]) for name, v in formula.values(usable, ages).items()}
+    figures = [(name, known[name], context.points[int(at[k])]) for name, at in formula.places.items()]
+    value = float(formula.evaluate(usable, ages)[k])
+    since = datetime.fromtimestamp(before.since[i], UTC) if np.isfinite(before.since[i]) else now
+    assert pair.point is not None
+    low, high = _bound(plan.low[i]), _bound(plan.high[i])
+    text = explain.of_expression(pair.rule, pair.point, value, low, high, figures, since, context.zones[pair.rule.base_id])
+    condition = pair.rule.params["high"] is None and pair.rule.params["low"] is None
+    return Finding(pair.rule, True, now, point_id=pair.point.point_id, value=None if condition else value,
+                   low=None if condition else low, high=None if condition else high, explanation=text)
 
 
 def _bound(value: float) -> float | None:

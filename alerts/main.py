@@ -10,7 +10,6 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from alerts import handover, mail, notify, routes, service
 from alerts.context import load
@@ -82,24 +81,39 @@ def detect_file(file: Path, onsets: Path | None, scores: Path | None, weather: P
           file=sys.stderr)
 
 
-def backtest_rules(base: str, first: str, last: str, rule: str | None) -> None:
-    """Print every episode and the number of raises a day."""
-    from alerts.backtest import backtest, table
+def backtest_rules(base: str, first: str, last: str, rule: str | None, candidates: Path | None, onsets: Path | None,
+                   chart: Path | None, language: str) -> None:
+    """Write every episode as CSV, the figures of each rule to standard error, a chart where one is asked for."""
+    from alerts import backtest_chart, backtest_report
+    from alerts.backtest import backtest, candidate_rules
 
+    if chart is not None and chart.suffix not in (".html", ".svg"):
+        raise InputError(f"--chart: expected a file that ends in .html or .svg, got {chart}")
+    if language not in backtest_chart.WORDS:
+        raise InputError(f"--language: expected zh or en, got {language!r}")
     with connect(load_settings().database_url, autocommit=True, name="park backtest") as conn:
         base_id = base_id_of(conn, base)
-        zone = load(conn, utc_now()).zones[base_id]
+        context = load(conn, utc_now())
+        zone = context.zones[base_id]
         begin, end = parse_period(first, zone).start, parse_period(last, zone).end
         if begin >= end:
             raise InputError(f"expected --from before --to, got {first} and {last}")
-        outcome = backtest(conn, base, begin, end, rule)
-    offset = begin.astimezone(ZoneInfo(zone)).utcoffset() or timedelta()
-    print("rule,object,raised,returned,minutes")
-    for row in table(outcome, offset):
-        print(",".join(row))
-    days = (end - begin) / timedelta(days=1)
-    print(f"{outcome.n_readings} readings in {outcome.n_ticks} ticks over {days:g} days: {len(outcome.episodes)} raises, "
-          f"{len(outcome.episodes) / days:.2f} a day", file=sys.stderr)
+        proposed = None if candidates is None else candidate_rules(conn, context, base_id, candidates)
+        outcome = backtest(conn, base, begin, end, rule if proposed is None else None)
+        other = None if proposed is None else backtest(conn, base, begin, end, rule, proposed)
+    if other is not None:       # beside a candidate only the rules that it has count
+        outcome = outcome.only({r.code for r in other.rules})
+    text = "rule,object,raised,returned,minutes\n" if other is None else "rules,rule,object,raised,returned,minutes\n"
+    text += backtest_report.episode_csv(outcome.episodes, zone, "" if other is None else "now")
+    text += "" if other is None else backtest_report.episode_csv(other.episodes, zone, "candidate")
+    if onsets is None:
+        sys.stdout.write(text)
+    else:
+        onsets.write_text(text, encoding="utf-8")
+    if chart is not None:
+        draw = backtest_chart.page if chart.suffix == ".html" else backtest_chart.picture
+        chart.write_text(draw(outcome, other, base, begin, end, zone, language), encoding="utf-8")
+    print("\n".join(backtest_report.summary(outcome, begin, end, other)), file=sys.stderr)
 
 
 def print_handover(base: str, hours: float, language: str) -> None:
@@ -162,6 +176,13 @@ def test_route(base: str, name: str) -> None:
         raise NotFound(f"base {base} has no route {name!r}")
     routes.try_out(found[0])
     print(f"{name}: delivered")
+
+
+def check_files(files: list[Path]) -> None:
+    """Check the rules of catalogue files; CatalogueError with file and line of every mistake."""
+    from alerts import rule_files
+
+    print(f"{rule_files.check_files(files)} rules, no mistake")
 
 
 def check_rules() -> None:

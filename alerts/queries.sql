@@ -15,7 +15,7 @@ WHERE p.removed_at IS NULL ORDER BY p.base_id, p.point_id
 
 -- name: units
 -- Units of the tree with their roles and what they treat.
-SELECT base_id, unit_id, code, name_zh, name_en, role, attributes FROM unit ORDER BY base_id, unit_id
+SELECT base_id, unit_id, code, name_zh, name_en, role, attributes, parent_id FROM unit ORDER BY base_id, unit_id
 
 -- name: devices
 -- Devices in use, for the names of alerts about them.
@@ -83,19 +83,86 @@ SELECT base_id, alert_id, 'return', 'evaluator', coalesce(note, ''),
 FROM changed ORDER BY alert_id RETURNING transition_id, alert_id, change
 
 -- name: suppress_covered
--- An alert of a silent point is suppressed while its device has an alert of its own, and back when that is gone.
+-- Suppressed by design: an alert of a silent point while its device has an alert of its own, and the alerts (`gated`) whose rule
+-- plant or calendar put out of force; back when that is over.
 WITH device_down AS (
     SELECT base_id, device_id FROM alert WHERE closed_at IS NULL AND active AND device_id IS NOT NULL
+), wanted AS (
+    SELECT a.base_id, a.alert_id,
+           CASE WHEN a.alert_id = ANY (%(gated)s::bigint[]) THEN 'not in force'
+                WHEN r.kind IN ('stale', 'stuck') AND (p.base_id, p.device_id) IN (SELECT base_id, device_id FROM device_down)
+                THEN 'device' END AS why
+    FROM alert a LEFT JOIN rule r ON r.base_id = a.base_id AND r.rule_id = a.rule_id
+    LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+    WHERE a.closed_at IS NULL
 ), changed AS (
-    UPDATE alert a SET suppressed = NOT a.suppressed
-    FROM point p, rule r
-    WHERE a.closed_at IS NULL AND p.base_id = a.base_id AND p.point_id = a.point_id
-      AND r.base_id = a.base_id AND r.rule_id = a.rule_id AND r.kind IN ('stale', 'stuck')
-      AND a.suppressed <> ((p.base_id, p.device_id) IN (SELECT base_id, device_id FROM device_down))
-    RETURNING a.base_id, a.alert_id, a.suppressed
+    UPDATE alert a SET suppressed = w.why IS NOT NULL FROM wanted w
+    WHERE a.base_id = w.base_id AND a.alert_id = w.alert_id AND a.closed_at IS NULL AND a.suppressed <> (w.why IS NOT NULL)
+    RETURNING a.base_id, a.alert_id, a.suppressed, coalesce(w.why, '') AS why
 )
 INSERT INTO transition (base_id, alert_id, change, actor, note)
-SELECT base_id, alert_id, CASE WHEN suppressed THEN 'suppress' ELSE 'unsuppress' END, 'evaluator', 'device' FROM changed
+SELECT base_id, alert_id, CASE WHEN suppressed THEN 'suppress' ELSE 'unsuppress' END, 'evaluator', why FROM changed
+RETURNING transition_id, alert_id, change
+
+-- name: out_of_service
+-- Alerts that an order in force takes out of service, and those whose order is over.
+WITH wanted AS (
+    SELECT a.base_id, a.alert_id, o.reason, o.actor
+    FROM alert a LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+    LEFT JOIN LATERAL (
+        SELECT x.reason, x.actor FROM out_of_service x
+        WHERE x.base_id = a.base_id AND x.since <= now() AND x.until > now() AND x.ended_at IS NULL
+          AND (x.rule_id IS NULL OR x.rule_id = a.rule_id) AND (x.point_id IS NULL OR x.point_id = a.point_id)
+          AND (x.unit_id IS NULL OR x.unit_id = a.unit_id OR x.unit_id = p.unit_id)
+          AND (x.device_id IS NULL OR x.device_id = a.device_id OR x.device_id = p.device_id)
+        ORDER BY x.order_id LIMIT 1) o ON true
+    WHERE a.closed_at IS NULL
+), changed AS (
+    UPDATE alert a SET out_of_service = w.reason IS NOT NULL FROM wanted w
+    WHERE a.base_id = w.base_id AND a.alert_id = w.alert_id AND a.closed_at IS NULL AND a.out_of_service <> (w.reason IS NOT NULL)
+    RETURNING a.base_id, a.alert_id, a.out_of_service, w.reason, w.actor
+)
+INSERT INTO transition (base_id, alert_id, change, actor, note, detail)
+SELECT base_id, alert_id, CASE WHEN out_of_service THEN 'out_of_service' ELSE 'in_service' END, 'evaluator', coalesce(reason, ''),
+       CASE WHEN actor IS NULL THEN '{}' ELSE jsonb_build_object('by', actor) END FROM changed
+RETURNING transition_id, alert_id, change
+
+-- name: first_out
+-- A flood is three alerts of one enterprise (or of the base itself) within a minute of each other: each is marked with the one
+-- that came first by the readings' own time, or with that of the flood that it joins.
+WITH placed AS (
+    SELECT a.base_id, a.alert_id, a.opened_at, a.first_out, a.alert_id = ANY (%(raised)s::bigint[]) AS is_new,
+           greatest(least((a.explanation ->> 'since')::timestamptz, a.opened_at), a.opened_at - interval '10 minutes') AS began,
+           coalesce(u.enterprise_id, du.enterprise_id, 0) AS area
+    FROM alert a
+    LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+    LEFT JOIN unit u ON u.base_id = a.base_id AND u.unit_id = coalesce(a.unit_id, p.unit_id)
+    LEFT JOIN LATERAL (SELECT x.enterprise_id FROM point q JOIN unit x ON x.base_id = q.base_id AND x.unit_id = q.unit_id
+                       WHERE a.device_id IS NOT NULL AND q.base_id = a.base_id AND q.device_id = a.device_id LIMIT 1) du ON true
+    WHERE a.closed_at IS NULL AND NOT a.late AND NOT a.suppressed
+      AND a.opened_at >= (SELECT min(n.opened_at) FROM alert n WHERE n.alert_id = ANY (%(raised)s::bigint[])) - interval '60 seconds'
+), flood AS (
+    SELECT base_id, area, count(*) AS n, min(first_out) AS known,
+           (array_agg(alert_id ORDER BY coalesce(began, opened_at), alert_id))[1] AS first
+    FROM placed GROUP BY base_id, area HAVING bool_or(is_new) AND count(*) >= 3
+)
+UPDATE alert a SET first_out = coalesce(f.known, f.first) FROM placed p JOIN flood f USING (base_id, area)
+WHERE a.base_id = p.base_id AND a.alert_id = p.alert_id AND a.first_out IS NULL
+
+-- name: escalate_due
+-- Alerts that nobody has acknowledged for as long as somebody on duty wants to hear of them: a transition for each such person.
+INSERT INTO transition (base_id, alert_id, change, actor, note, detail)
+SELECT DISTINCT ON (a.alert_id, d.person) a.base_id, a.alert_id, 'escalate', 'evaluator', d.person,
+       jsonb_build_object('to', d.person, 'after_s', d.after_s)
+FROM alert a
+JOIN duty d ON d.base_id = a.base_id AND d.after_s > 0 AND d.starts_at <= now() AND d.ends_at > now() AND a.severity = ANY (d.severities)
+CROSS JOIN LATERAL (SELECT max(t.transition_id) AS id, max(t.at) AS at FROM transition t
+                    WHERE t.base_id = a.base_id AND t.alert_id = a.alert_id AND t.change IN ('raise', 'reraise', 'unshelve', 'in_service')) r
+WHERE a.closed_at IS NULL AND a.active AND NOT a.acknowledged AND NOT a.suppressed AND NOT a.out_of_service
+  AND NOT coalesce(a.shelved_until > now(), false) AND r.at + make_interval(secs => d.after_s) <= now()
+  AND NOT EXISTS (SELECT FROM transition e WHERE e.base_id = a.base_id AND e.alert_id = a.alert_id AND e.change = 'escalate'
+                  AND e.transition_id > r.id AND e.detail ->> 'to' = d.person)
+ORDER BY a.alert_id, d.person, d.after_s
 RETURNING transition_id, alert_id, change
 
 -- name: unshelve_due
@@ -299,6 +366,22 @@ UPDATE delivery SET attempts = attempts + 1, last_error = %(error)s, next_at = n
     state = CASE WHEN attempts + 1 >= %(most)s THEN 'dead' ELSE 'due' END
 WHERE channel = %(channel)s AND transition_id = ANY(%(ids)s) RETURNING state
 
+-- name: hour_means
+-- Hours of gauges: point, mean, good readings, and whether nothing estimated or doubtful is in the mean.
+SELECT point_id, sum / nullif(n_usable, 0), n_good, (n_usable = n_good)::integer FROM reading_1h
+WHERE base_id = %(base)s AND point_id = ANY(%(points)s) AND bucket >= %(start)s AND bucket < %(end)s AND n_usable > 0
+
+-- name: limits_in_force
+-- Limits of today, the weakest first: the newest permit stands over the newest standard; internal ones only where there is no other.
+SELECT l.base_id, l.unit_id, l.quantity, l.statistic, l.low, l.high, l.unit FROM limit_value l JOIN base b USING (base_id)
+WHERE l.superseded_at IS NULL AND l.valid_from <= (%(now)s AT TIME ZONE b.timezone)::date
+  AND (l.valid_to IS NULL OR (%(now)s AT TIME ZONE b.timezone)::date < l.valid_to)
+ORDER BY l.rank = 'permit', l.rank = 'standard', l.valid_from, l.limit_id
+
+-- name: own_days
+-- Every base's own classes of days.
+SELECT base_id, day, class FROM calendar
+
 -- name: calendar
 -- The base's own classes of days.
 SELECT day, class FROM calendar WHERE base_id = %(base)s
@@ -321,10 +404,25 @@ UNION ALL
 SELECT 'co2_kg', (SELECT f.co2_kg FROM carrier_factor f
                   WHERE f.base_id = %(base)s AND f.carrier = 'electricity' AND f.valid_from <= now() AND f.valid_to > now() LIMIT 1)
 
--- name: readings_between
--- Readings of a base in order of time.
-SELECT extract(epoch FROM ts)::float8, point_id, value, quality FROM reading
-WHERE base_id = %(base)s AND ts >= %(start)s AND ts < %(end)s ORDER BY ts
+-- name: copy_readings
+-- Readings of points in order of point and time, in a form whose rows are all of one length.
+COPY (
+    SELECT point_id, extract(epoch FROM ts)::float8, coalesce(value, 'NaN'::float8)::float8, quality::smallint FROM reading
+    WHERE base_id = %(base)s AND point_id = ANY(%(points)s) AND ts >= %(start)s AND ts < %(end)s ORDER BY point_id, ts
+) TO STDOUT (FORMAT binary)
+
+-- name: emission_history
+-- Hours of outlets that are judged: 1 exceeded, 0 not (or stopped, or exempt), NULL not known.
+SELECT extract(epoch FROM ts)::float8 + 3600, unit_id, quantity,
+       CASE WHEN state IN ('stopped', 'exempt') THEN 0 WHEN state = 'valid' AND exceeded IS NOT NULL THEN exceeded::integer END::float8
+FROM emission_1h WHERE base_id = %(base)s AND ts >= %(start)s AND ts < %(end)s ORDER BY unit_id, quantity, ts
+
+-- name: balance_history
+-- Days of parents: epoch at which the day is over, parent, share and amount that are unaccounted for, known share of the slots.
+SELECT extract(epoch FROM (b.day + 1)::timestamp AT TIME ZONE %(zone)s)::float8, b.parent_id,
+       b.unaccounted / nullif(b.parent_amount, 0), b.unaccounted, b.n_known::float8 / nullif(b.n_expected, 0)
+FROM balance_1d b WHERE b.base_id = %(base)s AND b.day >= (%(start)s AT TIME ZONE %(zone)s)::date
+  AND b.day < (%(end)s AT TIME ZONE %(zone)s)::date AND b.unaccounted IS NOT NULL ORDER BY b.parent_id, b.day
 
 -- name: late_hours
 -- Hours of points outside the limit of their pair that no alert of the rule covers as a whole.

@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from alerts import baseline, hearing, linkage, live, slow
+from alerts import baseline, hearing, linkage, live, plant, slow
 from alerts.context import Context, load
 from alerts.evaluator import State, tick
 from alerts.finding import Finding, Key
 from alerts.hearing import LIVE_S, Hearing, stall_s
-from alerts.store import Connection, Q, open_alerts, write
+from alerts.store import Connection, Q, alert_ids, look_after, open_alerts, write
 from park.clock import Clock, utc_now
 from park.database import connect
 from park.errors import StorageError
@@ -50,6 +50,7 @@ class Evaluator:
     loaded_at: datetime = field(default_factory=lambda: datetime(1970, 1, 1, tzinfo=UTC))
     n_transitions: int = 0
     latched: dict[Key, Finding] = field(default_factory=dict)     # gone, but not acknowledged yet
+    n_not_in_force: int = 0         # findings of rules that plant or calendar had put out of force
 
 
 def start(conn: Connection, now: datetime, heard: Hearing | None = None) -> Evaluator:
@@ -91,25 +92,30 @@ def step(conn: Connection, e: Evaluator, now: datetime) -> int:
     if abs(at - e.live.news_at) <= LIVE_S:
         e.hearing.hear(at, stall_s(e.context))
     quiet = live.quiet(e.context, before, e.live, e.hearing, at, offline)
-    e.state, raised, returned = tick(before, e.live.value, e.live.quality, at - e.live.at, at, quiet)
+    doors = plant.Doors(e.context, e.live, e.links, now)
+    e.state, raised, returned = tick(before, e.live.value, e.live.quality, at - e.live.at, at, quiet, doors.mask())
     found = live.findings(e.context, before, e.state, e.live, raised, returned, now)
     found += hearing.judge(e.context, e.hearing, now)
     found += linkage.judge(e.context, e.live, e.links, now)
     if e.slow_at is None or now >= e.slow_at:
         found += slow.judge(conn, e.context, e.links, e.hours, now)
         e.slow_at = now + timedelta(seconds=SLOW_S)
-    return _commit(conn, e, found, now)
+    allowed = [f for f in found if not f.present or f.rule.instant or doors.allow(f)]
+    e.n_not_in_force += len(found) - len(allowed)
+    return _commit(conn, e, allowed, now, doors)
 
 
-def _commit(conn: Connection, e: Evaluator, found: list[Finding], now: datetime) -> int:
+def _commit(conn: Connection, e: Evaluator, found: list[Finding], now: datetime, doors: plant.Doors | None = None) -> int:
     """Write what changes; findings that say what is already so are dropped here, without a query."""
     due = now - e.saved_at >= timedelta(seconds=SAVE_S)
     news = [f for f in found if f.late or _is_news(e.open.get(f.key), f)] + _latched(e, found, due)
     if not news and not due:
         return 0
-    done = write(conn, news, (SHARD, live.snapshot(e.context, e.state)))
+    gated = doors.gated(alert_ids(conn)) if doors is not None and doors.bound else []
+    done = write(conn, news, (SHARD, live.snapshot(e.context, e.state)), gated)
     if due:
-        done += conn.execute(Q["unshelve_due"]).fetchall()
+        done += conn.execute(Q["unshelve_due"]).fetchall() + look_after(conn, gated)
+        done += conn.execute(Q["escalate_due"]).fetchall()
     e.saved_at = now if due else e.saved_at
     if done or news:
         e.open = open_alerts(conn)

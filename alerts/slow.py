@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from alerts import balance, baseline, demand, emission, late, linkage
+from alerts import balance, baseline, demand, emission, late, linkage, means
 from alerts.context import Context
 from alerts.finding import Finding
 from alerts.store import Connection, Q
@@ -28,6 +28,7 @@ def judge(conn: Connection, context: Context, links: linkage.Memory, hours: base
         ("emission_limit", lambda: emission.judge(conn, context, now, days=days_due)),
         ("balance", lambda: balance.judge(conn, context, now) if days_due else []),
         ("baseline", lambda: baseline.judge(conn, context, hours, now)),
+        ("limit, means", lambda: means.judge(conn, context, hours, now)),
         ("demand", lambda: demand.judge(conn, context, now)),
         ("limit, late", lambda: late.judge(conn, context, hours.late, now) if days_due else []),
     )

@@ -23,7 +23,8 @@ Connection = psycopg.Connection[Any]
 Row = tuple[Any, ...]
 
 
-def write(conn: Connection, findings: Sequence[Finding], snapshot: tuple[str, bytes] | None = None) -> list[Row]:
+def write(conn: Connection, findings: Sequence[Finding], snapshot: tuple[str, bytes] | None = None,
+          gated: Sequence[int] = ()) -> list[Row]:
     """(transition_id, alert_id, change) of every transition that the findings led to, committed with the snapshot."""
     present = [f for f in findings if f.present]
     gone = [f for f in findings if not f.present]
@@ -34,10 +35,20 @@ def write(conn: Connection, findings: Sequence[Finding], snapshot: tuple[str, by
         if gone:
             done += conn.execute(Q["return_alerts"], {"rows": Jsonb([_returned(f) for f in gone])}).fetchall()
         if done:
-            done += conn.execute(Q["suppress_covered"]).fetchall()
+            raised = [alert for _, alert, change in done if change == "raise"]
+            done += look_after(conn, gated)
+            if raised:
+                conn.execute(Q["first_out"], {"raised": raised})
         if snapshot is not None:
             conn.execute(Q["save_snapshot"], {"shard": snapshot[0], "state": snapshot[1]})
     return done
+
+
+def look_after(conn: Connection, gated: Sequence[int]) -> list[Row]:
+    """Suppress by design and take out of service what is to be so now, and bring the others back; the transitions. `gated` are
+    the alerts whose rule plant or calendar put out of force."""
+    out: list[Row] = conn.execute(Q["suppress_covered"], {"gated": list(gated)}).fetchall()
+    return out + conn.execute(Q["out_of_service"]).fetchall()
 
 
 def _distinct(findings: Sequence[Finding]) -> list[Finding]:
@@ -66,6 +77,12 @@ def open_alerts(conn: Connection) -> dict[Key, tuple[bool, str]]:
     """(active, severity) of each open alert by its key."""
     return {(b, rule, point, unit, device): (active, severity)
             for b, _, rule, point, unit, device, active, severity, _ in conn.execute(Q["open_alerts"]).fetchall()}
+
+
+def alert_ids(conn: Connection) -> dict[Key, int]:
+    """The id of each open alert by its key."""
+    return {(b, rule, point, unit, device): alert
+            for b, alert, rule, point, unit, device, _, _, _ in conn.execute(Q["open_alerts"]).fetchall()}
 
 
 def pack(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:

@@ -1,0 +1,235 @@
+"""An instant rule over a whole series at once: the same raises and returns as `evaluator.tick`, reading by reading, gives.
+
+While a pair is quiet only readings outside its band count, while it is active only readings inside the narrower one; any
+other reading begins the hold anew. So a raise can only come from a run of readings outside (its first reading that is a hold
+later than the run's first), a return only from a run inside; raises and returns that follow each other alternate. Runs are
+found with a handful of array operations over all readings; what is left to do one by one are the runs of pairs that chatter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from alerts.evaluator import CHATTER_RAISES, CHATTER_S, Flags, Floats, Ints
+
+Events = tuple[Floats, Floats]      # epochs of raises, and of the return of each (NaN: still active at the end)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Band of a pair: raised outside (low, high), returned inside (low_clear, high_clear); holds in seconds."""
+
+    low: float
+    high: float
+    low_clear: float
+    high_clear: float
+    hold_s: float = 0.0
+    clear_hold_s: float = 0.0
+
+
+def events(at: Floats, m: Floats, band: Band, in_force: Flags | None = None) -> Events:
+    """What the pair would have done over readings (T,) in order of time; NaN says nothing. `in_force` (T,): where the rule
+    may raise."""
+    beyond = _beyond(m, band)
+    if in_force is not None:
+        beyond &= in_force
+    first = int(np.argmax(beyond))
+    if not beyond[first]:
+        return np.empty(0), np.empty(0)
+    known = ~np.isnan(m[first:])
+    at, m, beyond = at[first:], m[first:], beyond[first:]
+    if not known.all():
+        at, m, beyond = at[known], m[known], beyond[known]
+    inside = ~((m > band.high_clear) | (m < band.low_clear)) if _two_bands(band) else ~_beyond(m, band)
+    up = _due(at, beyond, band.hold_s)
+    down = _due(at, inside, band.clear_hold_s)
+    raises, returns = alternate(up, down)
+    if len(raises) >= CHATTER_RAISES and _chatters(raises, returns):
+        return _one_by_one(at, beyond, inside, band)
+    return raises, returns
+
+
+def _two_bands(band: Band) -> bool:
+    return band.low != band.low_clear or band.high != band.high_clear
+
+
+def _beyond(m: Floats, band: Band) -> Flags:
+    """Outside the band; a side that has no figure is not looked at."""
+    if band.low == -np.inf:
+        return m > band.high
+    return m < band.low if band.high == np.inf else (m > band.high) | (m < band.low)
+
+
+def runs(flags: Flags) -> tuple[Ints, Ints]:
+    """[first, end) of each run of true values."""
+    edges = np.flatnonzero(flags[1:] != flags[:-1]) + 1
+    if flags[0]:
+        edges = np.concatenate([[0], edges])
+    if flags[-1]:
+        edges = np.concatenate([edges, [len(flags)]])
+    return edges[::2], edges[1::2]
+
+
+def _due(at: Floats, flags: Flags, hold_s: float) -> Floats:
+    """Of each run that lasts its hold, the epoch of the first reading by which it has."""
+    if not len(at):
+        return at
+    first, end = runs(flags)
+    if hold_s <= 0:
+        return at[first]
+    due = np.searchsorted(at, at[first] + hold_s, side="left")
+    return at[due[due < end]]
+
+
+def alternate(up: Floats, down: Floats) -> Events:
+    """Raises and returns that take effect: a raise while active, or a return while not, is none."""
+    if not len(up):
+        return up, up
+    all_at = np.concatenate([down, up])
+    order = np.argsort(all_at, kind="stable")       # at the same instant the return comes first
+    kind = np.concatenate([np.zeros(len(down), bool), np.ones(len(up), bool)])[order]
+    before = np.concatenate([[False], kind[:-1]])
+    raises = all_at[order][kind & ~before]
+    returns = all_at[order][~kind & before]
+    return raises, np.concatenate([returns, np.full(len(raises) - len(returns), np.nan)])
+
+
+def _chatters(raises: Floats, returns: Floats) -> bool:
+    """Whether the fading count of raises ever makes the evaluator wait for calm."""
+    count, last = 0.0, -np.inf
+    for raised, returned in zip(raises.tolist(), returns.tolist(), strict=True):
+        count = 1.0 + count * float(np.exp((last - raised) / CHATTER_S))
+        last = raised
+        end = raised if np.isnan(returned) else returned
+        if count * float(np.exp((last - end) / CHATTER_S)) >= CHATTER_RAISES - 1:
+            return True
+    return False
+
+
+def _one_by_one(at: Floats, beyond: Flags, inside: Flags, band: Band) -> Events:
+    """Run by run, for a pair that chatters: after many raises a return waits until it has been calm."""
+    ups, downs = _due(at, beyond, band.hold_s), runs(inside)
+    first, end = downs
+    raises: list[float] = []
+    returns: list[float] = []
+    count, last, now = 0.0, -np.inf, -np.inf
+    while True:
+        i = int(np.searchsorted(ups, now, side="right"))
+        if i == len(ups):
+            break
+        raised = float(ups[i])
+        count, last = 1.0 + count * float(np.exp((last - raised) / CHATTER_S)), raised
+        raises.append(raised)
+        back, last = _calm(at, first, end, raised, count, band.clear_hold_s)
+        returns.append(back)
+        if np.isnan(back):
+            break
+        now = back
+    return np.array(raises), np.array(returns)
+
+
+def _calm(at: Floats, first: Ints, end: Ints, raised: float, count: float, clear_s: float) -> tuple[float, float]:
+    """(when an alert raised then returns, from when its count of raises fades): the first reading inside for its clear hold, or
+    for CHATTER_S while it chatters; the count does not fade while it goes on."""
+    fades = raised
+    for k in range(int(np.searchsorted(at[first], raised, side="right")), len(first)):
+        inside = at[first[k]:end[k]]
+        recent = count * np.exp((fades - inside) / CHATTER_S)
+        hold = np.where(recent >= CHATTER_RAISES - 1, np.maximum(clear_s, CHATTER_S), clear_s)
+        due = np.flatnonzero(inside - inside[0] >= hold)
+        if len(due):
+            return float(inside[due[0]]), fades
+        out = float(at[min(end[k], len(at) - 1)])
+        if count * np.exp((fades - out) / CHATTER_S) >= CHATTER_RAISES - 1:
+            fades = out
+    return float("nan"), fades
+
+
+def rates(at: Floats, value: Floats) -> Floats:
+    """(T,) change a minute since the reading before; the first says nothing. No NaN in, in order of time."""
+    out = np.full(len(at), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out[1:] = np.diff(value) / np.diff(at) * 60.0
+    return out
+
+
+def flat_runs(at: Floats, value: Floats, ignore_zero: bool) -> Floats:
+    """(T,) seconds for which the value has stood still at each reading; standing at zero is none when that is ignored."""
+    changed = np.concatenate([[True], value[1:] != value[:-1]])
+    out = at - at[np.maximum.accumulate(np.where(changed, np.arange(len(at)), 0))]
+    return np.where(value == 0.0, 0.0, out) if ignore_zero else out
+
+
+def newest(at: Floats, value: Floats, when: Floats, fresh_s: float) -> Floats:
+    """(len(when),) the newest value at or before each instant, NaN where it is older than fresh_s."""
+    i = np.searchsorted(at, when, side="right") - 1
+    ok = i >= 0
+    out = np.full(len(when), np.nan)
+    out[ok] = np.where(when[ok] - at[i[ok]] <= fresh_s, value[i[ok]], np.nan)
+    return out
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was heard of a base at all: the last word, and of each stall the last word before it and the first after it."""
+
+    last: float
+    before: Floats
+    again: Floats
+
+
+def heard(at: Floats, stall_s: float) -> Heard:
+    """The stalls in all readings (T,) of a base, in order of time."""
+    gap = np.flatnonzero(np.diff(at) > stall_s)
+    return Heard(float(at[-1]), at[gap], at[gap + 1])
+
+
+def _starts(at: Floats, base: Heard) -> tuple[Floats, Floats]:
+    """Stretches in which silence is counted: from a word, or from the end of a stall, to the next word or the next stall."""
+    starts = np.sort(np.concatenate([at, base.again[base.again > at[0]]]))
+    ends = np.append(starts[1:], base.last)
+    if len(base.again):
+        i = np.minimum(np.searchsorted(base.again, ends), len(base.again) - 1)
+        ends = np.where(base.again[i] == ends, base.before[i], ends)
+    return starts, ends
+
+
+def silences(at: Floats, others: Sequence[Floats], after_s: float, hold_s: float, clear_s: float, base: Heard) -> Events:
+    """When a point was silent beside its device: `at` are its own readings, `others` those of its device's other points (none:
+    it stands alone). Silence is counted only while something was heard."""
+    if not len(at):
+        return at, at
+    starts, ends = _starts(at, base)
+    if others:
+        words = np.sort(np.concatenate([at, *others]))
+        at_word = np.searchsorted(words, starts + after_s, side="right")
+        due = np.where(at_word < len(words), words[np.minimum(at_word, len(words) - 1)], np.inf)
+    else:
+        due = np.nextafter(starts + after_s, np.inf)
+    due = due + hold_s
+    return alternate(due[due < ends], at + clear_s)
+
+
+def device_silences(readings: Sequence[Floats], after_s: Floats, hold_s: float, clear_s: float, base: Heard) -> Events:
+    """When all points of a device were silent, each for longer than it may be."""
+    known = [(r, a) for r, a in zip(readings, after_s.tolist(), strict=True) if len(r) and np.isfinite(a)]
+    if not known:
+        return np.empty(0), np.empty(0)
+    words = np.sort(np.concatenate([r for r, _ in known]))
+    starts, ends = _starts(words, base)
+    due = np.full(len(starts), -np.inf)
+    for r, allowed in known:
+        i = np.searchsorted(r, starts, side="right") - 1
+        since = np.where(i >= 0, r[np.maximum(i, 0)], -np.inf)
+        due = np.maximum(due, np.maximum(since, _last_again(base.again, starts)) + allowed)
+    due = np.nextafter(due, np.inf) + hold_s
+    return alternate(due[due < ends], words + clear_s)
+
+
+def _last_again(again: Floats, when: Floats) -> Floats:
+    i = np.searchsorted(again, when, side="right") - 1
+    return np.where(i >= 0, again[np.maximum(i, 0)], -np.inf) if len(again) else np.full(len(when), -np.inf)
+
