@@ -7,14 +7,18 @@ are dated rows of `tables/electricity_bill.yaml`. Terms, beside prices and hours
     demand: {price_kw: 40.8, price_kva: 25.5, contracts: {e1: {capacity_kva: 8000, basis: actual_demand}}}
     power_factor: {standard: 0.90, surcharges_in_base: false, standards: {e2: 0.85}}
     additions: [{code: funds, price: 0.0292, surcharge: true}, {code: line_loss, price: 0.021}]
+    losses: {e2: {transformer: {iron_kw: 4.2, copper_share: 0.012, iron_kvar: 30, copper_kvar_share: 0.05}, line: {share: 0.008}}}
 
 `contracts` is by enterprise code (`base`: the park's own gate); basis capacity, actual_demand or contract_demand (with
 `contract_kw`). An addition is a price per kWh; `surcharge: true` marks government funds, which the power factor adjusts only
-where the province's switch `surcharges_in_base` says so.
+where the province's switch `surcharges_in_base` says so. `losses` are those of a customer who is metered behind its own
+transformer or line: iron x hours + copper x energy, then line x (energy + transformer loss), spread over the periods like the
+energy and charged like it; the power factor has them in both registers, kWh per kVA has the metered energy.
 """
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -48,6 +52,9 @@ class Month:
     demand_is_lower_bound: bool = False
     is_over: bool = True
     reactive_complete: bool = True
+    hours: float = 0.0                   # hours of the month that are over; 0: all of them
+    mean_price: Mapping[tuple[int, str], float] = field(default_factory=dict)     # CNY/kWh, of prices that vary
+    unpriced_slots: int = 0              # slots of which no tariff says a price
 
 
 @dataclass(frozen=True)
@@ -118,14 +125,44 @@ def bill(month: Month, terms: Terms) -> Bill:
     contract = _contract(month, terms)
     capacity = contract.get("capacity_kva")
     load = energy / float(capacity) if capacity else None
+    loss = losses(month, terms, energy)
     notes = list(_data_notes(month))
-    lines = [*_energy_lines(month, terms), *_addition_lines(month, terms)]
+    lines = [*_energy_lines(month, terms), *_loss_lines(month, terms, loss), *_addition_lines(month, terms, loss)]
     demand, more = _demand_lines(month, terms, contract, load)
     lines += demand
-    factor = power_factor(energy, month.reactive_kvarh)
+    factor = power_factor(energy + loss.kwh, None if month.reactive_kvarh is None else month.reactive_kvarh + loss.kvarh)
     adjustment, also = _adjustment(month, terms, lines, factor)
     lines += adjustment
     return Bill(month, tuple(lines), cents(sum(x.amount for x in lines)), energy, factor, load, (*notes, *more, *also))
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a customer's transformer and line take in a month."""
+
+    transformer_kwh: float = 0.0
+    line_kwh: float = 0.0
+    kvarh: float = 0.0
+
+    @property
+    def kwh(self) -> float:
+        """Both."""
+        return self.transformer_kwh + self.line_kwh
+
+
+def losses(month: Month, terms: Terms, energy: float) -> Losses:
+    """The losses that the terms say of the customer; InputError for a negative or unknown figure."""
+    told: Mapping[str, Any] = terms.rows[terms.last].get("losses", {}).get(month.customer, {})
+    transformer, line_ = told.get("transformer", {}), told.get("line", {})
+    known = {"iron_kw", "copper_share", "iron_kvar", "copper_kvar_share"}
+    if set(told) - {"transformer", "line"} or set(transformer) - known or set(line_) - {"share"} or any(
+            not float(v) >= 0 for v in (*transformer.values(), *line_.values())):
+        raise InputError(f"losses of {month.customer}: expected transformer with {', '.join(sorted(known))} and line with share, each 0 "
+                         f"or more, got {dict(told)}")
+    hours = month.hours or 24.0 * monthrange(month.month.year, month.month.month)[1]
+    inside = float(transformer.get("iron_kw", 0)) * hours + float(transformer.get("copper_share", 0)) * energy
+    return Losses(inside, float(line_.get("share", 0)) * (energy + inside),
+                  float(transformer.get("iron_kvar", 0)) * hours + float(transformer.get("copper_kvar_share", 0)) * energy)
 
 
 def power_factor(active_kwh: float, reactive_kvarh: float | None) -> float | None:
@@ -151,26 +188,45 @@ def _data_notes(month: Month) -> Iterator[str]:
         yield "the month is not over"
     if month.n_known < month.n_expected:
         yield f"{month.n_expected - month.n_known} of {month.n_expected} slots are not known: energy is a lower bound"
+    if month.unpriced_slots:
+        yield f"no price for {month.unpriced_slots} slots: their energy is not in the bill"
     if month.estimated_kwh > 0:
         yield f"{month.estimated_kwh:,.0f} kWh are split over time by estimate"
 
 
+def _unit_price(month: Month, terms: Terms, key: tuple[int, str]) -> float:
+    """CNY/kWh of a tariff row and period; where prices vary, their mean over the energy."""
+    row = terms.rows[key[0]]
+    price = month.mean_price.get(key) if "table" in row else row["flat"] if "flat" in row else row.get("prices", {}).get(key[1])
+    if price is None:
+        raise InputError(f"tariff {key[0]} has no price for {key[1]!r}")
+    return float(price)
+
+
 def _energy_lines(month: Month, terms: Terms) -> Iterator[Line]:
     for (tariff_id, period), kwh in month.energy_kwh.items():
-        row = terms.rows[tariff_id]
-        price = row["flat"] if "flat" in row else row.get("prices", {}).get(period)
-        if price is None:
-            raise InputError(f"tariff {tariff_id} has no price for {period!r}")
         source, verified = terms.sources.get(tariff_id, ("", False))
-        yield line(f"energy.{period}", kwh, "kWh", float(price), tariff_id, source=source, verified=verified)
+        yield line(f"energy.{period}", kwh, "kWh", _unit_price(month, terms, (tariff_id, period)), tariff_id, source=source,
+                   verified=verified)
 
 
-def _addition_lines(month: Month, terms: Terms) -> Iterator[Line]:
-    """Prices per kWh beside the energy price, a line a tariff row and addition."""
+def _loss_lines(month: Month, terms: Terms, loss: Losses) -> Iterator[Line]:
+    """Losses over the periods as the energy is, at its prices."""
+    whole = sum(month.energy_kwh.values())
+    for name, kwh in (("transformer_loss", loss.transformer_kwh), ("line_loss", loss.line_kwh)):
+        for key, part in month.energy_kwh.items() if kwh > 0 and whole > 0 else ():
+            source, verified = terms.sources.get(key[0], ("", False))
+            yield line(f"{name}.{key[1]}", kwh * part / whole, "kWh", _unit_price(month, terms, key), key[0], source=source,
+                       verified=verified)
+
+
+def _addition_lines(month: Month, terms: Terms, loss: Losses) -> Iterator[Line]:
+    """Prices per kWh beside the energy price, a line a tariff row and addition; on energy and losses."""
+    whole = sum(month.energy_kwh.values())
     for tariff_id, row in terms.rows.items():
         kwh = sum(v for (t, _), v in month.energy_kwh.items() if t == tariff_id)
         for one in row.get("additions", []):
-            yield line(f"addition.{one['code']}", kwh, "kWh", float(one["price"]), tariff_id,
+            yield line(f"addition.{one['code']}", kwh * (1 + loss.kwh / whole) if whole > 0 else kwh, "kWh", float(one["price"]), tariff_id,
                        in_base=not one.get("surcharge", False) or _surcharges_in_base(terms),
                        source=str(one.get("source", terms.sources.get(tariff_id, ("", False))[0])),
                        verified=bool(one.get("verified", False)))

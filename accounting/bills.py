@@ -157,24 +157,36 @@ def _dense(slots: Columns, days: Days, multiplier: float) -> tuple[Floats, NDArr
     return amount, measured
 
 
-def _labels(tariff: Tariff, days: Days, classes: dict[date, str]) -> NDArray[np.object_] | None:
-    """The period of each slot of the month ('' where the tariff does not hold); None for terms that cannot be read."""
+@dataclass(frozen=True)
+class Labels:
+    """The period of each slot of the month ('' where the tariff says no price), and the prices where they vary."""
+
+    period: NDArray[np.object_]
+    price: Floats | None = None
+
+
+def _labels(tariff: Tariff, days: Days, classes: dict[date, str]) -> Labels | None:
+    """None for terms that cannot be read."""
     n = int(days.borders[-1] - days.borders[0]) // SLOT_US
-    labels = np.full(n, "", object)
+    labels, price = np.full(n, "", object), None
     try:
         priced = price_slots(tariff, days, classes)
     except (InputError, KeyError, ValueError, TypeError):
         return None
     if priced is not None:
-        labels[(priced.ts - days.borders[0]) // SLOT_US] = priced.period
+        at = (priced.ts - days.borders[0]) // SLOT_US
+        labels[at] = priced.period
+        if "table" in tariff.terms:
+            price = np.full(n, np.nan)
+            price[at] = priced.price
     elif "flat" in tariff.terms:
         for i, day in enumerate(days.dates):
             if tariff.valid_from <= day and (tariff.valid_to is None or day < tariff.valid_to):
                 labels[slice(*((days.borders[i:i + 2] - days.borders[0]) // SLOT_US))] = "all"
-    return labels
+    return Labels(labels, price)
 
 
-def _bill(gate: Gate, rows: list[TariffRow], labels: dict[int, NDArray[np.object_] | None], slots: dict[int, Columns],
+def _bill(gate: Gate, rows: list[TariffRow], labels: dict[int, Labels | None], slots: dict[int, Columns],
           days: Days, month: date, now_us: int) -> Bill | None:
     """The bill of a gate; None where no tariff holds in the month or nothing is known of it."""
     parts = [_dense(slots[p], days, m) for p, m in gate.active.items()]
@@ -183,7 +195,7 @@ def _bill(gate: Gate, rows: list[TariffRow], labels: dict[int, NDArray[np.object
     if not np.isfinite(amounts).any():
         return None
     chosen = _tariff_of_slots(rows, labels, days)
-    energy, by_id = dict(_energy(rows, labels, chosen, amounts)), {r.tariff.tariff_id: r for r in rows}
+    energy, by_id = list(_energy(rows, labels, chosen, amounts)), {r.tariff.tariff_id: r for r in rows}
     if not (chosen >= 0).any():
         return None
     used = [rows[i].tariff.tariff_id for i in dict.fromkeys(chosen[chosen >= 0].tolist())]
@@ -196,16 +208,17 @@ def _bill(gate: Gate, rows: list[TariffRow], labels: dict[int, NDArray[np.object
     reactive = [_dense(slots[p], days, m)[0] for p, m in gate.reactive.items()]
     known = np.isfinite(amounts)
     said = Month(
-        month, gate.customer, energy, float(amounts[known & ~measured].sum()), int(due.sum()) * len(amounts),
+        month, gate.customer, {key: kwh for key, kwh, _ in energy}, float(amounts[known & ~measured].sum()), int(due.sum()) * len(amounts),
         int((known & due).sum()), float(np.nansum(reactive)) if reactive and np.isfinite(reactive).any() else None,
         None if peak is None else peak.kw, None if peak is None else from_us(int(days.borders[0]) + SLOT_US * peak.slot),
         peak is not None and peak.is_lower_bound, now_us >= int(days.borders[-1]),
-        bool(np.isfinite(np.array(reactive)[:, due]).all()) if reactive else False)
+        bool(np.isfinite(np.array(reactive)[:, due]).all()) if reactive else False, SLOT_H * float(due.sum()),
+        {key: price for key, _, price in energy if price is not None}, int(((chosen < 0) & known.any(axis=0)).sum()))
     terms = Terms({t: by_id[t].tariff.terms for t in used}, used[-1], {t: (by_id[t].source, by_id[t].verified) for t in used})
     return bill(said, terms)
 
 
-def _tariff_of_slots(rows: list[TariffRow], labels: dict[int, NDArray[np.object_] | None], days: Days) -> NDArray[np.int64]:
+def _tariff_of_slots(rows: list[TariffRow], labels: dict[int, Labels | None], days: Days) -> NDArray[np.int64]:
     """Index of the row in force in each slot: the enterprise's own before the base's, the newer before the older; -1: none."""
     chosen = np.full(int(days.borders[-1] - days.borders[0]) // SLOT_US, -1, np.int64)
     for i in sorted(range(len(rows)), key=lambda i: (rows[i].enterprise_id is not None, rows[i].tariff.valid_from,
@@ -213,17 +226,23 @@ def _tariff_of_slots(rows: list[TariffRow], labels: dict[int, NDArray[np.object_
         label = labels[rows[i].tariff.tariff_id]
         if label is None:
             raise InputError(f"tariff {rows[i].tariff.tariff_id} cannot be read")
-        chosen[label != ""] = i
+        chosen[label.period != ""] = i
     return chosen
 
 
-def _energy(rows: list[TariffRow], labels: dict[int, NDArray[np.object_] | None], chosen: NDArray[np.int64], amounts: Floats
-            ) -> Iterator[tuple[tuple[int, str], float]]:
-    """Energy of each tariff row and period, those without any energy left out only where no slot carries the label."""
+def _energy(rows: list[TariffRow], labels: dict[int, Labels | None], chosen: NDArray[np.int64], amounts: Floats
+            ) -> Iterator[tuple[tuple[int, str], float, float | None]]:
+    """(tariff row and period, kWh, mean price where prices vary); those without any energy stay, where a slot carries the label."""
+    total = np.nansum(amounts, axis=0)
     for i in dict.fromkeys(chosen[chosen >= 0].tolist()):
         label = labels[rows[i].tariff.tariff_id]
-        for period in sorted(set(label[chosen == i])) if label is not None else []:
-            yield (rows[i].tariff.tariff_id, period), float(np.nansum(amounts[:, (chosen == i) & (label == period)]))
+        for period in sorted(set(label.period[chosen == i])) if label is not None else []:
+            assert label is not None
+            some = (chosen == i) & (label.period == period)
+            kwh, price = float(total[some].sum()), None
+            if label.price is not None:
+                price = float((total[some] * label.price[some]).sum() / kwh) if kwh else float(label.price[some].mean())
+            yield (rows[i].tariff.tariff_id, period), kwh, price
 
 
 def _write(conn: Connection, base_id: int, gate: Gate, one: Bill) -> None:

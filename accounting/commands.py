@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 GROUPS: dict[str, str] = {"exempt": "Periods that a person takes out of judgement: who, when, why.",
+                          "tariff": "Prices that come as a series.",
                           "baseline": "Expected energy (ISO 50006) and savings against it."}
 
 
@@ -56,6 +58,21 @@ def bill(
     from park.settings import load_settings
 
     billing.print_bill(load_settings().database_url, base, month, enterprise, output)
+
+
+def tariff_prices(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    tariff: Annotated[str, typer.Argument(help="Code of the tariff; its terms have `table: {}`.")],
+    file: Annotated[Path, typer.Argument(help="CSV with the columns start (base-local, 2026-03-01 00:15) and price (CNY/kWh).")],
+) -> None:
+    """Market prices that vary by the hour, half hour or quarter: read a CSV into the tariff's table, whole days at a time.
+
+    The tariff row gets a new version; the next accounting pass prices those days anew. A day without prices has no cost.
+    """
+    from accounting import market
+    from park.settings import load_settings
+
+    typer.echo(market.import_prices(load_settings().database_url, base, tariff, file))
 
 
 def exempt_add(
@@ -138,5 +155,5 @@ def _day(text: str) -> date:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "account": account, "bill": bill, "exempt add": exempt_add, "exempt list": exempt_list, "exempt withdraw": exempt_withdraw,
+    "account": account, "bill": bill, "tariff prices": tariff_prices, "exempt add": exempt_add, "exempt list": exempt_list, "exempt withdraw": exempt_withdraw,
     "baseline fit": baseline_fit, "baseline savings": baseline_savings}

@@ -740,6 +740,22 @@ ORDER BY 1, 2
 SELECT tariff_id, enterprise_id, unit, terms, valid_from, valid_to, source, verified FROM tariff
 WHERE base_id = %(base)s AND carrier = 'electricity' AND superseded_at IS NULL ORDER BY tariff_id
 
+-- name: tariff_rows
+-- Current rows of a tariff, the newest first.
+SELECT tariff_id, valid_from, valid_to, terms FROM tariff
+WHERE base_id = %(base)s AND code = %(code)s AND superseded_at IS NULL ORDER BY valid_from DESC
+
+-- name: new_tariff_version
+-- A tariff row with other terms in place of the present one.
+WITH old AS (
+    UPDATE tariff SET superseded_at = now() WHERE base_id = %(base)s AND tariff_id = %(tariff)s
+    RETURNING base_id, code, carrier, unit, enterprise_id, valid_from, valid_to, source, verified)
+INSERT INTO tariff (base_id, code, carrier, unit, enterprise_id, terms, valid_from, valid_to, source, verified)
+SELECT base_id, code, carrier, unit, enterprise_id, %(terms)s, valid_from, valid_to,
+       CASE WHEN source = '' OR source LIKE '%%' || %(source)s || '%%' THEN coalesce(nullif(source, ''), %(source)s)
+            ELSE source || '; ' || %(source)s END, verified
+FROM old RETURNING tariff_id
+
 -- name: forget_bills
 -- Bills of a month whose customer has none any more.
 WITH gone AS (

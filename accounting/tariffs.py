@@ -4,6 +4,10 @@ Terms: `{"flat": p}`, or `{"prices": {"critical": ..., "peak": ..., "flat": ...,
 "hours": [{"months": [...], "days": [...], "period": "peak", "from": "08:00", "to": "11:00"}, ...]}`. Hours that no line
 lists are `flat`; a later line wins over an earlier one; `to` before `from` runs over midnight; `days` names classes of
 the calendar (working, weekend, holiday, shutdown), every class where it is absent. Hours are base-local.
+
+Market prices that vary come as `{"table": {"2026-03-01": [p1, ..., p24 or p48 or p96], ...}}`, a price an hour, half hour or quarter
+of each base-local day; `park tariff prices` writes it from a CSV. Their period is `market`, or what `hours` says. A day that the
+table does not have has no price: its cost is not known.
 """
 
 from __future__ import annotations
@@ -44,11 +48,11 @@ class PriceSlots:
 
     @property
     def is_hourly(self) -> bool:
-        """Whether every whole hour (UTC) carries one period, so that hours are priced as well as slots."""
+        """Whether every whole hour (UTC) carries one period and price, so that hours are priced as well as slots."""
         if len(self.ts) % 4 or (self.ts[::4] % (4 * SLOT_US)).any() or (np.diff(self.ts.reshape(-1, 4)) != SLOT_US).any():
             return False
-        period = np.array(self.period).reshape(-1, 4)
-        return bool((period == period[:, :1]).all())
+        period, price = np.array(self.period).reshape(-1, 4), np.array(self.price).reshape(-1, 4)
+        return bool((period == period[:, :1]).all() and (price == price[:, :1]).all())
 
 
 def tariffs_of(conn: Connection, base_id: int) -> list[Tariff]:
@@ -65,21 +69,36 @@ def price_slots(tariff: Tariff, days: Days, classes: dict[date, str]) -> PriceSl
     if "flat" in tariff.terms:
         return None
     labels: dict[tuple[int, str], NDArray[np.object_]] = {}
-    ts, period = [], []
+    table = tariff.terms.get("table")
+    ts, period, price = [], [], []
     for i, day in enumerate(days.dates):
         if day < tariff.valid_from or (tariff.valid_to is not None and day >= tariff.valid_to):
+            continue
+        if table is not None and day.isoformat() not in table:
             continue
         key = (day.month, classes[day])
         if key not in labels:
             labels[key] = day_labels(tariff.terms, *key)
         slots = np.arange(days.borders[i], days.borders[i + 1], SLOT_US, dtype=np.int64)
+        clock = _clock_slot(slots, int(days.borders[i + 1]), len(slots))
+        names = labels[key][clock]
         ts.append(slots)
-        period.append(labels[key][_clock_slot(slots, int(days.borders[i + 1]), len(slots))])
+        period.append(names)
+        price.append(_day_prices(table[day.isoformat()], day, tariff.tariff_id)[clock] if table is not None else
+                     [_price(tariff.terms["prices"], n, tariff.tariff_id) for n in names])
     if not ts:
         return None
-    names = np.concatenate(period)
-    prices = tariff.terms["prices"]
-    return PriceSlots(np.concatenate(ts), names.tolist(), [_price(prices, n, tariff.tariff_id) for n in names])
+    return PriceSlots(np.concatenate(ts), np.concatenate(period).tolist(), np.concatenate(price).tolist())
+
+
+def _day_prices(listed: list[float], day: date, tariff_id: int) -> NDArray[np.float64]:
+    """The price of each quarter of a day from 24, 48 or 96 of them."""
+    if len(listed) not in (24, 48, 96):
+        raise InputError(f"tariff {tariff_id}: expected 24, 48 or 96 prices for {day}, got {len(listed)}")
+    prices = np.array(listed, np.float64)
+    if not np.isfinite(prices).all():
+        raise InputError(f"tariff {tariff_id}: a price of {day} is no number")
+    return prices.repeat(96 // len(listed))
 
 
 def _clock_slot(slots: NDArray[np.int64], end: int, n: int) -> NDArray[np.int64]:
@@ -90,7 +109,7 @@ def _clock_slot(slots: NDArray[np.int64], end: int, n: int) -> NDArray[np.int64]
 
 def day_labels(terms: dict[str, Any], month: int, day_class: str) -> NDArray[np.object_]:
     """The period of each of the 96 quarters of a day in that month and class."""
-    labels = np.full(96, "flat", object)
+    labels = np.full(96, "market" if "table" in terms and "hours" not in terms else "flat", object)
     for line in terms.get("hours", []):
         if month in line.get("months", range(1, 13)) and day_class in line.get("days", (day_class,)):
             low, high = _quarter(line["from"]), _quarter(line["to"])
