@@ -31,33 +31,35 @@ def read(
 ) -> Context:
     """What the report of a base is made of. NotFound for an unknown base, InputError for a year without data.
 
-    `pinned`: the user asked for the instant `as_of` (aware), so factors, targets, limits and ledger are taken as known then.
+    `pinned`: the user asked for the instant `as_of` (aware), so every figure, factor, target, limit and ledger entry is taken
+    as known then; availability of readings and statistics of alerts have no former versions and are those of now.
     """
     base = facts.find_base(conn, base_code)
-    targets = facts.targets(conn, base, as_of)
-    years = {}
-    for y in years_of(kind, year, base, targets):
-        progress(str(y))
-        years[y] = facts.read_year(conn, base, y, as_of, pinned=pinned)
-    if not years[year].has_data:
-        raise InputError(_no_data(conn, base, year))
-    former = years.get(year - 1)
-    if former is None:
-        progress(str(year - 1))
-        former = facts.read_former(conn, base, year - 1, as_of, pinned=pinned)
-    used = {f for y in years.values() for r in y.energy for f in r.factor_ids}
-    return Context(
-        base,
-        kind,
-        years[year],
-        former if former.has_data else None,
-        years,
-        facts.enterprises(conn, base),
-        targets,
-        facts.factors(conn, used),
-        as_of,
-        pinned,
-    )
+    with facts.looking_back(conn, base, as_of, pinned=pinned) as taken:
+        targets = facts.targets(conn, base)
+        years = {}
+        for y in years_of(kind, year, base, targets):
+            progress(str(y))
+            years[y] = facts.read_year(conn, base, y, taken)
+        if not years[year].has_data:
+            raise InputError(_no_data(conn, base, year, taken if pinned else None))
+        former = years.get(year - 1)
+        if former is None:
+            progress(str(year - 1))
+            former = facts.read_former(conn, base, year - 1, taken)
+        used = {f for y in years.values() for r in y.energy for f in r.factor_ids}
+        return Context(
+            base,
+            kind,
+            years[year],
+            former if former.has_data else None,
+            years,
+            facts.enterprises(conn, base),
+            targets,
+            facts.factors(conn, used),
+            taken,
+            pinned,
+        )
 
 
 def assemble(ctx: Context, history: Sequence[Sealing] = (), restated: Sequence[Change] = ()) -> Report:
@@ -112,8 +114,11 @@ def years_of(kind: Kind, year: int, base: Base, targets: Sequence[Target]) -> li
     return list(range(max(first, year - PERIOD_YEARS + 1), year + 1))
 
 
-def _no_data(conn: facts.Connection, base: Base, year: int) -> str:
+def _no_data(conn: facts.Connection, base: Base, year: int, as_of: datetime | None) -> str:
     first, last = facts.data_days(conn, base)
+    if as_of is not None:
+        known = "nothing was" if first is None else f"data from {first} to {last} were"
+        return f"no accounted data of {base.code} in {year} were known at {as_of:%Y-%m-%dT%H:%M:%SZ}; {known} known then"
     if first is None:
         return f"there are no accounted data of {base.code} at all: run `park account` once readings are stored"
     return f"there are no accounted data of {base.code} in {year}; there are some from {first} to {last}"

@@ -41,7 +41,8 @@ def report(
     output: Annotated[Path, typer.Option("-o", "--output", help="folder for the files")] = Path(),
     seal: Annotated[bool, typer.Option("--seal", help="seal this version: it is kept with its hash and never edited")] = False,
     as_of: Annotated[
-        str | None, typer.Option(help="factors, targets, limits and ledger as known at this instant (2026-11-23T00:00:00Z)")
+        str | None,
+        typer.Option(help="figures, factors, targets, limits and ledger as known at this instant (2026-11-23T00:00:00Z)"),
     ] = None,
     reason: Annotated[str, typer.Option(help="why a sealed report is restated")] = "",
     by: Annotated[str, typer.Option(help="who seals it; default: the login of this machine")] = "",

@@ -112,8 +112,6 @@ def headline(ctx: Context, year: Year, code: str) -> Cell:
     if code in POLLUTANT_OF:
         return pollutant_mass(figure, year, POLLUTANT_OF[code])
     row = year.indicators.get(code)
-    if row is not None and ctx.pinned and row.computed_at > ctx.as_of:
-        return figures.plain(figure, None, row.unit, "measured", reason=figures.RECOMPUTED_LATER)
     cell = figures.indicator(figure, row, code)
     if not cell.unit:
         cell = msgspec.structs.replace(cell, unit=table()["indicators"].get(code, {}).get("unit", ""))

@@ -1,11 +1,12 @@
-"""Reads what a report is made of: rows of the figures' views for one year, as known at an instant.
+"""Reads what a report is made of: rows of the figures' views for one year, as known now or at an instant.
 
 Nothing is computed here but the borders of the year.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,6 +60,22 @@ def find_base(conn: Connection, code: str) -> Base:
     return found[0]
 
 
+@contextmanager
+def looking_back(conn: Connection, base: Base, as_of: datetime, *, pinned: bool) -> Iterator[datetime]:
+    """A transaction that sees what was known at `as_of` when that was asked for; the instant that could be taken.
+
+    Versions older than a month are kept by the day, so an older instant is the local midnight before it.
+    """
+    with conn.transaction():
+        taken = as_of
+        if pinned:
+            row = conn.execute(SQL["look_back"], {"as_of": as_of, "zone": base.timezone}).fetchone()
+            assert row is not None
+            taken = row[0]
+        yield taken
+        conn.execute(SQL["look_at_present"])
+
+
 def span_of(year: int, zone: str, as_of: datetime) -> Span:
     """The borders of a base-local year; `through` is the last day that had ended at `as_of` (before `first`: none)."""
     first, last = date(year, 1, 1), date(year, 12, 31)
@@ -79,9 +96,9 @@ def enterprises(conn: Connection, base: Base) -> list[Enterprise]:
     return _rows(conn, "enterprises", Enterprise, {"base": base.base_id})
 
 
-def targets(conn: Connection, base: Base, as_of: datetime) -> list[Target]:
-    """Targets of every year, as known at `as_of`."""
-    return _rows(conn, "targets", Target, {"base": base.base_id, "as_of": as_of})
+def targets(conn: Connection, base: Base) -> list[Target]:
+    """Targets of every year."""
+    return _rows(conn, "targets", Target, {"base": base.base_id})
 
 
 def factors(conn: Connection, ids: set[int]) -> list[Factor]:
@@ -89,11 +106,11 @@ def factors(conn: Connection, ids: set[int]) -> list[Factor]:
     return _rows(conn, "factors", Factor, {"ids": sorted(ids)})
 
 
-def read_year(conn: Connection, base: Base, year: int, as_of: datetime, *, pinned: bool = False) -> Year:
-    """Every row of one year; `pinned`: coal equivalent and CO2 by the factor rows known at `as_of`."""
+def read_year(conn: Connection, base: Base, year: int, as_of: datetime) -> Year:
+    """Every row of one year; inside `looking_back` as known then."""
     span, of = _span_and_values(base, year, as_of)
     return Year(
-        **_headline_rows(conn, span, of, pinned),
+        **_headline_rows(conn, span, of),
         balance=_rows(conn, "balance", Balance, of),
         exchange=_rows(conn, "exchange", Exchange, of),
         cost=_rows(conn, "cost_by_period", PeriodCost, of),
@@ -111,16 +128,16 @@ def read_year(conn: Connection, base: Base, year: int, as_of: datetime, *, pinne
     )
 
 
-def read_former(conn: Connection, base: Base, year: int, as_of: datetime, *, pinned: bool = False) -> Year:
+def read_former(conn: Connection, base: Base, year: int, as_of: datetime) -> Year:
     """What a year must hold to be compared with: energy, emissions, indicators and ledger."""
     span, of = _span_and_values(base, year, as_of)
-    return Year(**_headline_rows(conn, span, of, pinned))
+    return Year(**_headline_rows(conn, span, of))
 
 
-def _headline_rows(conn: Connection, span: Span, of: Mapping[str, Any], pinned: bool) -> dict[str, Any]:
+def _headline_rows(conn: Connection, span: Span, of: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "span": span,
-        "energy": _rows(conn, "energy_month_known" if pinned else "energy_month", Energy, of),
+        "energy": _rows(conn, "energy_month", Energy, of),
         "emission": _rows(conn, "emission", Emission, of),
         "indicators": {i.indicator: i for i in _rows(conn, "indicators", Indicator, of)},
         "ledger": _rows(conn, "ledger", Entry, of),
@@ -136,7 +153,6 @@ def _span_and_values(base: Base, year: int, as_of: datetime) -> tuple[Span, Mapp
         "year_end": span.last,
         "start": span.start,
         "end": span.end,
-        "as_of": as_of,
         "zone": base.timezone,
         "period": str(year),
         "limit": LISTED_ALERTS,

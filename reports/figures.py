@@ -20,9 +20,6 @@ NO_INDICATOR = Text("指标尚未核算", "indicator not computed")
 NO_BASELINE = Text("未设基准值", "no baseline given")
 NO_LIMIT = Text("未登记限值", "no limit on record")
 NO_VALID_HOUR = Text("无有效小时数据", "no valid hour")
-RECOMPUTED_LATER = Text(
-    "该指标在截止时点之后重算，无法按当时数据给出", "recomputed after the as-of instant; the former value is not kept"
-)
 NOT_DUE = Text("年度未结束，不作比较", "year not ended: not compared")
 
 

@@ -1,4 +1,5 @@
--- Named queries of the reports. Parameters: base, first and last (days, inclusive), as_of (instant).
+-- Named queries of the reports. Parameters: base, first and last (days, inclusive). What they read are views that stand at
+-- park.as_of: the same SQL says what is known now and what was known then.
 
 -- name: base
 -- The base itself.
@@ -8,9 +9,17 @@ SELECT base_id, code, name_zh, name_en, region, timezone, attributes FROM base W
 -- Codes of every base that this login sees.
 SELECT code FROM base ORDER BY code
 
+-- name: look_back
+-- From here on this transaction sees what was known at an instant; the answer is the instant that could be taken.
+SELECT known_instant(%(as_of)s, %(zone)s), set_config('park.as_of', known_instant(%(as_of)s, %(zone)s)::text, true)
+
+-- name: look_at_present
+-- This transaction sees what is known now.
+SELECT set_config('park.as_of', '', true)
+
 -- name: enterprises
 -- Enterprises of the base in the order of their codes.
-SELECT enterprise_id, code, name_zh, name_en, industry FROM enterprise WHERE base_id = %(base)s ORDER BY code
+SELECT enterprise_id, code, name_zh, name_en, industry FROM enterprise_known WHERE base_id = %(base)s ORDER BY code
 
 -- name: data_days
 -- First and last day for which anything is accounted, to tell a user which years can be reported.
@@ -52,8 +61,8 @@ SELECT b.carrier, p.code, coalesce(u.name_zh, p.name_zh) AS name_zh, coalesce(u.
        sum(b.parent_amount) AS parent_amount, sum(b.children_amount) AS children_amount, sum(b.unaccounted) AS unaccounted,
        sum(b.parent_amount) FILTER (WHERE b.unaccounted IS NOT NULL) AS parent_compared,
        sum(b.n_expected)::bigint AS n_expected, sum(b.n_known)::bigint AS n_known
-FROM balance_1d b JOIN point p ON p.base_id = b.base_id AND p.point_id = b.parent_id
-LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+FROM balance_1d b JOIN point_known p ON p.base_id = b.base_id AND p.point_id = b.parent_id
+LEFT JOIN unit_known u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
 LEFT JOIN carrier c ON c.carrier = b.carrier
 WHERE b.base_id = %(base)s AND b.day BETWEEN %(first)s AND %(last)s
 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2
@@ -64,28 +73,28 @@ SELECT f.carrier, f.kind, coalesce(seller.name_zh, parent.name_zh) AS from_zh, c
        coalesce(buyer.name_zh, child.name_zh) AS to_zh, coalesce(buyer.name_en, child.name_en) AS to_en, child.code,
        e.unit, count(DISTINCT e.day) AS days, sum(e.amount) AS amount, sum(e.n_expected)::bigint AS n_expected,
        sum(e.n_known)::bigint AS n_known, sum(e.n_good)::bigint AS n_good
-FROM flow f
-JOIN point parent ON parent.base_id = f.base_id AND parent.point_id = f.parent_id
-JOIN point child ON child.base_id = f.base_id AND child.point_id = f.child_id
-LEFT JOIN unit pu ON pu.base_id = f.base_id AND pu.unit_id = parent.unit_id
-LEFT JOIN enterprise seller ON seller.base_id = f.base_id AND seller.enterprise_id = pu.enterprise_id
-LEFT JOIN unit cu ON cu.base_id = f.base_id AND cu.unit_id = child.unit_id
-LEFT JOIN enterprise buyer ON buyer.base_id = f.base_id AND buyer.enterprise_id = cu.enterprise_id
+FROM flow_known f
+JOIN point_known parent ON parent.base_id = f.base_id AND parent.point_id = f.parent_id
+JOIN point_known child ON child.base_id = f.base_id AND child.point_id = f.child_id
+LEFT JOIN unit_known pu ON pu.base_id = f.base_id AND pu.unit_id = parent.unit_id
+LEFT JOIN enterprise_known seller ON seller.base_id = f.base_id AND seller.enterprise_id = pu.enterprise_id
+LEFT JOIN unit_known cu ON cu.base_id = f.base_id AND cu.unit_id = child.unit_id
+LEFT JOIN enterprise_known buyer ON buyer.base_id = f.base_id AND buyer.enterprise_id = cu.enterprise_id
 JOIN energy_1d e ON e.base_id = f.base_id AND e.point_id = f.child_id
     AND e.day >= f.valid_from AND (f.valid_to IS NULL OR e.day < f.valid_to)
-WHERE f.base_id = %(base)s AND f.kind IN ('exchange', 'cascade') AND f.recorded_at <= %(as_of)s
+WHERE f.base_id = %(base)s AND f.kind IN ('exchange', 'cascade')
   AND e.day BETWEEN %(first)s AND %(last)s
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 3, 5
 
 -- name: cost_by_period
 -- Electricity and its cost by tariff period of the counters that stand for the whole base; days with any price at all.
 WITH gate AS (
-    SELECT point_id FROM point p WHERE base_id = %(base)s AND carrier = 'electricity' AND direction = 'import'
-      AND boundary = CASE WHEN EXISTS (SELECT FROM point q WHERE q.base_id = p.base_id AND q.carrier = 'electricity'
+    SELECT point_id FROM point_known p WHERE base_id = %(base)s AND carrier = 'electricity' AND direction = 'import'
+      AND boundary = CASE WHEN EXISTS (SELECT FROM point_known q WHERE q.base_id = p.base_id AND q.carrier = 'electricity'
                                        AND q.boundary = 'base' AND q.direction = 'import')
                           THEN 'base' ELSE 'enterprise' END),
 priced AS MATERIALIZED (
-    SELECT c.period, c.day, c.amount, c.cost FROM cost_1d c JOIN gate USING (point_id)
+    SELECT c.period, c.day, c.amount, c.cost FROM cost_1d_known c JOIN gate USING (point_id)
     WHERE c.base_id = %(base)s AND c.day BETWEEN %(first)s AND %(last)s)
 SELECT period, sum(amount) AS amount, sum(cost) AS cost, (SELECT count(DISTINCT day) FROM priced) AS days FROM priced GROUP BY 1
 
@@ -100,17 +109,16 @@ SELECT u.unit_id, u.code, u.name_zh, u.name_en, u.attributes ->> 'medium' AS med
        max(max_converted) AS max_converted, sum(mass_kg) AS mass_kg,
        sum(hours_substituted)::bigint AS hours_substituted, sum(hours_exceeded)::bigint AS hours_exceeded
 FROM emission_1d e
-JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
-LEFT JOIN enterprise en ON en.base_id = u.base_id AND en.enterprise_id = u.enterprise_id
+JOIN unit_known u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+LEFT JOIN enterprise_known en ON en.base_id = u.base_id AND en.enterprise_id = u.enterprise_id
 WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY u.code, e.quantity
 
 -- name: limits
 -- Limits in force on the last day as known then; the strictest rank first (permit over standard).
 SELECT DISTINCT ON (unit_id, quantity, statistic) unit_id, quantity, statistic, low, high, unit, rank, source, verified
-FROM limit_value
+FROM limit_value_known
 WHERE base_id = %(base)s AND valid_from <= %(last)s AND (valid_to IS NULL OR valid_to > %(last)s)
-  AND recorded_at <= %(as_of)s AND (superseded_at IS NULL OR superseded_at > %(as_of)s)
   AND rank <> 'internal'
 ORDER BY unit_id, quantity, statistic, CASE rank WHEN 'permit' THEN 0 ELSE 1 END, valid_from DESC
 
@@ -120,9 +128,9 @@ SELECT t.kind, pu.name_zh AS production_zh, pu.name_en AS production_en, tu.name
        t.started_at, t.ended_at,
        extract(epoch FROM least(coalesce(t.ended_at, %(end)s), %(end)s) - greatest(t.started_at, %(start)s))::double precision
            / 3600 AS hours
-FROM treatment_event t
-LEFT JOIN unit pu ON pu.base_id = t.base_id AND pu.unit_id = t.production_id
-LEFT JOIN unit tu ON tu.base_id = t.base_id AND tu.unit_id = t.treatment_id
+FROM treatment_event_known t
+LEFT JOIN unit_known pu ON pu.base_id = t.base_id AND pu.unit_id = t.production_id
+LEFT JOIN unit_known tu ON tu.base_id = t.base_id AND tu.unit_id = t.treatment_id
 WHERE t.base_id = %(base)s AND t.started_at < %(end)s AND coalesce(t.ended_at, %(end)s) > %(start)s
 ORDER BY hours DESC, t.started_at
 
@@ -151,7 +159,7 @@ WITH classed AS (
         WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity IN ('water_volume', 'water_flow', 'production', 'production_count')
             THEN 'resource'
         ELSE 'energy' END AS system
-    FROM point p LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+    FROM point_known p LEFT JOIN unit_known u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
     WHERE p.base_id = %(base)s AND (p.removed_at IS NULL OR p.removed_at > %(end)s)),
 heard AS (
     SELECT point_id FROM classed c WHERE EXISTS (
@@ -161,15 +169,15 @@ SELECT system, count(*) AS points, count(heard.point_id) AS heard, count(DISTINC
 FROM classed LEFT JOIN heard USING (point_id) GROUP BY 1 ORDER BY 1
 
 -- name: indicators
--- Indicators of a period as accounting holds them now.
-SELECT indicator, value, unit, coverage, grade, inputs, computed_at FROM indicator_value
+-- Indicators of a period.
+SELECT indicator, value, unit, coverage, grade, inputs, computed_at FROM indicator_value_known
 WHERE base_id = %(base)s AND period = %(period)s
 
 -- name: targets
 -- Targets of the base's plan as known then, every year.
 SELECT indicator, name_zh, name_en, year, value, unit, sense, baseline, baseline_year, responsible, source, verified
-FROM target
-WHERE base_id = %(base)s AND recorded_at <= %(as_of)s AND (superseded_at IS NULL OR superseded_at > %(as_of)s)
+FROM target_known
+WHERE base_id = %(base)s
 ORDER BY indicator, year
 
 -- name: alert_counts
@@ -223,11 +231,10 @@ GROUP BY 1, 2, 3 ORDER BY raised DESC, r.code LIMIT 10
 SELECT l.kind, l.item, l.action, l.unit, e.name_zh AS enterprise_zh, e.name_en AS enterprise_en,
        c.name_zh AS counterparty_zh, c.name_en AS counterparty_en, l.value, l.status, l.evidence,
        l.first_day, l.last_day, (l.first_day >= %(first)s AND l.last_day <= %(year_end)s) AS inside
-FROM ledger l
-LEFT JOIN enterprise e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
-LEFT JOIN enterprise c ON c.base_id = l.base_id AND c.enterprise_id = l.counterparty_id
-WHERE l.base_id = %(base)s AND l.first_day <= %(year_end)s AND l.last_day >= %(first)s AND l.recorded_at <= %(as_of)s
-  AND NOT EXISTS (SELECT FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id AND s.recorded_at <= %(as_of)s)
+FROM ledger_known l
+LEFT JOIN enterprise_known e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
+LEFT JOIN enterprise_known c ON c.base_id = l.base_id AND c.enterprise_id = l.counterparty_id
+WHERE l.base_id = %(base)s AND l.first_day <= %(year_end)s AND l.last_day >= %(first)s
 ORDER BY l.kind, l.item, l.action, e.code, l.first_day
 
 -- name: factors
@@ -265,62 +272,8 @@ SELECT u.code, u.name_zh, u.name_en, en.name_zh AS enterprise_zh, en.name_en AS 
        count(DISTINCT e.quantity)::integer AS quantities, count(*) AS recorded,
        count(*) FILTER (WHERE e.state IN ('stopped', 'exempt')) AS excluded,
        count(*) FILTER (WHERE e.state IN ('valid', 'insufficient')) AS received, count(*) FILTER (WHERE e.state = 'valid') AS valid
-FROM emission_1h e
-JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
-LEFT JOIN enterprise en ON en.base_id = u.base_id AND en.enterprise_id = u.enterprise_id
+FROM emission_1h_known e
+JOIN unit_known u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+LEFT JOIN enterprise_known en ON en.base_id = u.base_id AND en.enterprise_id = u.enterprise_id
 WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s
 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1
-
--- name: energy_month_known
--- As energy_month, with coal equivalent and CO2 by the factor rows that were known at as_of instead of today's.
-WITH raw AS MATERIALIZED (
-    SELECT * FROM energy_total_1d WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s),
-place AS (SELECT regexp_split_to_array(region, '\s*[/,、·]\s*') AS regions FROM base WHERE base_id = %(base)s),
-known AS (
-    SELECT f.factor_id, f.carrier, f.kind, f.value, f.unit, f.valid_from, f.valid_to, f.base_id IS NOT NULL AS own,
-           CASE WHEN f.region = '' THEN 0 ELSE array_position(p.regions, f.region) END AS nearness
-    FROM factor f CROSS JOIN place p
-    WHERE (f.base_id = %(base)s OR f.base_id IS NULL) AND (f.region = '' OR f.region = ANY (p.regions))
-      AND f.recorded_at <= %(as_of)s AND (f.superseded_at IS NULL OR f.superseded_at > %(as_of)s)
-      AND f.kind IN ('tce_calorific', 'tce_equivalent', 'co2')),
-pick AS MATERIALIZED (
-    SELECT DISTINCT ON (d.carrier, d.day, k.kind) d.carrier, d.day, k.kind, k.factor_id, k.value, k.unit
-    FROM (SELECT DISTINCT carrier, day FROM raw) d
-    JOIN known k ON k.carrier = d.carrier AND k.valid_from <= d.day AND (k.valid_to IS NULL OR k.valid_to > d.day)
-    ORDER BY d.carrier, d.day, k.kind, k.own DESC, k.nearness DESC, k.valid_from DESC, k.factor_id DESC),
-used AS MATERIALIZED (
-    SELECT DISTINCT r.carrier, r.day, f.kind, f.value, f.unit
-    FROM raw r JOIN factor f ON f.factor_id = ANY (r.factor_ids)),
-scale AS MATERIALIZED (
-    SELECT p.carrier, p.day,
-           max(CASE WHEN u.value = p.value THEN 1 ELSE p.value / nullif(u.value, 0) END) FILTER (WHERE p.kind = 'tce_calorific') AS calorific,
-           max(CASE WHEN u.value = p.value THEN 1 ELSE p.value / nullif(u.value, 0) END) FILTER (WHERE p.kind = 'tce_equivalent') AS equivalent,
-           max(CASE WHEN u.value = p.value THEN 1 ELSE p.value / nullif(u.value, 0) END) FILTER (WHERE p.kind = 'co2') AS co2,
-           array_agg(p.factor_id ORDER BY p.factor_id) AS ids
-    FROM pick p JOIN used u ON u.carrier = p.carrier AND u.day = p.day AND u.kind = p.kind AND u.unit = p.unit
-    GROUP BY 1, 2),
-d AS MATERIALIZED (
-    SELECT r.enterprise_id, r.carrier, r.unit, r.day, extract(month FROM r.day)::integer AS month, r.amount, r.generation, r.export,
-           r.estimated, r.n_expected, r.n_known, r.n_good, r.tce_calorific * s.calorific AS tce_calorific,
-           r.tce_equivalent * s.equivalent AS tce_equivalent, r.co2_kg * s.co2 AS co2_kg, r.cost, s.ids AS factor_ids
-    FROM raw r LEFT JOIN scale s ON s.carrier = r.carrier AND s.day = r.day),
-f AS MATERIALIZED (
-    SELECT d.enterprise_id, d.carrier, d.month,
-           array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'tce_calorific') AS calorific,
-           array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'tce_equivalent') AS equivalent,
-           array_agg(DISTINCT id ORDER BY id) FILTER (WHERE k.kind = 'co2') AS co2
-    FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS named(id) JOIN factor k ON k.factor_id = named.id GROUP BY 1, 2, 3),
-g AS MATERIALIZED (  -- summed before the join: without statistics the planner would sum the factors again for every day
-SELECT enterprise_id, carrier, unit, month, count(DISTINCT day) AS days,
-       sum(amount) AS amount, sum(generation) AS generation, sum(export) AS export, sum(estimated) AS estimated,
-       sum(n_expected)::bigint AS n_expected, sum(n_known)::bigint AS n_known, sum(n_good)::bigint AS n_good,
-       sum(tce_calorific) AS tce_calorific, sum(tce_equivalent) AS tce_equivalent, sum(co2_kg) AS co2_kg, sum(cost) AS cost,
-       count(*) FILTER (WHERE amount IS NOT NULL AND tce_calorific IS NULL)::integer AS without_tce_calorific,
-       count(*) FILTER (WHERE amount IS NOT NULL AND tce_equivalent IS NULL)::integer AS without_tce_equivalent,
-       count(*) FILTER (WHERE amount IS NOT NULL AND co2_kg IS NULL)::integer AS without_co2_kg,
-       count(*) FILTER (WHERE amount IS NOT NULL AND cost IS NULL)::integer AS without_cost
-FROM d GROUP BY 1, 2, 3, 4)
-SELECT g.*, coalesce(f.calorific, '{}') AS factors_tce_calorific, coalesce(f.equivalent, '{}') AS factors_tce_equivalent,
-       coalesce(f.co2, '{}') AS factors_co2_kg
-FROM g LEFT JOIN f ON f.enterprise_id IS NOT DISTINCT FROM g.enterprise_id AND f.carrier = g.carrier AND f.month = g.month
-ORDER BY g.enterprise_id NULLS FIRST, g.carrier, g.month

@@ -22,8 +22,13 @@ def _span(ctx: Context) -> Text:
     first = next(iter(ctx.years.values())).span.first
     open_zh = "" if span.complete else f"（{span.year}年尚未结束，数据截至 {span.through}）"
     open_en = "" if span.complete else f" ({span.year} has not ended; data up to {span.through})"
-    known_zh = "；折算因子、目标、限值与台账均按该时点已知的记录取用，原始读数为现行修订" if ctx.pinned else ""
-    known_en = "; factors, targets, limits and ledger as known then, readings in their present revision" if ctx.pinned else ""
+    known_zh = "；全部数值、折算因子、目标、限值与台账均为该时点所示，数据可得率与报警统计为现行记录" if ctx.pinned else ""
+    known_en = (
+        "; all figures, factors, targets, limits and ledger entries as known then, availability of readings and statistics of "
+        "alerts as of now"
+        if ctx.pinned
+        else ""
+    )
     return Text(
         f"统计期为 {first} 至 {span.last}{open_zh}。日、月、年按 {ctx.base.timezone} 划分；数据提取时点为 {stamp}{known_zh}。",
         f"The period is {first} to {span.last}{open_en}. Days, months and years are those of {ctx.base.timezone}; the data "

@@ -96,25 +96,57 @@ def test_an_unknown_version_names_the_sealed_ones(park_year: Db) -> None:
         sealed(park_year, "mini", "annual", 2026, 7)
 
 
+def now_of(conn: Db) -> datetime:
+    """The database's own time, between what was done and what comes."""
+    row = conn.execute("SELECT clock_timestamp() + interval '1 millisecond', pg_sleep(0.002)").fetchone()
+    assert row is not None
+    return row[0]  # type: ignore[no-any-return]
+
+
 def test_a_new_factor_changes_the_figure_but_not_the_one_known_before(park_year: Db) -> None:
-    then = datetime(2027, 1, 20, tzinfo=UTC)
-    old = draft(park_year, "mini", "annual", 2026, then, pinned=True).report
-    park_year.execute("UPDATE factor SET superseded_at = '2027-02-01Z' WHERE carrier = 'electricity' AND kind = 'co2'")
-    park_year.execute("""INSERT INTO factor (base_id, carrier, kind, value, unit, edition,
-            valid_from, source, verified, recorded_at)
-        VALUES (1, 'electricity', 'co2', 0.5, 'kgCO2/kWh', '2024', '2020-01-01', '新公告（测试）', true, '2027-02-01Z')""")
+    then = now_of(park_year)
+    old = draft(park_year, "mini", "annual", 2026, then).report
+    park_year.execute("UPDATE factor SET superseded_at = now() WHERE carrier = 'electricity' AND kind = 'co2'")
+    park_year.execute("""INSERT INTO factor (base_id, carrier, kind, value, unit, edition, valid_from, source, verified)
+        VALUES (1, 'electricity', 'co2', 0.5, 'kgCO2/kWh', '2024', '2020-01-01', '新公告（测试）', true)""")
     # accounting books the totals again with the new row
     park_year.execute("""UPDATE energy_total t SET co2_kg = s.co2_kg, factor_ids = s.ids FROM (
         SELECT day, sum(co2_kg) AS co2_kg, max(factor_ids) AS ids FROM energy_1d
         WHERE boundary = 'base' AND carrier = 'electricity' GROUP BY 1) s
         WHERE t.carrier = 'electricity' AND t.enterprise_id IS NULL AND t.day = s.day""")
-    now = draft(park_year, "mini", "annual", 2026, datetime(2027, 3, 1, tzinfo=UTC)).report
+    now = draft(park_year, "mini", "annual", 2026, then).report
     pinned = draft(park_year, "mini", "annual", 2026, then, pinned=True).report
     figure = "energy/2026/electricity/co2_kg"
     assert cell(pinned, figure).value == pytest.approx(cell(old, figure).value, rel=1e-8)
     assert cell(pinned, figure).factors == cell(old, figure).factors
     assert cell(now, figure).value == pytest.approx((cell(old, figure).value or 0) * 0.5 / 0.55, rel=1e-6)
     assert cell(now, figure).factors != cell(old, figure).factors
+
+
+def test_a_sealed_report_can_be_made_again_from_what_was_known(park_year: Db) -> None:
+    park_year.execute("UPDATE ledger SET recorded_at = now()")
+    then = now_of(park_year)
+    edition = seal(park_year, "mini", "annual", 2026, then, by="lin", reason="", now=NOW)
+    for table, column in (("energy_total", "amount"), ("emission_1h", "mass_kg"), ("indicator_value", "value"),
+                          ("cost_1d", "cost"), ("interval_1d", "amount")):
+        park_year.execute(f"UPDATE {table} SET {column} = {column} * 1.5")
+    park_year.execute("UPDATE limit_value SET superseded_at = now()")
+    park_year.execute("UPDATE target SET superseded_at = now()")
+    park_year.execute("""INSERT INTO ledger (base_id, kind, item, action, enterprise_id, first_day, last_day, value, unit,
+            recorded_by, supersedes)
+        SELECT base_id, kind, item, action, enterprise_id, first_day, last_day, value * 2, unit, 'x', entry_id FROM ledger""")
+    again = {p.cell.id: p.cell for p in places(draft(park_year, "mini", "annual", 2026, then, pinned=True).report)}
+    sealed_cells = {p.cell.id: p.cell for p in places(edition.report)}
+    told = [k for k in sealed_cells if not k.startswith(("missing/", "versions/"))]
+    assert len(told) > 100
+    assert [k for k in told if again.get(k) != sealed_cells[k]] == []
+    plain = {p.cell.id: p.cell for p in places(draft(park_year, "mini", "annual", 2026, then).report)}
+    assert sum(plain.get(k) != sealed_cells[k] for k in told) > 20
+
+
+def test_before_anything_was_known_a_report_says_so(park_year: Db) -> None:
+    with pytest.raises(InputError, match="nothing was known then"):
+        draft(park_year, "mini", "annual", 2026, datetime(2026, 2, 3, 5, tzinfo=UTC), pinned=True)
 
 
 def test_pinned_to_now_equals_the_plain_report(park_year: Db) -> None:
