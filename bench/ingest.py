@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +29,7 @@ from ingest.bulk import load_blocks
 from ingest.directory import load_directory
 from ingest.importing import import_file
 from ingest.packing import copy_into
-from ingest.rollup import prepare, roll_up_all
+from ingest.rollup import PARTS, prepare, roll_up_all
 from ingest.service import Service
 from ingest.store import Batch, Store, reading_columns
 from ingest.validation import Message, Readings
@@ -228,12 +229,22 @@ def _rollups(db: psycopg.Connection[Any], server: Server) -> list[Row]:
         with db.transaction(), db.cursor() as cur:
             store.write_readings(cur, readings.take(order), ["bench"])
         took = _Took(server)
-        n = roll_up_all(db)
+        n = _roll_up_by_two(db.info.dsn)
         wall_s, processor_s = took.seconds()
         rows.append((f"rollup, raw rows/s, a reading every {step_s} s",
                      f"{n / wall_s:,.0f} (processor {processor_s:.1f} s of {wall_s:.1f} s)",
-                     "goal 500,000" + ("; writes a minute for each reading" if step_s == 60 else "")))
+                     "goal 500,000; two sessions" + (", a minute's row for each reading" if step_s == 60 else "")))
     return rows
+
+
+def _roll_up_by_two(dsn: str) -> int:
+    """Roll up what is in the log over two sessions, as `park ingest --workers 2` does; the readings."""
+    def one(part: int) -> int:
+        with open_database(dsn, autocommit=True) as conn:
+            prepare(conn)
+            return roll_up_all(conn, parts=(part,))
+    with ThreadPoolExecutor(len(PARTS)) as pool:
+        return sum(pool.map(one, PARTS))
 
 
 def _import(db: psycopg.Connection[Any], url: str, folder: Path, server: Server) -> Row:

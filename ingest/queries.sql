@@ -146,8 +146,9 @@ ORDER BY base_id, source, at DESC
 ON CONFLICT (base_id, pass) DO UPDATE SET at = excluded.at, detail = excluded.detail WHERE excluded.at >= pass.at
 
 -- name: lock_rollup
--- One rollup pass at a time over the whole database; held to the end of the transaction.
-SELECT pg_try_advisory_xact_lock(hashtext('park rollup'))
+-- One rollup pass at a time over a part of the points, none while a week is closed; held to the end of the transaction.
+SELECT pg_try_advisory_xact_lock_shared(hashtext('park rollup'))
+       AND (SELECT bool_and(pg_try_advisory_xact_lock(hashtext('park rollup'), part)) FROM unnest(%(parts)s::integer[]) AS p (part))
 
 -- name: rollup_tables
 -- The session's own tables of the rollup pass.
@@ -165,9 +166,11 @@ CREATE TEMP TABLE IF NOT EXISTS rolled (LIKE reading_15m INCLUDING INDEXES) ON C
 CREATE TEMP TABLE IF NOT EXISTS rolled_minute (LIKE reading_1h INCLUDING INDEXES) ON COMMIT DELETE ROWS
 
 -- name: take_dirty
--- Consume the log into the set of touched quarters; what a batch writes from now on waits for the next pass.
+-- Consume the log of a part of the points into the set of touched quarters; what a batch writes from now on waits for the
+-- next pass.
 WITH taken AS (
-    DELETE FROM dirty WHERE dirty_id IN (SELECT dirty_id FROM dirty ORDER BY dirty_id LIMIT %(limit)s)
+    DELETE FROM dirty WHERE dirty_id IN (SELECT dirty_id FROM dirty WHERE hashint4(point_id) & 1 = ANY (%(parts)s)
+                                         ORDER BY dirty_id LIMIT %(limit)s)
     RETURNING base_id, point_id, bucket
 )
 INSERT INTO touched
@@ -359,8 +362,8 @@ INSERT INTO dirty_account (base_id, point_id, bucket)
 SELECT base_id, point_id, bucket FROM touched_hour ORDER BY base_id, point_id, bucket
 
 -- name: more_dirty
--- Whether the log holds more.
-SELECT EXISTS (SELECT FROM dirty)
+-- Whether the log holds more for a part of the points.
+SELECT EXISTS (SELECT FROM dirty WHERE hashint4(point_id) & 1 = ANY (%(parts)s))
 
 -- name: notify_rollup
 -- Tell who waits for rollups.
@@ -486,8 +489,9 @@ SELECT max(dirty_id) FROM dirty
 SELECT EXISTS (SELECT FROM dirty WHERE dirty_id <= %(newest)s)
 
 -- name: share_rollup
--- Keep the rollup pass out until the end of the transaction; several loaders may hold this together.
-SELECT pg_advisory_xact_lock_shared(hashtext('park rollup'))
+-- Keep every rollup pass out until the end of the transaction; several loaders may hold this together.
+SELECT pg_advisory_xact_lock_shared(hashtext('park rollup')), pg_advisory_xact_lock_shared(hashtext('park rollup'), 0),
+       pg_advisory_xact_lock_shared(hashtext('park rollup'), 1)
 
 -- name: rollovers
 -- Counters of a base with the register value at which they start again; infinite where there is none.

@@ -3,7 +3,7 @@
 Runs beside the writers every two seconds. One transaction consumes the dirty log, recomputes what it names, hands
 the touched hours to accounting (`dirty_account`) and tells `park_rollup`; a pass that dies leaves its log as it was.
 Recomputing whole quarters makes the pass blind to order, repetition and lateness: the result is what a full
-recompute would give.
+recompute would give. The points are in two parts by their number: two sessions can share the work.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _COARSER = (("reading_1h", "touched_hour", "reading_15m", False), ("reading_1d",
             ("reading_1d", "touched_day", "reading_15m", True), ("reading_1mo", "touched_month", "reading_1d", False))
 
 
+PARTS = (0, 1)
+
+
 @dataclass(frozen=True)
 class Pass:
     """What a pass did: log rows consumed are `taken` or more, `readings` were read, `quarters` written anew."""
@@ -45,17 +48,18 @@ def prepare(conn: Connection[Any]) -> None:
     conn.execute(QUERIES["rollup_tables"])
 
 
-def roll_up(conn: Connection[Any], *, limit: int = 200_000) -> Pass:
-    """One pass over at most `limit` rows of the dirty log, in a transaction of its own.
+def roll_up(conn: Connection[Any], *, limit: int = 200_000, parts: Sequence[int] = PARTS) -> Pass:
+    """One pass over at most `limit` rows of the dirty log, in a transaction of its own; `parts` of the points.
 
     NOTHING when the log is empty or another session holds the pass.
     """
+    of_points = {"parts": list(parts)}
     with conn.transaction(), conn.cursor() as cur:
-        held = cur.execute(QUERIES["lock_rollup"]).fetchone()
+        held = cur.execute(QUERIES["lock_rollup"], of_points).fetchone()
         if held is None or not held[0]:
             return NOTHING
         cur.execute(QUERIES["prefer_index"])
-        quarters = cur.execute(QUERIES["take_dirty"], {"limit": limit}).rowcount
+        quarters = cur.execute(QUERIES["take_dirty"], {"limit": limit, **of_points}).rowcount
         if quarters == 0:
             return NOTHING
         cur.execute(QUERIES["spare_closed"])
@@ -69,15 +73,15 @@ def roll_up(conn: Connection[Any], *, limit: int = 200_000) -> Pass:
                 cur.execute(_named(name, coarse=coarse, periods=periods, fine=fine), {"by_quarter": by_quarter})
         cur.execute(QUERIES["tell_accounting"])
         cur.execute(QUERIES["notify_rollup"])
-        more = cur.execute(QUERIES["more_dirty"]).fetchone()
+        more = cur.execute(QUERIES["more_dirty"], of_points).fetchone()
     return Pass(quarters, n, bool(more and more[0]))
 
 
-def roll_up_all(conn: Connection[Any], told: Callable[[Pass], None] = lambda _: None) -> int:
+def roll_up_all(conn: Connection[Any], told: Callable[[Pass], None] = lambda _: None, *, parts: Sequence[int] = PARTS) -> int:
     """Passes until the log is empty; the number of readings that were rolled up."""
     total = 0
     while True:
-        done = roll_up(conn)
+        done = roll_up(conn, parts=parts)
         told(done)
         total += done.readings
         if not done.more:
@@ -88,7 +92,7 @@ def drain(conn: Connection[Any]) -> None:
     """Return when what is in the log now is rolled up, by this session or another."""
     row = conn.execute(QUERIES["newest_dirty"]).fetchone()
     while row and row[0] is not None:
-        if roll_up(conn).quarters == 0:
+        if sum(roll_up(conn, parts=(part,)).quarters for part in PARTS) == 0:
             time.sleep(0.1)
         left = conn.execute(QUERIES["dirty_up_to"], {"newest": row[0]}).fetchone()
         if not (left and left[0]):

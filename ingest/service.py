@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
+import sys
 import time
+from collections.abc import Sequence
 from threading import Event, Thread
 
 import psycopg
@@ -12,7 +15,7 @@ import psycopg
 from ingest import upkeep
 from ingest.inbox import Inbox
 from ingest.metrics import Metrics
-from ingest.rollup import prepare, roll_up
+from ingest.rollup import PARTS, prepare, roll_up
 from ingest.subscriber import Subscriber
 from ingest.writer import Writer
 from park.database import connect
@@ -21,7 +24,6 @@ from park.settings import Settings
 
 log = logging.getLogger("ingest")
 ROLLUP_EVERY_S = 2.0
-UPKEEP_EVERY_S = 3600.0
 
 
 class Service:
@@ -36,8 +38,10 @@ class Service:
         self.inboxes = [Inbox(room) for _ in range(workers)]
         self.subscriber = Subscriber(settings.mqtt_url, client_id, self.inboxes, self._stop)
         self.writers = [Writer(settings, i, self.subscriber.acknowledge, self._stop, self.metrics) for i in self.inboxes]
-        rollup = Rollup(settings.database_url, self._stop, self.metrics)
-        runs = [("subscriber", self.subscriber.run), ("rollup", rollup.run), ("gauges", self._watch),
+        parts = [[part] for part in PARTS] if workers > 1 else [PARTS]
+        rollups = [Rollup(settings.database_url, self._stop, self.metrics, p) for p in parts]
+        runs = [("subscriber", self.subscriber.run), ("gauges", self._watch),
+                *((f"rollup-{k}", r.run) for k, r in enumerate(rollups)),
                 ("upkeep", lambda: upkeep.run(settings, self._stop)),
                 *((f"writer-{k}", w.run) for k, w in enumerate(self.writers))]
         self._threads = [Thread(target=run, name=f"ingest-{name}", daemon=True) for name, run in runs]
@@ -68,9 +72,10 @@ class Service:
 
 
 class Rollup:
-    """The rollup pass every two seconds, never more than half of the time."""
+    """The rollup pass over some parts of the points every two seconds, never more than half of the time."""
 
-    def __init__(self, url: str, stop: Event, metrics: Metrics) -> None:
+    def __init__(self, url: str, stop: Event, metrics: Metrics, parts: Sequence[int] = PARTS) -> None:
+        self.parts = parts
         self.url = url
         self.stop = stop
         self.metrics = metrics
@@ -90,14 +95,9 @@ class Rollup:
                 self.stop.wait(ROLLUP_EVERY_S)
 
     def _passes(self, conn: psycopg.Connection[tuple[object, ...]]) -> None:
-        upkeep_at = 0.0
         while not self.stop.is_set():
             began = time.monotonic()
-            if began >= upkeep_at:
-                conn.execute(QUERIES["ensure_ahead"])
-                conn.execute(QUERIES["forget_ledger"])
-                upkeep_at = began + UPKEEP_EVERY_S
-            done = roll_up(conn)
+            done = roll_up(conn, parts=self.parts)
             took_s = time.monotonic() - began
             if done.quarters:
                 self.metrics.rollup_seconds.observe(took_s)
@@ -107,6 +107,9 @@ class Rollup:
 
 def serve(settings: Settings, *, client_id: str, workers: int, metrics_port: int | None) -> None:
     """Run until SIGTERM or SIGINT."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # batches come and go by the ten thousand objects and have no cycles
+    sys.setswitchinterval(0.001)      # the thread at the database must not wait 5 ms for the one that decodes
     asked = Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: asked.set())

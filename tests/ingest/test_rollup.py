@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from ingest.directory import load_directory
-from ingest.rollup import prepare, roll_up, roll_up_all
+from ingest.directory import QUERIES, load_directory
+from ingest.rollup import NOTHING, PARTS, prepare, roll_up, roll_up_all
 from ingest.store import Batch, Store
 from ingest.validation import Message
 from ingest.verify import differences
@@ -154,6 +154,26 @@ def test_a_pass_that_dies_leaves_its_log(rolling: Db, database_url: str) -> None
     assert differences(rolling) == []
 
 
+def test_two_sessions_share_the_work_by_points_and_a_loader_keeps_both_out(rolling: Db, database_url: str) -> None:
+    codes = [c for (c,) in rolling.execute("SELECT code FROM point ORDER BY point_id")]
+    put(rolling, 1, [(code, MONTH_END_MS, 1, "good") for code in codes])
+    with connect(database_url, autocommit=True) as other:
+        prepare(other)
+        with rolling.transaction():
+            first = roll_up(rolling, parts=(0,))
+            assert roll_up(other) == roll_up(other, parts=(0,)) == NOTHING, "the part is held"
+            second = roll_up(other, parts=(1,))
+        assert first.quarters > 0 and second.quarters > 0 and first.quarters + second.quarters == len(codes)
+        assert not first.more and not second.more
+        put(rolling, 2, [(code, MONTH_END_MS + 1000, 2, "good") for code in codes])
+        with rolling.transaction():
+            rolling.execute(QUERIES["share_rollup"])
+            assert [roll_up(other, parts=(part,)) for part in PARTS] == [NOTHING, NOTHING]
+        assert sum(roll_up(other, parts=(part,)).quarters for part in PARTS) == len(codes)
+    assert rolling.execute("SELECT count(*) FROM dirty").fetchone() == (0,)
+    assert differences(rolling) == []
+
+
 # ---- after any sequence of inserts, late rows, corrections, duplicates, deletions, passes and restarts
 
 POINTS = ("e1.furnace.kwh", "e1.main.kw")
@@ -162,7 +182,7 @@ INSTANTS = [MONTH_END_MS + m * 60_000 for m in
 row = st.tuples(st.sampled_from(POINTS), st.sampled_from(INSTANTS),
                 st.one_of(st.none(), st.sampled_from([0.0, 1.0, 7.5, 500.0, 950_000.0, 999_999.0])),
                 st.sampled_from(["good", "good", "good", "fault", "manual", "estimated"]))
-step = st.one_of(st.lists(row, min_size=1, max_size=6), st.sampled_from(["pass", "restart", "again", "delete"]))
+step = st.one_of(st.lists(row, min_size=1, max_size=6), st.sampled_from(["pass", "half", "restart", "again", "delete"]))
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +214,8 @@ def test_rollups_equal_a_recompute_after_any_sequence(url: str, zone: str, steps
                 put(db, seq, action)
             elif action == "pass":
                 roll_up(db)
+            elif action == "half":
+                roll_up(db, parts=PARTS[seq % 2:][:1])
             elif action == "restart":
                 db.close()
                 db = connect(url, autocommit=True)
