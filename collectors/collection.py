@@ -11,6 +11,7 @@ from typing import Any, Literal
 from collectors.gateway import Gateway
 from collectors.health import ConnectionHealth, DeviceHealth, SpoolAlarm, health_message, health_topic
 from collectors.health_readings import Health, health_readings
+from collectors.hj212_health import port_words, uplink_words
 from collectors.hj212_server import Hj212Server
 from collectors.intake import SpoolIntake
 from collectors.modbus_link import now_ms
@@ -119,7 +120,8 @@ class Collection:
         for base in self.bases:
             mine = [d for d in devices if d.base == base]
             lines = [c for c in connections if base in c.bases]
-            strangers = self.hj212.unknown if self.hj212 is not None and self.hj212.base == base else None
-            self.publisher.note(health_topic(base, self.options.source),
-                                health_message(mine, size, now, flow=flow, connections=lines,
-                                              mistakes=self.mistakes, strangers=strangers))
+            port = self.hj212 if self.hj212 is not None and self.hj212.base == base else None
+            ups = uplink_words(self.hj212.uplinks, base) if self.hj212 is not None else []
+            self.publisher.note(health_topic(base, self.options.source), health_message(
+                mine, size, now, flow=flow | ({"uplinks": ups} if ups else {}), connections=lines, mistakes=self.mistakes,
+                strangers=port.unknown if port else None, port=port_words(port) if port else None))

@@ -108,9 +108,12 @@ def health_topic(base: str, source: str) -> str:
 
 def health_message(devices: Iterable[DeviceHealth], spool: SpoolSize, now_ms: int, *, flow: Mapping[str, Any] | None = None,
                    connections: Sequence[ConnectionHealth] = (), mistakes: Sequence[str] = (),
-                   strangers: Mapping[str, int] | None = None) -> bytes:
-    """JSON for ingest, which keeps `devices` in `device_state`; `strangers` are data loggers that the catalogue lacks."""
+                   strangers: Mapping[str, int] | None = None, port: Mapping[str, Any] | None = None) -> bytes:
+    """JSON for ingest, which keeps `devices` in `device_state` and `spool` with `flow`; `strangers` are data loggers that the
+    catalogue lacks, `port` what the HJ 212 port says of itself."""
     more: dict[str, Any] = {"mistakes": list(mistakes)[:50]} if mistakes else {}
+    if port:
+        more["hj212"] = port
     if strangers:
         more["strangers"] = dict(list(strangers.items())[-50:])
     return msgspec.json.encode(more | {

@@ -24,6 +24,9 @@ TAIL = 4
 MAX_DATA = 9999
 _LENGTH = re.compile(rb"##([0-9]{4})")
 CRC_KINDS = ("hj212", "modbus", "modbus_swapped")
+PASSWORD = re.compile(rb"PW=[^;]*")
+"""What is blotted out of frames that are shown or kept."""
+
 SHORT = 128
 """Bytes up to which a plain loop is the faster CRC."""
 

@@ -15,7 +15,7 @@ from collectors.hj212_clock import clock_offset_ms
 from collectors.hj212_command import Commander
 from collectors.hj212_data import NOTICES, PERIODS, to_readings
 from collectors.hj212_door import Letters
-from collectors.hj212_frame import Message, RawFrame, crc_kinds, parse_message
+from collectors.hj212_frame import PASSWORD, Message, RawFrame, crc_kinds, parse_message
 from collectors.hj212_logger import Hj212Counters, Logger
 from collectors.hj212_sm4 import is_clear, opened
 from collectors.hj212_strangers import Strangers
@@ -28,7 +28,6 @@ NOTICE_SHOWN = 300
 TIMES_WAITING = 8
 """Requests for the time of one logger (one for each instrument) that may be under way."""
 
-_PASSWORD = re.compile(rb"PW=[^;]*")
 _MN = re.compile(rb"(?:^|;)MN=([^;]*)")
 _AREA = re.compile(rb"CP=&&(.*)&&", re.DOTALL)
 
@@ -126,7 +125,7 @@ class Reception:
         self.counters.rejected[reason] += 1
         if not data or not self.letters.keep(sender, self._clock_ms() / 1000):
             return None
-        return DeadLetter(self.base, reason, detail[:500], _PASSWORD.sub(b"PW=***", data))
+        return DeadLetter(self.base, reason, detail[:500], PASSWORD.sub(b"PW=***", data))
 
     # ---- what it says
 

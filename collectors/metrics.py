@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from collectors.collection import Collection
-from collectors.hj212_uplink import Uplinks
+from collectors.hj212_health import port_metrics
 from collectors.modbus_link import now_ms
 
 STATES = ("online", "offline", "error", "unknown")
@@ -94,27 +94,7 @@ class CollectionMetrics(Collector):
                                   "confirms, acknowledged by the broker", value=sent.readings)
         yield GaugeMetricFamily("park_broker_connected", "1 while the broker is connected", value=float(sent.connected))
         if c.hj212 is not None:
-            frames = c.hj212.counters
-            yield CounterMetricFamily("park_hj212_frames", "frames cut from the streams", value=frames.frames)
-            rejected = CounterMetricFamily("park_hj212_rejected", "frames rejected, by reason", labels=["reason"])
-            for reason, n in dict(frames.rejected).items():
-                rejected.add_metric([reason], n)
-            yield rejected
-            yield from _uplinks(c.hj212.uplinks)
-
-
-def _uplinks(uplinks: Uplinks | None) -> Iterable[Metric]:
-    waiting = GaugeMetricFamily("park_uplink_waiting", "frames that wait for a superior platform", labels=["to"])
-    up = GaugeMetricFamily("park_uplink_connected", "1 while a superior platform is connected", labels=["to"])
-    answered = CounterMetricFamily("park_uplink_answered", "frames a superior platform has acknowledged", labels=["to"])
-    errors = CounterMetricFamily("park_uplink_errors", "errors of an uplink by kind", labels=["to", "kind"])
-    for to, (uplink, _) in list(uplinks.by_target.items() if uplinks else ()):
-        waiting.add_metric([to], uplink.spool.size().batches)
-        up.add_metric([to], float(uplink.counters.connected))
-        answered.add_metric([to], uplink.counters.answered)
-        for kind, n in dict(uplink.counters.errors).items():
-            errors.add_metric([to, kind], n)
-    yield from (waiting, up, answered, errors)
+            yield from port_metrics(c.hj212)
 
 
 def serve_metrics(collection: Collection, port: int, host: str = "127.0.0.1") -> None:

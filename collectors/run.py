@@ -145,7 +145,8 @@ async def _apply_hj212(collection: Collection, devices: Sequence[FieldDevice]) -
         return mistakes + await _apply_uplinks(collection.hj212)
     if loggers or (collection.options.hj212_always and collection.bases):
         server = Hj212Server(loggers, collection.intake, collection.bases[0],
-                             uplinks=Uplinks(collection.options.data_dir / "spool", collection.options.source))
+                             uplinks=Uplinks(collection.options.data_dir / "spool", collection.options.source,
+                                             collection.intake))
         host, port = collection.options.hj212_host, collection.options.hj212_port
         try:
             collection.hj212_port = await server.start(host, port)

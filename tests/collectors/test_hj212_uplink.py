@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +13,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from collectors.health import health_message
 from collectors.hj212_frame import FrameReader, build_frame, crc_kinds, parse_message
+from collectors.hj212_health import port_metrics, port_words, uplink_words
 from collectors.hj212_logger import loggers_of
 from collectors.hj212_server import Hj212Server
 from collectors.hj212_sm4 import cipher_of
 from collectors.hj212_uplink import Route, Uplinks, rewritten, route_of
 from collectors.park_devices import FieldDevice, Target
+from collectors.spool import SpoolSize
 from park.broker import free_port
 from park.catalogue import Device
 from park.errors import InputError
@@ -78,11 +83,12 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def _with_receiver(tmp_path: Path, basket: Any, port: int, script: Callable[[Hj212Server, Any], Awaitable[None]]) -> None:
+def _with_receiver(tmp_path: Path, basket: Any, port: int, script: Callable[[Hj212Server, Any], Awaitable[None]],
+                   **more: Any) -> None:
     async def run() -> None:
-        device = _device(uplink={"to": f"127.0.0.1:{port}", "mn": UP, "password": "secret", "edition": "2025"})
+        device = _device(uplink={"to": f"127.0.0.1:{port}", "mn": UP, "password": "secret", "edition": "2025"} | more)
         server = Hj212Server(loggers_of([device])[0], basket, "b", clock_ms=lambda: NOW,
-                             uplinks=Uplinks(tmp_path, "col", **OPTIONS))
+                             uplinks=Uplinks(tmp_path, "col", basket, **OPTIONS))
         assert server.uplinks is not None and await server.uplinks.apply(server.loggers) == []
         reader, writer = await asyncio.open_connection("127.0.0.1", await server.start("127.0.0.1", 0))
 
@@ -159,6 +165,67 @@ def test_a_silent_platform_gets_a_frame_again_and_commands_are_refused(tmp_path:
     _with_receiver(tmp_path, basket, port, script)
 
 
+def test_a_frame_that_is_never_taken_while_others_are_is_set_aside_and_holds_nothing_up(tmp_path: Path, basket: Any) -> None:
+    platform, port = Platform(lambda m: [] if m.qn.endswith("00003") else [("9014", "")]), free_port()
+
+    async def script(server: Hj212Server, send: Any) -> None:
+        await platform.start(port)
+        await send(_data(1), _data(3), _data(4))
+        (uplink, _), = server.uplinks.by_target.values()  # type: ignore[union-attr]
+        n = 10
+        while uplink.counters.rejected == 0:
+            await send(_data(n))
+            await asyncio.sleep(0.1)
+            n += 1
+            assert n < 200
+        await _until(lambda: uplink.spool.size().batches == 0)
+        (letter,) = basket.letters()
+        assert (letter.base, letter.reason) == ("b", "uplink_rejected") and b"QN=20261123110000003" in letter.payload
+        assert b"secret" not in letter.payload
+        assert uplink.counters.answered == n - 10 + 2
+        (words,) = uplink_words(server.uplinks, "b")
+        assert (words["rejected"], words["waiting"], words["connected"], words["answered"]) == (1, 0, True, n - 8)
+        assert abs(words["last_9014"] - time.time() * 1000) < 60_000 and words["repeated"] >= 3
+        assert uplink_words(server.uplinks, "other") == []
+        samples = {(s.name, s.labels.get("to")): s.value for f in port_metrics(server) for s in f.samples}
+        assert samples["park_uplink_rejected_total", uplink.to] == 1 and samples["park_uplink_connected", uplink.to] == 1
+        assert samples["park_uplink_last_answer_timestamp_seconds", uplink.to] == words["last_9014"] / 1000
+        message = json.loads(health_message([], SpoolSize(0, 0, 0, 0), NOW, flow={"uplinks": [words]}, port=port_words(server)))
+        assert message["spool"]["uplinks"] == [words] and message["hj212"]["connections"] == 1
+        await platform.stop()
+    _with_receiver(tmp_path, basket, port, script)
+
+
+def test_a_platform_that_answers_nothing_costs_no_frame(tmp_path: Path, basket: Any) -> None:
+    platform, port = Platform(lambda _: []), free_port()
+
+    async def script(server: Hj212Server, send: Any) -> None:
+        await platform.start(port)
+        await send(_data(1))
+        (uplink, _), = server.uplinks.by_target.values()  # type: ignore[union-attr]
+        await _until(lambda: uplink.counters.errors["lost"] >= 3)
+        assert uplink.counters.rejected == 0 and uplink.spool.size().batches == 1 and basket.letters() == []
+        platform.answers = lambda _: [("9014", "")]
+        await _until(lambda: uplink.spool.size().batches == 0)
+        await platform.stop()
+    _with_receiver(tmp_path, basket, port, script)
+
+
+def test_a_silent_connection_is_kept_alive_where_the_catalogue_says_so(tmp_path: Path, basket: Any) -> None:
+    platform, port = Platform(lambda m: [("9013" if m.cn == "9015" else "9014", "")]), free_port()
+
+    async def script(server: Hj212Server, _: Any) -> None:
+        await platform.start(port)
+        await _until(lambda: len(platform.heard) >= 2)
+        assert {(m.cn, m.mn, m.pw, m.flag) for m in platform.heard} == {("9015", UP, "secret", 8)}
+        (uplink, _task), = server.uplinks.by_target.values()  # type: ignore[union-attr]
+        assert uplink.counters.heartbeats >= 2 and set(uplink.counters.errors) <= {"connect"}
+        await platform.stop()
+    _with_receiver(tmp_path, basket, port, script, heartbeat_s=1)
+    with pytest.raises(InputError, match="heartbeat_s as seconds"):
+        route_of(loggers_of([_device(uplink={"to": "h:1", "heartbeat_s": "often"})])[0][MN])
+
+
 def test_both_editions_parts_and_encryption_have_their_form() -> None:
     message = parse_message(b"QN=1;ST=31;CN=2051;PW=x;MN=M;Flag=7;PNUM=2;PNO=1;CP=&&DataTime=20261123110000;011-Avg=1&&")
     older = rewritten(message, Route("h:1", UP, "p"))
@@ -166,8 +233,10 @@ def test_both_editions_parts_and_encryption_have_their_form() -> None:
     assert crc_kinds(older[6:-6], older[-6:-2]) == ("hj212",)
     cipher = cipher_of({}, "00" * 16)
     newer = rewritten(message, Route("h:1", UP, "p", "2025", cipher=cipher))
-    assert b"Flag=11;" in newer and b"w01018" not in newer
+    assert b"Flag=11;" in newer and b"DataTime" not in newer
     assert int(newer[2:6]) == len(newer) - 12
+    clear = rewritten(message, Route("h:1", UP, "p", "2025"))
+    assert len(newer) == len(clear) and newer[-6:] == clear[-6:], "encryption keeps the length, and the CRC is that of the text"
 
 
 @pytest.mark.parametrize(("uplink", "text"), [
