@@ -57,7 +57,8 @@ CANDIDATES = """rules:
   - {code: stack-so2, name: {zh: 二氧化硫预警, en: SO2 near its limit}, kind: limit, severity: high, scope: {quantity: so2},
      params: {high: 45, hysteresis: 2, hold_s: 0}}
   - {code: so2-hour, name: {zh: 小时均值, en: Hourly mean}, kind: limit, scope: {quantity: so2}, params: {high: 29, mean: hour}}
-  - {code: night, name: {zh: 夜间, en: At night}, kind: limit, scope: {quantity: so2}, params: {high: 45, between: "22:00-03:00"}}
+  - {code: night, name: {zh: 夜间, en: At night}, kind: limit, scope: {quantity: so2},
+     params: {high: 45, between: "22:00-03:00"}}
   - {code: both, name: {zh: 表达式, en: Expression}, kind: expression, scope: {},
      params: {expr: "so2 > 45 and 'e2.cod' < 10"}}
 """
@@ -77,7 +78,8 @@ def test_a_candidate_stands_beside_the_present_rule_with_a_chart(mini: Db, datab
                  (T0, T0 + timedelta(minutes=119)))
     (tmp_path / "rules.yaml").write_text(CANDIDATES, encoding="utf-8")
     chart, table = tmp_path / "chart.html", tmp_path / "episodes.csv"
-    done = run(database_url, "--rules", str(tmp_path / "rules.yaml"), "--chart", str(chart), "-o", str(table), "--language", "en")
+    done = run(database_url, "--rules", str(tmp_path / "rules.yaml"), "--chart", str(chart), "-o", str(table),
+               "--language", "en")
     assert done.returncode == 0, done.stderr
     assert table.read_text().splitlines() == [
         "rules,rule,object,raised,returned,minutes",
@@ -99,7 +101,7 @@ def test_a_mistake_in_a_candidate_is_told_with_file_and_line(mini: Db, database_
     done = run(database_url, "--rules", str(file))
     assert done.returncode == 1
     assert f"{file}:4: rules[1] (so2-hour).params.mean: expected one of instant, hour, day, got 'hours'" in done.stderr
-    assert f"{file}:7: rules[3] (both).params.expr: there is no quantity or point 'e2.bod'" in done.stderr
+    assert f"{file}:8: rules[3] (both).params.expr: there is no quantity or point 'e2.bod'" in done.stderr
     assert run(database_url, "--chart", "chart.png").returncode == 1
 
 
