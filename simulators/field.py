@@ -1,17 +1,20 @@
 """The field at this moment: what every device shows now, with what the control port has changed.
 
-Refreshed once a second from the park's model; Modbus banks, MQTT devices and HJ 212 loggers read from here.
+Refreshed once a second from the park's model; Modbus banks, DL/T 645 meters, MQTT devices and HJ 212 loggers read from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from park.catalogue import Device, Point
 from park.errors import NotFound
+from simulators.dlt645_server import Meter, meter_of
 from simulators.faults import Fault
 from simulators.instruments import phase_volts
 from simulators.model import NO_READING, Park, Qualities
@@ -44,9 +47,14 @@ class Field:
             assert p.source is not None
             self.points.setdefault(p.source.device, {})[p.source.key] = (i, p)
         self.banks = {d.code: bank_of(d, self.points.get(d.code, {})) for d in self.devices.values() if d.protocol == "modbus"}
+        self.meters: dict[str, Meter] = {d.code: meter_of(d, self.points.get(d.code, {})) for d in self.devices.values()
+                                         if d.protocol == "dlt645"}
+        base = self.park.catalogue.base
+        self._zone = ZoneInfo(base.timezone if base is not None else "Asia/Shanghai")
+        self._frozen: dict[str, datetime] = {}     # DL/T 645 meter: the hour for which its frozen values are
         self._rate, self._total = np.zeros(0), np.zeros(0)
         self._nodes: dict[str, int] = {}       # node of the load that an electricity meter measures
-        for code in self.banks:
+        for code in (*self.banks, *self.meters):
             for _, p in self.points.get(code, {}).values():
                 node = p.code.rpartition(".")[0]
                 if (p.code.endswith("kwh") and node in self.park.rates.index) or p.code.endswith("kvarh"):
@@ -65,6 +73,10 @@ class Field:
             bank.silent = self.is_dark(bank.device)
             if not bank.silent:
                 self._write(bank)
+        for meter in self.meters.values():
+            meter.silent = self.is_dark(meter.device)
+            if not meter.silent:
+                self._show(meter)
 
     def is_dark(self, device: str) -> bool:
         """Whether a device is off, by a fault of the scenario or by the control port."""
@@ -104,7 +116,8 @@ class Field:
         taken = self.points.get(device, {}).get(key)
         bank = self.banks.get(device)
         cell = next((c for c in bank.cells if c.key == key), None) if bank else None
-        if taken is None and cell is None:
+        meter = self.meters.get(device)
+        if taken is None and cell is None and (meter is None or key not in meter.fields):
             known = sorted(self.points.get(device, {}))
             raise NotFound(f"{device} has no {key!r}; its points take {', '.join(known)}")
         if taken is not None:
@@ -114,14 +127,17 @@ class Field:
         if bank is not None and cell is not None:
             self.held_cells[device, key] = value
             bank.put(cell, value)
+        if meter is not None:
+            self.held_cells[device, key] = meter.values[key] = value
 
     def offline(self, device: str, seconds: float, now: float) -> None:
         """Silence a device for a time; NotFound when there is none of that code."""
         if device not in self.devices:
             raise NotFound(f"there is no device {device!r}")
         self.dark_until[device] = now + seconds
-        if device in self.banks:
-            self.banks[device].silent = True
+        unit = self.banks.get(device) or self.meters.get(device)
+        if unit is not None:
+            unit.silent = True
 
     def clear(self) -> None:
         """Forget everything that was set or silenced."""
@@ -135,11 +151,7 @@ class Field:
         return next((f for f in self.active if f.target == device and f.kind == kind), None)
 
     def _write(self, bank: Bank) -> None:
-        known = {c.key: float(self.value[c.column]) for c in bank.cells if c.column is not None}
-        if bank.device in self._nodes:
-            node = self._nodes[bank.device]
-            known = {"active_power": self._rate[node], "active_energy_import": self._total[node]} | known
-        extra = _derived(known, phase_volts(self.devices[bank.device]))
+        extra = self._derived_of(bank.device, {c.key: c.column for c in bank.cells})
         for cell in bank.cells:
             held = self.held_cells.get((bank.device, cell.key))
             if held is not None:
@@ -149,6 +161,39 @@ class Field:
                 bank.put(cell, None if gone else float(self.value[cell.column]))
             else:
                 bank.put(cell, extra.get(cell.key, 0.0))
+
+
+    def _derived_of(self, device: str, columns: Mapping[str, int | None]) -> dict[str, float]:
+        """What a meter shows beside the values that points take."""
+        known = {key: float(self.value[c]) for key, c in columns.items() if c is not None}
+        if device in self._nodes:
+            node = self._nodes[device]
+            known = {"active_power": self._rate[node], "active_energy_import": self._total[node]} | known
+        return _derived(known, phase_volts(self.devices[device]))
+
+    def _show(self, meter: Meter) -> None:
+        """Put what holds now into a DL/T 645 meter, and at each full hour what it freezes."""
+        columns = {key: f.column for key, f in meter.fields.items()}
+        extra = self._derived_of(meter.device, columns)
+        for key, column in columns.items():
+            if column is None:
+                meter.values[key] = extra.get(key, meter.values.get(key))
+            else:
+                meter.values[key] = None if self.quality[column] == NO_READING else float(self.value[column])
+        meter.values |= {key: held for (device, key), held in self.held_cells.items() if device == meter.device}
+        hour = datetime.fromtimestamp(self.now, self._zone).replace(minute=0, second=0, microsecond=0)
+        if self._frozen.get(meter.device) != hour and "active_energy_import" in self.points.get(meter.device, {}):
+            self._frozen[meter.device] = hour
+            self._freeze(meter, hour)
+
+    def _freeze(self, meter: Meter, hour: datetime) -> None:
+        """Energy at the last full hour and at the last midnight."""
+        moments = {"freeze_hour_time": hour, "freeze_day_time": hour.replace(hour=0)}
+        keys, value, quality = self.readings_of(meter.device, [m.timestamp() for m in moments.values()])
+        column = keys.index("active_energy_import")
+        for row, key in enumerate(("active_energy_import_hour", "active_energy_import_day")):
+            meter.values[key] = None if quality[row, column] == NO_READING else float(value[row, column])
+        meter.moments |= moments
 
 
 def _derived(known: dict[str, float], nominal: float) -> dict[str, float]:

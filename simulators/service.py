@@ -26,6 +26,7 @@ from park.clock import Clock, utc_now
 from park.errors import InputError, SetupError
 from simulators.catalogue import DEFAULT_MODBUS_PORT, catalogue_files
 from simulators.control import start_control
+from simulators.dlt645_server import Meter, start_line
 from simulators.field import Field
 from simulators.hj212_logger import REALTIME_S, loggers, make_due, run_logger
 from simulators.modbus_server import start_gateway
@@ -83,6 +84,15 @@ def gateways(field_: Field, modbus_port: int) -> dict[int, dict[int, Bank]]:
     return found
 
 
+def lines(field_: Field, modbus_port: int) -> dict[int, dict[bytes, Meter]]:
+    """DL/T 645 meters by address, by port; ports move as those of the gateways."""
+    found: dict[int, dict[bytes, Meter]] = {}
+    for meter in field_.meters.values():
+        _, port = host_port(str(field_.devices[meter.device].connection))
+        found.setdefault(port - DEFAULT_MODBUS_PORT + modbus_port, {})[meter.address] = meter
+    return found
+
+
 async def run(options: Options, clock: Clock = utc_now, stop: asyncio.Event | None = None) -> None:
     """Serve until `stop` is set or a signal comes; SetupError when a port is taken."""
     stop = stop or asyncio.Event()
@@ -94,6 +104,8 @@ async def run(options: Options, clock: Clock = utc_now, stop: asyncio.Event | No
     try:
         for port, banks in gateways(field_, options.modbus_port).items():
             servers.append((await _listening(start_gateway(options.host, port, banks), port))[0])
+        for port, meters in lines(field_, options.modbus_port).items():
+            servers.append(await _listening(start_line(options.host, port, meters), port))
         if options.control_port:
             control = start_control(options.host, options.control_port, field_, clock)
             servers.append(await _listening(control, options.control_port))

@@ -99,9 +99,9 @@ def test_from_a_register_to_the_api_and_a_second_start_finds_its_data(tmp_path: 
     assert len(demo.get("/points", base="lvyuan", limit="1000")["points"]) >= 300
 
     def protocols() -> bool:
-        """Fresh readings by Modbus, MQTT and HJ 212."""
+        """Fresh readings by Modbus, DL/T 645, MQTT and HJ 212."""
         live = {d["protocol"] for d in _devices(demo) if d["state"] == "online"}
-        return {"modbus", "mqtt", "hj212"} <= live
+        return {"modbus", "dlt645", "mqtt", "hj212"} <= live
 
     demo.wait_for(protocols, 60, "devices of every protocol to be online")
     yesterday = f"{datetime.now(ZoneInfo('Asia/Shanghai')) - timedelta(days=1):%Y-%m-%d}"

@@ -35,7 +35,7 @@ def test_every_kind_of_measurement_of_the_park_is_there(catalogue: Catalogue) ->
                                  "ammonia", "ph", "wastewater_flow", "production", "irradiance", "humidity"}
     outlets = Counter(u.medium for u in catalogue.units if u.role == "outlet")
     assert outlets == {"air": 2, "water": 2}
-    assert {d.protocol for d in catalogue.devices} == {"modbus", "mqtt", "hj212"}
+    assert {d.protocol for d in catalogue.devices} == {"modbus", "dlt645", "mqtt", "hj212"}
     assert {d.mapping["form"] for d in catalogue.devices if d.mapping} == {"flat", "ts_values"}
     assert len({d.connection for d in catalogue.devices if d.protocol == "modbus"}) >= 3
 

@@ -76,7 +76,7 @@ def free_ports(count: int) -> int:
 
 
 def test_the_command_serves_takes_orders_tells_the_truth_and_stops_within_seconds(tmp_path: Path) -> None:
-    modbus, control = free_ports(6), free_port()
+    modbus, control = free_ports(7), free_port()
     options = ("--modbus-port", str(modbus), "--control-port", str(control), "--data-dir", str(tmp_path))
     with simulator(tmp_path, *options) as process:
         with wait_for(control, process) as orders:
@@ -101,7 +101,7 @@ def test_the_command_serves_takes_orders_tells_the_truth_and_stops_within_second
 
 
 def test_a_port_that_is_taken_ends_the_command_with_status_one_and_says_which(tmp_path: Path) -> None:
-    first = free_ports(6)
+    first = free_ports(7)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", first))
         taken.listen()
