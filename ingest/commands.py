@@ -153,7 +153,7 @@ def deadletters(reason: Annotated[str | None, typer.Option(help="Only this reaso
     with connect(load_settings().database_url, autocommit=True) as conn:
         reasons = conn.execute(QUERIES["letter_reasons"]).fetchall()
         rows = conn.execute(QUERIES["list_letters"], {"reason": reason, "limit": limit}).fetchall()
-    table = Table("received", "base", "source", "seq", "reason", "detail", "bytes")
+    table = Table("received", "base", "source", "seq", "reason", "detail", "bytes", "came again")
     for at, *cells in rows:
         table.add_row(at.isoformat(timespec="seconds"), *("" if c is None else str(c) for c in cells))
     console = Console()

@@ -48,6 +48,7 @@ class _Letter(msgspec.Struct):
     reason: str
     payload: str
     detail: str = ""
+    seq: int | None = None
 
 
 @dataclass
@@ -142,8 +143,8 @@ class Decoded:
             payload = base64.b64decode(letter.payload, validate=True)
         except (msgspec.DecodeError, binascii.Error, ValueError) as exc:
             raise ReadingError("bad_deadletter", f"not a collector's dead letter: {exc}") from exc
-        self.batch.letters.append(DeadLetter(base_id, received.topic, source, None, letter.reason[:100], letter.detail[:2000],
-                                             payload))
+        self.batch.letters.append(DeadLetter(base_id, received.topic, source, letter.seq, letter.reason[:100],
+                                             letter.detail[:2000], payload, once=True))
 
     def _refuse(self, received: Received, bases: Mapping[str, int], reason: str, detail: str) -> None:
         parts = received.topic.split("/")

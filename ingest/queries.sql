@@ -110,6 +110,20 @@ WHERE excluded.ts > latest.ts
 INSERT INTO dead_letter (base_id, topic, source, seq, reason, detail, payload)
 VALUES (%(base_id)s, %(topic)s, %(source)s, %(seq)s, %(reason)s, %(detail)s, %(payload)s)
 
+-- name: insert_letter_once
+-- A collector's letter: no row when its number is in the ledger, else how often its content came before.
+WITH booked AS (
+    INSERT INTO ingest_batch (base_id, source, seq, n_readings)
+    SELECT %(base_id)s, %(source)s, %(seq)s, 0 WHERE %(seq)s::bigint IS NOT NULL
+    ON CONFLICT DO NOTHING RETURNING seq
+)
+INSERT INTO dead_letter (base_id, topic, source, seq, reason, detail, payload, content)
+SELECT %(base_id)s, %(topic)s, %(source)s, %(seq)s, %(reason)s, %(detail)s, %(payload)s, md5(%(payload)s::bytea)
+WHERE %(seq)s::bigint IS NULL OR EXISTS (SELECT FROM booked)
+ON CONFLICT (base_id, source, reason, content) WHERE content IS NOT NULL AND replayed_at IS NULL
+DO UPDATE SET repeats = dead_letter.repeats + 1, repeated_at = now()
+RETURNING repeats
+
 -- name: add_counts
 -- Add to the counters of today.
 INSERT INTO ingest_counter (base_id, day, outcome, n)
@@ -471,7 +485,7 @@ UPDATE dead_letter SET replayed_at = now() WHERE dead_letter_id = %(letter)s
 
 -- name: list_letters
 -- Open letters, newest first.
-SELECT d.received_at, b.code, d.source, d.seq, d.reason, d.detail, octet_length(d.payload)
+SELECT d.received_at, b.code, d.source, d.seq, d.reason, d.detail, octet_length(d.payload), d.repeats
 FROM dead_letter d LEFT JOIN base b USING (base_id)
 WHERE d.replayed_at IS NULL AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
 ORDER BY d.received_at DESC, d.dead_letter_id DESC LIMIT %(limit)s

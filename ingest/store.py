@@ -74,7 +74,8 @@ class Store:
             counts.update(judged.counts)
             if batch.spools:
                 cur.execute(QUERIES["upsert_spool"], {"spools": Jsonb(batch.spools)})
-            letters += batch.letters + self._states(cur, batch.states)
+            _write_collector_letters(cur, [x for x in batch.letters if x.once], counts)
+            letters += [x for x in batch.letters if not x.once] + self._states(cur, batch.states)
             for x in letters:
                 counts[x.base_id or 0, f"dead:{x.reason}"] += max(x.n, 1)
             if len(judged.readings):
@@ -255,6 +256,14 @@ def _changes(r: Readings, column: NDArray[np.int64] | None = None) -> NDArray[np
         new |= column[1:] != column[:-1]
     marks: NDArray[np.bool_] = np.r_[True, new]
     return marks
+
+
+def _write_collector_letters(cur: psycopg.Cursor[Any], letters: list[DeadLetter], counts: Counter[tuple[int, str]]) -> None:
+    """Each letter once: `duplicate` when its number is in the ledger, `repeated` when its content lies there already."""
+    for x in letters:
+        written = cur.execute(QUERIES["insert_letter_once"], _letter_row(x)).fetchone()
+        outcome = "duplicate" if written is None else "repeated" if written[0] else f"dead:{x.reason}"
+        counts[x.base_id or 0, outcome] += 1
 
 
 def _letter_row(x: DeadLetter) -> dict[str, Any]:

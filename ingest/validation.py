@@ -46,7 +46,8 @@ class Message:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """What cannot be stored, with the bytes that let it be replayed. `n` counts its readings, 0 when that is unknown."""
+    """What cannot be stored, with the bytes that let it be replayed. `n` counts its readings, 0 when that is unknown; `once`
+    those of collectors, which may come again."""
 
     base_id: int | None
     topic: str
@@ -56,6 +57,7 @@ class DeadLetter:
     detail: str
     payload: bytes
     n: int = 0
+    once: bool = False
 
 
 @dataclass(frozen=True)

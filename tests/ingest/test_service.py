@@ -143,6 +143,24 @@ def test_health_and_dead_letters_of_collectors_are_kept(mini: Db, service: Servi
     assert letters == [("bad_crc", b"##01")]
 
 
+def test_a_collectors_dead_letter_lies_there_once_however_often_it_comes(mini: Db, service: Service,
+                                                                         publisher: mqtt.Client) -> None:
+    def letter(seq: int, text: bytes, reason: str = "bad_crc") -> bytes:
+        return json.dumps({"seq": seq, "reason": reason, "detail": "x", "payload": base64.b64encode(text).decode()}).encode()
+
+    def outcomes() -> dict[str, int]:
+        return dict(mini.execute("SELECT outcome, sum(n)::int FROM ingest_counter GROUP BY 1").fetchall())
+
+    for seq, text in ((7, b"##01"), (7, b"##01"), (8, b"##01"), (9, b"##01"), (9, b"##01"), (10, b"##02")):
+        send(publisher, "deadletter", letter(seq, text))
+    wait_for(lambda: outcomes() == {"dead:bad_crc": 2, "repeated": 2, "duplicate": 2})
+    found = "SELECT seq, payload, repeats, repeated_at IS NOT NULL FROM dead_letter ORDER BY dead_letter_id"
+    assert mini.execute(found).fetchall() == [(7, b"##01", 2, True), (10, b"##02", 0, False)]
+    mini.execute("UPDATE dead_letter SET replayed_at = now()")
+    send(publisher, "deadletter", letter(11, b"##01"))
+    wait_for(lambda: count(mini, "dead_letter") == 3)  # one that was dealt with and comes again is new
+
+
 def start_process(settings: Settings, client_id: str) -> subprocess.Popen[bytes]:
     env = os.environ | {"PARK_DATABASE_URL": settings.database_url, "PARK_MQTT_URL": settings.mqtt_url}
     return subprocess.Popen([sys.executable, "-m", "park.cli", "ingest", "--client-id", client_id], env=env,
