@@ -245,11 +245,21 @@ def _spikes(at: Ints, value: Floats, meter: Ints, rollover: float | None) -> Boo
         return out
     usual = _usual_rate(at, step, same)
     for i in drops:
-        if rollover is not None and 0 <= step[i] + rollover <= 10 * usual(int(i)) * (at[i + 1] - at[i]):
+        if rollover is not None and 0 <= step[i] + rollover <= 10 * usual(int(i)) * (at[i + 1] - at[i]) \
+                and not _comes_back(value, meter, int(i)):
             continue
         low, high = _spike_at(at, value, meter, int(i), usual)
         out[low:high] = True
     return out
+
+
+def _comes_back(value: Floats, meter: Ints, i: int) -> bool:
+    """Whether the register stands where it stood before its drop again, as no roll-over does within a few readings.
+
+    The rates beside an idle meter cannot tell: the way back is among them.
+    """
+    soon = slice(i + 2, i + 2 + LONGEST_SPIKE)
+    return bool(((value[soon] >= value[i]) & (meter[soon] == meter[i])).any())
 
 
 def _spike_at(at: Ints, value: Floats, meter: Ints, i: int, usual: _usual_rate) -> tuple[int, int]:

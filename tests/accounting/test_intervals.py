@@ -155,6 +155,19 @@ def test_one_spike_up_or_down_leaves_the_total_exact_and_is_marked(height: float
     np.testing.assert_allclose(np.delete(got.amount, [499, 500]), np.delete(t.amount, [499, 500]), atol=1e-3)
 
 
+def test_a_dip_of_half_a_turn_beside_an_idle_meter_is_a_spike_and_no_roll_over() -> None:
+    t = truth(start=50_000.0)
+    t.amount[300:400] = 0.0
+    t.amount[359] = 0.09                                     # the only consumption within sight of the dip
+    t.register[:] = 50_000.0 + np.concatenate([[0], np.cumsum(t.amount)])
+    register = t.register.copy()
+    register[351] -= 50_000
+    got = account(t, register, rollover=100_000.0)
+    assert got.amount.sum() == pytest.approx(t.amount.sum(), abs=0.001)
+    assert np.abs(got.amount - t.amount).max() < 0.001
+    assert set(got.method[350:352]) == {Method.SPIKE_REMOVED}
+
+
 def test_order_and_duplicates_do_not_matter() -> None:
     t = truth()
     order = np.random.default_rng(5).permutation(np.repeat(np.arange(len(t.ts)), 2))
