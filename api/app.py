@@ -14,10 +14,14 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from api import (
+    account,
     aggregates,
     alerts,
     balance,
+    bills,
+    cases,
     catalogue,
+    desk,
     emissions,
     health,
     infrastructure,
@@ -39,8 +43,8 @@ from park.settings import Settings
 
 PREFIX = "/api/v1"
 # live and kpi first: /alerts/stream is not an alert's id
-ROUTERS = (live.router, kpi.router, alerts.router, catalogue.router, readings.router, aggregates.router, emissions.router,
-           balance.router, infrastructure.router, trace.router, ledger.router, reports.router,
+ROUTERS = (live.router, kpi.router, desk.router, cases.router, alerts.router, catalogue.router, readings.router,
+           aggregates.router, emissions.router, balance.router, bills.router, account.router, infrastructure.router, trace.router, ledger.router, reports.router,
            health.router)
 
 

@@ -1,0 +1,52 @@
+-- name: bills
+-- Bills of a base's customers and months.
+SELECT b.month, coalesce(e.code, 'base') AS customer, coalesce(e.name_zh, s.name_zh) AS name_zh, coalesce(e.name_en, s.name_en) AS name_en,
+       b.total, b.energy_kwh, b.estimated_kwh, b.n_expected, b.n_known, b.reactive_kvarh, b.power_factor, b.demand_kw, b.demand_at,
+       b.demand_is_lower_bound, b.kwh_per_kva, b.complete, b.notes, b.enterprise_id
+FROM bill_known b JOIN base s USING (base_id)
+LEFT JOIN enterprise_known e ON e.base_id = b.base_id AND e.enterprise_id = b.enterprise_id
+WHERE b.base_id = %(base)s AND b.month BETWEEN %(first)s AND %(last)s
+  AND (%(customer)s::text IS NULL OR coalesce(e.code, 'base') = %(customer)s)
+ORDER BY b.month DESC, b.enterprise_id NULLS FIRST LIMIT 500
+
+-- name: bill_lines
+-- Lines of those bills.
+SELECT b.month, b.enterprise_id, b.line, b.item, b.quantity, b.unit, b.price, b.factor, b.amount, b.in_power_factor_base, b.tariff_id,
+       b.source, b.verified
+FROM bill_line_known b
+WHERE b.base_id = %(base)s AND b.month BETWEEN %(first)s AND %(last)s ORDER BY b.month, b.enterprise_id, b.line
+
+-- name: energy_account
+-- The energy account of a base or its enterprises over days, a row a carrier: what is in it, both coal equivalents, deductions,
+-- CO2 by location and by market.
+SELECT t.carrier, c.zh AS name_zh, c.en AS name_en, t.scope, t.unit, e.code AS enterprise, count(*)::integer AS days,
+       sum(t.amount) AS amount, sum(t.generation) AS generation, sum(t.export) AS sold, sum(t.made_inside) AS made_inside,
+       sum(t.feedstock) AS feedstock, sum(t.green) AS green, sum(t.billed) AS billed, sum(t.estimated) AS estimated,
+       sum(t.n_expected)::bigint AS n_expected, sum(t.n_known)::bigint AS n_known,
+       sum(t.tce_calorific) AS tce_calorific, sum(t.tce_equivalent) AS tce_equivalent,
+       sum(t.tce_calorific_assessed) AS tce_calorific_assessed, sum(t.tce_equivalent_assessed) AS tce_equivalent_assessed,
+       sum(t.co2_kg) AS co2_location_kg,
+       CASE WHEN bool_or(t.amount IS NOT NULL AND t.co2_market_kg IS NULL) THEN NULL ELSE sum(t.co2_market_kg) END AS co2_market_kg,
+       count(*) FILTER (WHERE t.amount IS NOT NULL AND t.tce_calorific IS NULL)::integer AS days_without_tce,
+       count(*) FILTER (WHERE t.amount IS NOT NULL AND t.co2_kg IS NULL)::integer AS days_without_co2
+FROM energy_total_1d t LEFT JOIN carrier c USING (carrier)
+LEFT JOIN enterprise_known e ON e.base_id = t.base_id AND e.enterprise_id = t.enterprise_id
+WHERE t.base_id = %(base)s AND t.day BETWEEN %(first)s AND %(last)s
+  AND CASE WHEN %(by_enterprise)s THEN t.enterprise_id IS NOT NULL
+           ELSE t.enterprise_id IS NOT DISTINCT FROM (SELECT x.enterprise_id FROM enterprise x
+                                                      WHERE x.base_id = %(base)s AND x.code = %(enterprise)s::text) END
+GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY e.code NULLS FIRST, t.scope NULLS LAST, t.carrier
+
+-- name: account_rows_used
+-- Factor, setting and ledger rows behind the energy account of days.
+SELECT (SELECT array_agg(DISTINCT x) FROM energy_total_1d t, unnest(t.factor_ids || t.market_factor_ids) x
+        WHERE t.base_id = %(base)s AND t.day BETWEEN %(first)s AND %(last)s) AS factors,
+       (SELECT array_agg(DISTINCT x) FROM energy_total_1d t, unnest(t.setting_ids) x
+        WHERE t.base_id = %(base)s AND t.day BETWEEN %(first)s AND %(last)s) AS settings,
+       (SELECT array_agg(DISTINCT x) FROM energy_total_1d t, unnest(t.ledger_ids) x
+        WHERE t.base_id = %(base)s AND t.day BETWEEN %(first)s AND %(last)s) AS ledger
+
+-- name: settings
+-- Switches by their ids.
+SELECT setting_id AS id, name, value, valid_from, valid_to, source, verified, recorded_at FROM setting
+WHERE base_id = %(base)s AND setting_id = ANY (%(ids)s) ORDER BY name, valid_from
