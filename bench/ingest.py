@@ -32,6 +32,7 @@ from ingest.packing import copy_into
 from ingest.rollup import PARTS, prepare, roll_up_all
 from ingest.service import Service
 from ingest.store import Batch, Store, reading_columns
+from ingest.tightening import tighten
 from ingest.validation import Message, Readings
 from park.broker import Broker
 from park.database import connect as open_database
@@ -61,9 +62,10 @@ def run() -> list[Row]:
             rows = _from_broker(db, settings)
             server = postgres.pid or 0
             rows += _rollups(db, server)
+            storage = _storage(db)
             rows.append(_import(db, settings.database_url, Path(folder), server))
             rows += _history(db, settings.database_url, server)
-            rows.append(_storage(db))
+            rows.append(storage)
         return rows
 
 
@@ -287,6 +289,18 @@ def _history(db: psycopg.Connection[Any], url: str, server: Server) -> list[Row]
 
 
 def _storage(db: psycopg.Connection[Any]) -> Row:
-    row = db.execute("""SELECT sum(pg_total_relation_size(inhrelid))::float8 / (SELECT count(*) FROM reading)
-        FROM pg_inherits WHERE inhparent = 'reading'::regclass""").fetchone()
-    return "storage a reading, with its key", f"{row[0] if row else 0:.0f} B", "goal 75 B"
+    """Bytes of the weeks that came through ingest and COPY: as they are left, and after the upkeep of weeks that are over."""
+    loose = _bytes_each(db)
+    began = time.perf_counter()
+    keys = tighten(db, MONDAY + timedelta(days=365))
+    return ("storage a reading, with its key", f"{_bytes_each(db):.1f} B once its week is over, {loose:.1f} B before",
+            f"goal 75 B; 52 of row and 28 of key is the least; {len(keys)} keys packed in {time.perf_counter() - began:.1f} s")
+
+
+def _bytes_each(db: psycopg.Connection[Any]) -> float:
+    low = MONDAY + timedelta(days=70)
+    row = db.execute("""SELECT sum(pg_total_relation_size(inhrelid))::float8
+            / (SELECT count(*) FROM reading WHERE ts >= %(low)s)
+        FROM pg_inherits JOIN pg_class w ON w.oid = inhrelid WHERE inhparent = 'reading'::regclass
+        AND to_date(right(w.relname, 6), 'IYYYIW') >= %(low)s::date""", {"low": low}).fetchone()
+    return float(row[0]) if row else 0.0

@@ -607,3 +607,37 @@ SELECT count(*) FROM reading WHERE ts >= %(low)s AND ts < %(high)s
 -- Bases that have rollups between two instants.
 SELECT b.code FROM base b WHERE EXISTS (SELECT FROM reading_15m q WHERE q.base_id = b.base_id
                                         AND q.bucket >= %(low)s AND q.bucket < %(high)s)
+
+-- name: broken_keys
+-- Keys that an interrupted packing has left half made.
+SELECT i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
+WHERE NOT x.indisvalid AND i.relname ~ '^reading_w[0-9]{6}_pkey_ccnew' AND pg_has_role(t.relowner, 'USAGE')
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = t.oid)
+
+-- name: drop_key
+-- A half made key goes.
+DROP INDEX CONCURRENTLY {key}
+
+-- name: roomy_keys
+-- Keys of weeks whose pages keep room for rows in between, though few come.
+SELECT i.relname FROM pg_inherits h JOIN pg_class t ON t.oid = h.inhrelid
+JOIN pg_index x ON x.indrelid = t.oid AND x.indisprimary JOIN pg_class i ON i.oid = x.indexrelid
+WHERE h.inhparent = 'reading'::regclass AND t.relname ~ '^reading_w[0-9]{6}$' AND pg_has_role(t.relowner, 'USAGE')
+  AND NOT coalesce(i.reloptions, '{}') @> ARRAY['fillfactor=100']
+
+-- name: fill_key
+-- From now on the key's pages are filled to the end.
+ALTER INDEX {key} SET (fillfactor = 100)
+
+-- name: loose_keys
+-- Keys of weeks that are over for a day and a twentieth larger than their rows need: 28 bytes each and the pages' heads.
+SELECT i.relname FROM pg_inherits h JOIN pg_class t ON t.oid = h.inhrelid
+JOIN pg_index x ON x.indrelid = t.oid AND x.indisprimary JOIN pg_class i ON i.oid = x.indexrelid
+WHERE h.inhparent = 'reading'::regclass AND t.relname ~ '^reading_w[0-9]{6}$' AND pg_has_role(t.relowner, 'USAGE')
+  AND (to_date(right(t.relname, 6), 'IYYYIW') + 8)::timestamp AT TIME ZONE 'UTC' <= %(now)s
+  AND pg_relation_size(i.oid) > 1.05 * 28.6 * greatest(t.reltuples, 0) + 65536
+ORDER BY t.relname
+
+-- name: pack_key
+-- The key of a week is made anew, full, while the week is read and written.
+REINDEX INDEX CONCURRENTLY {key}

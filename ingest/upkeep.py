@@ -1,4 +1,5 @@
-"""The store's upkeep, every hour beside the writers: partitions ahead, the ledger's old batches, weeks past their time.
+"""The store's upkeep, every hour beside the writers: partitions ahead, the ledger's old batches, weeks past their time, and
+loose keys.
 
 Several ingest processes may run it at once: one of them does the work.
 """
@@ -11,6 +12,7 @@ from threading import Event
 import psycopg
 
 from ingest.directory import QUERIES
+from ingest.tightening import tighten
 from park.clock import Clock, utc_now
 from park.database import connect
 from park.errors import ParkError, StorageError
@@ -51,3 +53,5 @@ def keep_up(settings: Settings, clock: Clock) -> None:
         if settings.keep_readings_days:
             retention.retire(conn, settings.database_url, keep_days=settings.keep_readings_days, archive=settings.archive_dir,
                              now=clock())
+        for key in tighten(conn, clock()):
+            log.info("%s is packed", key)
