@@ -2,6 +2,7 @@
 
 ```yaml
 mapping:
+  ready: tasmota                       # fields of a ready mapping (tables/mqtt_mappings.yaml); the fields below go before them
   topic: "vendor/{site}/{device}/up"   # {name} and + take one level, # the rest
   form: flat                           # flat ts_values thingsboard neuron senml value sparkplug
   values: data                         # path of the object that holds the values (form's own default)
@@ -21,11 +22,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from collectors.park_devices import FieldDevice, Target
 from collectors.readings import Readings
@@ -42,11 +46,22 @@ NO_VALUE = ("", "-", "--", "null", "none", "n/a", "nan", "unknown", "unavailable
 MAX_DEPTH = 8
 
 
+READY = Path(__file__).parent / "tables" / "mqtt_mappings.yaml"
+
+
+@cache
+def ready_mappings() -> dict[str, dict[str, Any]]:
+    """The ready mappings with what they are for and an example of each, by name."""
+    found: dict[str, dict[str, Any]] = yaml.load(READY.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    return found
+
+
 class Mapping_(BaseModel):
     """The `mapping` of a device in the catalogue."""
 
     model_config = ConfigDict(extra="forbid")
 
+    ready: str | None = None
     topic: str = Field(min_length=1, max_length=500)
     form: Form = "flat"
     values: str | None = None
@@ -58,6 +73,16 @@ class Mapping_(BaseModel):
     units: dict[str, str] = {}
 
     _edge_nodes: EdgeNodes = PrivateAttr(default_factory=EdgeNodes)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ready(cls, raw: object) -> object:
+        if not isinstance(raw, dict) or raw.get("ready") is None:
+            return raw
+        known = ready_mappings()
+        if raw["ready"] not in known:
+            raise ValueError(f"there is no ready mapping {raw['ready']!r}; known: {', '.join(known)}")
+        return {**known[raw["ready"]]["mapping"], **raw}
 
     @property
     def edge_nodes(self) -> EdgeNodes:
@@ -122,7 +147,7 @@ def parse_mapping(raw: object) -> Mapping_:
     try:
         return Mapping_.model_validate(raw)
     except ValidationError as exc:
-        wrong = "; ".join(f"mapping.{'.'.join(map(str, e['loc']))}: {str(e['msg']).removeprefix('Value error, ')}"
+        wrong = "; ".join(f"{'.'.join(map(str, ('mapping', *e['loc'])))}: {str(e['msg']).removeprefix('Value error, ')}"
                           for e in exc.errors())
         raise InputError(wrong) from exc
 
@@ -293,18 +318,35 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def keyed_values(mapping: Mapping_, zone: ZoneInfo, captures: Mapping[str, str], payload: bytes, arrived_ms: int
-                 ) -> Iterator[tuple[str, int, float | None, str]]:
-    """(key, at, value in the device's unit, quality) of everything in a message; ReadingError when it is not of the form."""
+class Keyed(NamedTuple):
+    """A value of a message under its key: time (epoch ms), value in the device's unit, quality, and as it came."""
+
+    key: str
+    at: int
+    value: float | None
+    quality: str
+    raw: Any
+
+
+Told = Callable[[str], None]
+"""Told in a sentence what is left out and why."""
+
+
+def keyed_values(mapping: Mapping_, zone: ZoneInfo, captures: Mapping[str, str], payload: bytes, arrived_ms: int,
+                 left_out: Told | None = None) -> Iterator[Keyed]:
+    """Everything in a message; ReadingError when it is not of the form."""
     for record in parse_payload(mapping, payload, captures.get("topic", "")):
         names = {**captures, **record.captures}
         if any(names.get(k) != v for k, v in mapping.where.items()):
+            if left_out is not None:
+                seen = {k: names.get(k) for k in mapping.where}
+                left_out(f"{len(record.values)} values: `where` wants {mapping.where}, these are of {seen}")
             continue
         at = instant_ms(record.time, mapping.time_unit, zone, arrived_ms)
         for name, raw in record.values.items():
             key = name if mapping.key == "{key}" else mapping.key.format_map(_Names(names, key=name))
             value, quality = number(raw, mapping.missing)
-            yield key, at, value, quality
+            yield Keyed(key, at, value, quality, raw)
 
 
 class _Names(dict[str, str]):
@@ -318,7 +360,7 @@ def to_readings(device: MqttDevice, captures: Mapping[str, str], payload: bytes,
                 ) -> tuple[Readings, list[str]]:
     """Readings of a message, and the keys that no point takes; ReadingError when the payload is not of the form."""
     readings, unmapped = Readings(device.field.base), []
-    for key, at, value, quality in keyed_values(device.mapping, device.zone, captures, payload, arrived_ms):
+    for key, at, value, quality, _ in keyed_values(device.mapping, device.zone, captures, payload, arrived_ms):
         target = device.targets.get(key)
         if target is None:
             unmapped.append(key)

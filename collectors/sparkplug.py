@@ -4,8 +4,9 @@ A mapping takes it with `form: sparkplug` and a topic that hears the whole edge 
 `topic: "spBv1.0/plant/{type}/edge1/#"`. Data carry aliases whose names only the birth tells; a number (`seq`) counts the
 messages of the edge node. An unknown alias or a missing number asks the edge node for a new birth.
 
-The decoder reads the few fields of the Eclipse Sparkplug 3.0 payload definition that carry values; data sets, templates and
-properties are left out.
+The decoder reads the fields of the Eclipse Sparkplug 3.0 payload definition that carry values. A template's members are metrics
+called TEMPLATE/MEMBER; a data set's cells DATASET/COLUMN, or DATASET/ROW/COLUMN when it has several rows. Definitions of
+templates, properties and bytes are left out and counted.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ REBIRTH_PAUSE_S = 30.0
 BIRTHS, DATA, DEATHS = ("NBIRTH", "DBIRTH"), ("NDATA", "DDATA"), ("NDEATH", "DDEATH")
 _SIGNED_BITS = {1: 8, 2: 16, 3: 32, 4: 64}
 ALIASES_KEPT = 50_000
+ROWS_KEPT = 1000
+MAX_DEPTH = 8
 
 Value = float | int | bool | str | None
+Part = tuple[str, Value, int | None]
+"""Name, value and datatype of what stands in a template or data set."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Metric:
     historical: bool
     value: Value
     carries: bool  # whether it has a value that is a number, a text, a truth value or null
+    parts: tuple[Part, ...] = ()  # of a template or data set
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,64 @@ def decode(data: bytes) -> Payload:
         raise ReadingError("bad_payload", f"not a Sparkplug B payload: {exc}") from exc
 
 
-def _metric(data: bytes) -> Metric:
+def _metric(data: bytes, depth: int = 0) -> Metric:
     found = dict(_fields(data))  # a repeated field: the last holds, as protobuf says
     null = bool(_int(found.get(7, 0)))
     datatype = _int(found[4]) if 4 in found else None
     name = _bytes(found[1]).decode("utf-8") if 1 in found else None
     value, carries = (None, True) if null else _value(found)
+    parts: tuple[Part, ...] = ()
+    if not null and 17 in found:
+        parts = tuple(_dataset(_bytes(found[17])))
+    elif not null and 18 in found and depth < MAX_DEPTH:
+        parts = tuple(_template(_bytes(found[18]), depth + 1))
     return Metric(name or None, _int(found[2]) if 2 in found else None, _int(found[3]) if 3 in found else None, datatype,
-                  bool(_int(found.get(5, 0))), value, carries)
+                  bool(_int(found.get(5, 0))), value, carries, parts)
+
+
+def _template(data: bytes, depth: int) -> Iterator[Part]:
+    """Members of a template's instance; nothing for a definition. Templates may stand in templates."""
+    found = list(_fields(data))
+    if any(number == 5 and _int(value) for number, value in found):
+        return
+    for number, value in found:
+        member = _metric(_bytes(value), depth) if number == 2 else None
+        if member is None or member.name is None:
+            continue
+        if member.carries:
+            yield member.name, member.value, member.datatype
+        yield from ((f"{member.name}/{name}", v, t) for name, v, t in member.parts)
+
+
+def _dataset(data: bytes) -> Iterator[Part]:
+    """Cells of a data set, named by column, and by row where there are several."""
+    columns: list[str] = []
+    types: list[int] = []
+    rows: list[list[tuple[Value, bool]]] = []
+    for number, value in _fields(data):
+        if number == 2:
+            columns.append(_bytes(value).decode("utf-8", errors="replace"))
+        elif number == 3:
+            types += [value] if isinstance(value, int) else _packed(value)
+        elif number == 4 and len(rows) < ROWS_KEPT:
+            rows.append([_cell(_bytes(v)) for n, v in _fields(_bytes(value)) if n == 1])
+    for i, row in enumerate(rows):
+        for k, (cell, carries) in enumerate(row[:len(columns)]):
+            if carries:
+                yield columns[k] if len(rows) == 1 else f"{i}/{columns[k]}", cell, types[k] if k < len(types) else None
+
+
+def _cell(data: bytes) -> tuple[Value, bool]:
+    """A cell of a data set; its fields are numbered 1 to 6 where those of a metric are 10 to 15."""
+    return _value({number + 9: value for number, value in _fields(data)})
+
+
+def _packed(data: bytes) -> list[int]:
+    out, i = [], 0
+    while i < len(data):
+        value, i = _varint(data, i)
+        out.append(value)
+    return out
 
 
 def _value(found: Mapping[int, int | bytes]) -> tuple[Value, bool]:
@@ -157,6 +213,7 @@ class EdgeNodes:
     names: dict[tuple[str, str, str], dict[int, tuple[str, int | None]]] = field(default_factory=dict)
     types: dict[tuple[str, str, str], dict[str, int | None]] = field(default_factory=dict)
     seq: dict[tuple[str, str], int] = field(default_factory=dict)
+    sessions: dict[tuple[str, str], Value] = field(default_factory=dict)  # bdSeq of the present session
     counters: Counter[str] = field(default_factory=Counter)
     _wanted: set[tuple[str, str]] = field(default_factory=set)
     _asked_at: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -170,6 +227,8 @@ class EdgeNodes:
         device = levels[4] if len(levels) == 5 else ""
         source, captures = (group, edge, device), {"group": group, "edge": edge, "device": device}
         if kind in DEATHS:
+            if kind == "NDEATH" and self._of_another_session((group, edge), payload):
+                return []
             return self._died(source, captures)
         if kind not in BIRTHS + DATA:
             return []
@@ -181,34 +240,47 @@ class EdgeNodes:
             self._wanted.add((group, edge))  # after a start of ours in the middle of its session
         by_time: dict[int | None, dict[str, Any]] = {}
         for m in message.metrics:
-            if (name_value := self._named(source, m)) is None:
-                continue
-            by_time.setdefault(m.at_ms if m.at_ms is not None else message.at_ms, {})[name_value[0]] = name_value[1]
+            values = self._named(source, m)
+            if values:
+                by_time.setdefault(m.at_ms if m.at_ms is not None else message.at_ms, {}).update(values)
         return [(at, values, captures) for at, values in by_time.items()]
 
-    def _named(self, source: tuple[str, str, str], m: Metric) -> tuple[str, Value] | None:
+    def _of_another_session(self, edge: tuple[str, str], payload: bytes) -> bool:
+        """Whether a death was the last will of an earlier session, told after the node is born again."""
+        born = self.sessions.get(edge)
+        told = _session(decode(payload)) if payload else None
+        late = born is not None and told is not None and born != told
+        self.counters["late_deaths"] += late
+        return late
+
+    def _named(self, source: tuple[str, str, str], m: Metric) -> dict[str, Value]:
+        """Names and values that a metric carries; empty, and counted, when there are none."""
         name, datatype = m.name, m.datatype
         if name is None:
             if m.alias not in self.names.get(source, {}):
                 self.counters["unknown_alias"] += 1
                 self._wanted.add(source[:2])
-                return None
+                return {}
             assert m.alias is not None
             name, known = self.names[source][m.alias]
             datatype = datatype if datatype is not None else known
         elif datatype is None:
             datatype = self.types.get(source, {}).get(name)
         if name.startswith(("Node Control/", "Device Control/")) or name == "bdSeq":
-            return None
-        if not m.carries:
+            return {}
+        if not m.carries and not m.parts:
             self.counters["no_plain_value"] += 1
-            return None
+            return {}
         if m.historical:
             self.counters["historical"] += 1
             if m.at_ms is None:  # an old value must not get the present time
                 self.counters["historical_without_time"] += 1
-                return None
-        return name, _signed(m.value, datatype)
+                return {}
+        if m.parts:
+            types = self.types.get(source, {})
+            return {f"{name}/{part}": _signed(value, kind if kind is not None else types.get(f"{name}/{part}"))
+                    for part, value, kind in m.parts}
+        return {name: _signed(m.value, datatype)}
 
     def _born(self, source: tuple[str, str, str], message: Payload) -> None:
         if not source[2]:  # a node's birth ends what its devices told before
@@ -216,10 +288,12 @@ class EdgeNodes:
                 self.names.pop(known, None)
                 del self.types[known]
         named = [m for m in message.metrics if m.name is not None][:ALIASES_KEPT]
-        self.types[source] = {m.name: m.datatype for m in named if m.name is not None}
+        self.types[source] = {m.name: m.datatype for m in named if m.name is not None and not m.parts} | {
+            f"{m.name}/{part}": kind for m in named for part, _, kind in m.parts}
         self.names[source] = {m.alias: (m.name, m.datatype) for m in named if m.alias is not None and m.name is not None}
         if not source[2]:
             self._wanted.discard(source[:2])
+            self.sessions[source[:2]] = _session(message)
 
     def _died(self, source: tuple[str, str, str], captures: dict[str, str]) -> list[Values]:
         """A dead node or device has no values any more; nulls, not the last values, and not zeros."""
@@ -246,6 +320,11 @@ class EdgeNodes:
                 self.counters["rebirths"] += 1
                 out.append((f"spBv1.0/{edge[0]}/NCMD/{edge[1]}", rebirth_payload()))
         return out
+
+
+def _session(message: Payload) -> Value:
+    """The number of a session, in its birth and in its last will; None when a message tells none."""
+    return next((m.value for m in message.metrics if m.name == "bdSeq"), None)
 
 
 def rebirth_payload() -> bytes:

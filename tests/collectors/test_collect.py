@@ -317,6 +317,30 @@ def test_mqtt_try_shows_what_would_be_stored(tmp_path: Path) -> None:
     assert "mapping.form" in _park("mqtt", "try", "{topic: a, form: xml}", "{}").stderr
 
 
+def test_mqtt_try_of_several_messages_says_what_is_left_out_and_why(tmp_path: Path) -> None:
+    assert "tele/{device}/SENSOR" in _park("mqtt", "list").stdout
+    (tmp_path / "heard.txt").write_text(
+        'tele/d7/SENSOR {"Time": "2026-11-23T11:00:00", "ENERGY": {"Power": "--", "Total": "hot"}}\n'
+        "tele/d7/STATE {}\ntele/d7/SENSOR {oops\ntele/d8/SENSOR {}\n")
+    done = _park("mqtt", "try", "tasmota", str(tmp_path / "heard.txt"), "--lines")
+    assert done.returncode == 1
+    for words in ("message 1, tele/d7/SENSOR", "'--' means no value", "'hot' is no finite number",
+                  "left out: the topic 'tele/d7/STATE' is not one of", "dead letter bad_payload: not JSON",
+                  "the message carries no values", "4 messages: 2 values, 2 of them without value; 1 dead letters"):
+        assert words in done.stdout, words
+    assert "2 of 4 messages would be lost; message 2" in done.stderr
+    (tmp_path / "park.yaml").write_text(
+        "base: {code: b, name: B}\ndevices:\n  - {code: d.plc, protocol: mqtt, mapping: {ready: flat_json, units: {p: W}}}\n"
+        "points:\n  - {code: kw, quantity: active_power, unit: kW, source: {device: d.plc, key: p}}\n")
+    payload, park = '{"ts": 1795400000000, "p": 1500, "q": 1}', str(tmp_path / "park.yaml")
+    done = _park("mqtt", "try", "d.plc", payload, "{}", "--catalogue", park)
+    assert done.returncode == 0 and "1.5 kW" in done.stdout and "no point of the catalogue takes: q" in done.stdout
+    assert "known: d.plc" in _park("mqtt", "try", "nope", "{}", "--catalogue", park).stderr
+    where = "{topic: 'v/{device}/up', where: {device: D8}}"
+    assert "`where` wants" in _park("mqtt", "try", where, '{"a": 1}', "--topic", "v/D7/up").stdout
+    assert "one for each of the 1 messages" in _park("mqtt", "try", where, "{}", "--topic", "a", "--topic", "b").stderr
+
+
 def test_sigint_ends_the_collector_cleanly(broker: Broker, catalogue: tuple[Path, Any], collect: Callable[..., Collector],
                                            until: Any) -> None:
     collector = collect(broker.url, catalogue[0])

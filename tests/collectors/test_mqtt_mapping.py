@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collectors.mqtt_devices import Arrival, Router, listeners_of
-from collectors.mqtt_mapping import MqttDevice, mqtt_device, to_readings, topic_pattern
+from collectors.mqtt_mapping import (
+    MqttDevice,
+    keyed_values,
+    mqtt_device,
+    parse_mapping,
+    ready_mappings,
+    to_readings,
+    topic_pattern,
+)
 from collectors.park_devices import FieldDevice, Target
 from park.catalogue import Device
 from park.errors import InputError, ReadingError
@@ -70,6 +78,28 @@ DIALECTS: list[tuple[str, dict[str, Any], Any, list[tuple[str, int, float | None
     ("a plain value", {"form": "value", "key": "{device}"}, b" 21.5\n", [("D9", NOW, 21.5, "good")]),
     ("on and off", {"form": "value", "key": "{device}"}, b"ON", [("D9", NOW, 1.0, "good")]),
 ]
+
+
+@pytest.mark.parametrize("name", [n for n, found in ready_mappings().items() if "example" in found])
+def test_a_ready_mapping_reads_its_own_example(name: str) -> None:
+    found = ready_mappings()[name]
+    assert found["source"] and found["about"]
+    mapping, example = parse_mapping({"ready": name}), found["example"]
+    captures = topic_pattern(mapping.topic).match(example["topic"])
+    assert captures is not None
+    values = keyed_values(mapping, ZoneInfo("Asia/Shanghai"), captures, example["payload"].encode(), NOW)
+    assert [(v.key, v.at, v.value, v.quality) for v in values] == [
+        (key, NOW if at == "arrival" else round(datetime.fromisoformat(at).timestamp() * 1000), value, quality)
+        for key, at, value, quality in example["expect"]]
+
+
+def test_fields_of_a_device_go_before_those_of_a_ready_mapping() -> None:
+    assert set(ready_mappings()) >= {"flat_json", "ts_values", "thingsboard_gateway", "neuron", "tasmota", "shelly_gen2",
+                                     "homie", "senml", "sparkplug"}
+    one = parse_mapping({"ready": "tasmota", "topic": "home/{device}/tele", "units": {"a": "W"}})
+    assert (one.topic, one.time, one.time_unit, one.units) == ("home/{device}/tele", "Time", "local", {"a": "W"})
+    with pytest.raises(InputError, match="mapping: there is no ready mapping 'nope'; known: flat_json"):
+        parse_mapping({"ready": "nope"})
 
 
 @pytest.mark.parametrize(("mapping", "payload", "rows"), [d[1:] for d in DIALECTS], ids=[d[0] for d in DIALECTS])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+import threading
 import time
 from typing import Any
 
@@ -10,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.mqtt_devices import Arrival, Router, listeners_of
+from collectors.mqtt_devices import Arrival, MqttSubscriber, Router, listeners_of
 from collectors.park_devices import FieldDevice, Target
 from collectors.sparkplug import EdgeNodes, decode, rebirth_payload
+from park.broker import Broker
 from park.catalogue import Device
 from park.errors import ReadingError
+from park.mqtt import connect, new_client
 
 T = 1_795_428_000_000
 
@@ -38,7 +42,7 @@ def _field(number: int, value: int | float | bytes | str) -> bytes:
 
 def _metric(**f: Any) -> bytes:
     numbers = {"name": 1, "alias": 2, "at": 3, "type": 4, "historical": 5, "null": 7, "int": 10, "long": 11, "float": 12,
-               "double": 13, "bool": 14, "text": 15, "dataset": 17}
+               "double": 13, "bool": 14, "text": 15, "bytes": 16, "dataset": 17, "template": 18}
     return _field(2, b"".join(_field(numbers[k], v) for k, v in f.items()))
 
 
@@ -133,6 +137,121 @@ def test_what_is_no_sparkplug_becomes_a_dead_letter() -> None:
     router = _router()
     (letter,) = router.take(Arrival("spBv1.0/plant/DDATA/e1/d7", b'{"power": 1}', False, T))
     assert letter.reason == "bad_payload"  # type: ignore[union-attr]
+
+
+def _dataset(*rows: tuple[float, int], packed: bool = False) -> bytes:
+    types = _field(3, bytes([10, 3])) if packed else _field(3, 10) + _field(3, 3)
+    cells = b"".join(_field(4, _field(1, b"\x21" + struct.pack("<d", a)) + _field(1, _field(1, b))) for a, b in rows)
+    return _field(1, 2) + _field(2, "level") + _field(2, "count") + types + cells
+
+
+def test_cells_of_data_sets_and_members_of_templates_are_values_of_their_own() -> None:
+    nodes = EdgeNodes()
+    member = _field(1, "temp") + _field(4, 2) + _field(10, 0xFFFB)
+    inner = _field(2, _field(1, "inner") + _field(18, _field(2, _field(1, "x") + _field(4, 10) + _field(13, 2.5))))
+    birth = _payload(0, _metric(name="motor", type=19, template=_field(4, "Motor") + _field(2, member) + inner),
+                     _metric(name="Motor", type=19, template=_field(5, 1) + _field(2, member)),
+                     _metric(name="tank", type=16, dataset=_dataset((1.5, 0xFFFFFFFF))),
+                     _metric(name="raw", type=17, bytes=b"xy"), at=T)
+    ((at, values, _),) = nodes.take("spBv1.0/p/DBIRTH/e/d", birth)
+    assert at == T and values == {"motor/temp": -5, "motor/inner/x": 2.5, "tank/level": 1.5, "tank/count": -1}
+    assert nodes.counters["no_plain_value"] == 2, "the definition and the bytes"
+    ((_, values, _),) = nodes.take("spBv1.0/p/DDATA/e/d", _payload(1, _metric(
+        name="tank", dataset=_dataset((1.0, 1), (2.0, 2), packed=True)),
+        _metric(name="motor", template=_field(2, _field(1, "temp") + _field(10, 0xFFFFFFFE)))))
+    assert values == {"tank/0/level": 1.0, "tank/0/count": 1, "tank/1/level": 2.0, "tank/1/count": 2, "motor/temp": -2}
+    (dead,) = nodes.take("spBv1.0/p/DDEATH/e/d", b"")
+    assert set(dead[1]) == {"motor/temp", "motor/inner/x", "tank/level", "tank/count", "raw", "Motor"}
+
+
+def test_templates_within_templates_without_end_cost_nothing() -> None:
+    data = _field(1, "a")
+    for _ in range(3000):
+        data = _field(1, "a") + _field(18, _field(2, data))
+    assert decode(_field(2, data)).metrics[0].parts == ()
+
+
+def test_the_last_will_of_an_earlier_session_kills_no_newer_one() -> None:
+    router = _router()
+    _take(router, "NBIRTH", _payload(0, _metric(name="bdSeq", type=4, long=8)), "")
+    _take(router, "DBIRTH", DBIRTH)
+    assert _take(router, "NDEATH", _payload(None, _metric(name="bdSeq", type=4, long=7)), "") == []
+    assert router.listeners[0].device.mapping.edge_nodes.counters["late_deaths"] == 1
+    assert len(_take(router, "NDEATH", _payload(None, _metric(name="bdSeq", type=4, long=8)), "")) == 3
+
+
+class EdgeNode:
+    """An edge node on a real broker: last will, births, and a new birth when it is asked for one."""
+
+    def __init__(self, url: str, session: int) -> None:
+        self.session, self.seq, self.rebirths = session, 0, 0
+        self.client = new_client(url, f"edge-{session}")
+        will = _payload(None, _metric(name="bdSeq", type=4, long=session))
+        self.client.will_set("spBv1.0/plant/NDEATH/e1", will, qos=1)
+        self.client.on_message = self._asked
+        connect(self.client, url)
+        self.client.loop_start()
+        self.client.subscribe("spBv1.0/plant/NCMD/e1", qos=1)
+
+    def _asked(self, _client: Any, _user: Any, message: Any) -> None:
+        (metric,) = decode(message.payload).metrics
+        if (metric.name, metric.value) == ("Node Control/Rebirth", True):
+            self.rebirths += 1
+            self.born()
+
+    def born(self) -> None:
+        self.seq = 0
+        self.send("NBIRTH", _metric(name="bdSeq", type=4, long=self.session),
+                  _metric(name="Node Control/Rebirth", type=11, bool=0))
+        self.send("DBIRTH", _metric(name="power", alias=5, type=10, double=1.0), device="/d7")
+
+    def send(self, kind: str, *metrics: bytes, device: str = "") -> None:
+        self.client.publish(f"spBv1.0/plant/{kind}/e1{device}", _payload(self.seq, *metrics))
+        self.seq = (self.seq + 1) % 256
+
+    def vanish(self) -> None:
+        """Break the connection, so that the broker tells the last will."""
+        self.client.loop_stop()
+        self.client.socket().close()  # type: ignore[union-attr]
+
+
+def test_an_edge_node_on_a_real_broker_is_born_asked_again_and_dies(broker: Broker, basket: Any, until: Any) -> None:
+    router, loop = _router(), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    subscriber = MqttSubscriber(router, broker.url, f"park-sparkplug-{time.monotonic_ns()}", basket, loop)
+    subscriber.start()
+    until(lambda: subscriber.connected and subscriber._subscribed)
+
+    def last() -> tuple[Any, ...]:
+        return basket.rows()[-1] if basket.rows() else ()
+    try:
+        node = EdgeNode(broker.url, 1)
+        time.sleep(0.3)
+        node.born()
+        until(lambda: last() == ("power", T, 1.0, "good"))
+        node.send("DDATA", _metric(alias=5, at=T + 1, double=2.0), device="/d7")
+        until(lambda: last() == ("power", T + 1, 2.0, "good"))
+        node.seq += 3  # messages that nobody got
+        node.send("DDATA", _metric(alias=5, at=T + 2, double=3.0), device="/d7")
+        until(lambda: node.rebirths == 1 and len([r for r in basket.rows() if r[2] == 1.0]) == 2)
+        assert ("power", T + 2, 3.0, "good") in basket.rows()
+        node.send("DDATA", _metric(alias=5, at=T - 60_000, historical=1, double=9.0), device="/d7")
+        until(lambda: last() == ("power", T - 60_000, 9.0, "good"))
+        node.vanish()
+        until(lambda: last()[2:] == (None, "missing"))
+        assert router.counters["rebirths"] == 1
+        again = EdgeNode(broker.url, 2)
+        time.sleep(0.3)
+        again.born()
+        until(lambda: last() == ("power", T, 1.0, "good"))
+        again.vanish()
+    finally:
+        subscriber.stop()
+        subscriber.join(5)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()
 
 
 @given(st.binary(max_size=120))
