@@ -22,9 +22,12 @@ from park.settings import Settings
 
 log = logging.getLogger("ingest.gather")
 _GROWTH = 10
-"""A batch that cannot be committed yet grows to so many times `batch_rows`."""
+"""A batch that cannot be committed yet grows to so many times `batch_rows` ..."""
+_SHARE = 6
+"""... or to this share of the inbox: the broker sends no more than its window (2,000 of 4,000) before the first is
+acknowledged, and a third of that each is for what is committed, what waits, and what is gathered."""
 _ENOUGH_MESSAGES = 500
-"""A batch of so many messages is worth a commit however few readings they hold: the broker sends no more than its window."""
+"""A batch of so many messages is worth a commit however few readings they hold."""
 _PAUSE_S = 0.002
 _IDLE_S = 0.5
 
@@ -101,9 +104,9 @@ class Gatherer:
 
     def _is_due(self, rows: int, messages: int, over: bool) -> bool:
         """Whether a batch is to go: worth a commit and the writer free to take it, or as large as it may grow."""
-        enough = min(_ENOUGH_MESSAGES, max(1, self.inbox.most_messages // 4))
-        worth_it = over or rows >= self.settings.batch_rows or messages >= enough
-        return (worth_it and self._waiting.empty()) or rows >= _GROWTH * self.settings.batch_rows
+        most = max(1, self.inbox.most_messages // _SHARE)
+        worth_it = over or rows >= self.settings.batch_rows or messages >= min(_ENOUGH_MESSAGES, most)
+        return (worth_it and self._waiting.empty()) or rows >= _GROWTH * self.settings.batch_rows or messages >= most
 
 
 def decode(received: Sequence[Received], directory: Directory) -> Decoded:
