@@ -100,11 +100,13 @@ def route_add(
     quiet: Annotated[str, typer.Option(help="22:00-07:00, base-local: only critical alerts then, the rest afterwards.")] = "",
     digest: Annotated[int, typer.Option(help="Gather for so many seconds; critical alerts go at once.")] = 0,
     after: Annotated[int, typer.Option(help="Escalation: only what nobody acknowledged for so many seconds.")] = 0,
+    person: Annotated[str, typer.Option(help="Whose route it is; the base's own when not given.")] = "",
+    on_duty: Annotated[bool, typer.Option("--on-duty", help="Only while the person is on duty (`park duty`).")] = False,
 ) -> None:
     """Tell somebody of alerts. The running `park alert` takes it up within seconds; `park route test` tries it out."""
     from alerts import main
 
-    main.add_route(base, name, kind, target, secret, language, severities, quiet, digest, after)
+    main.add_route(base, name, kind, target, secret, language, severities, quiet, digest, after, person, on_duty)
 
 
 def route_list() -> None:

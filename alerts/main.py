@@ -127,8 +127,10 @@ def print_handover(base: str, hours: float, language: str) -> None:
 
 
 def add_route(base: str, name: str, kind: str, target: str, secret: str, language: str, severities: str, quiet: str,
-              digest_s: int, after_s: int) -> None:
+              digest_s: int, after_s: int, person: str = "", on_duty: bool = False) -> None:
     """Write a route; InputError names what is wrong."""
+    if on_duty and not person:
+        raise InputError("--on-duty: needs --person, the name that stands in the roster")
     ranks = [s.strip() for s in severities.split(",") if s.strip()]
     wrong = [s for s in ranks if s not in routes.RANKS]
     hours = quiet.split("-") if quiet else [None, None]
@@ -150,13 +152,13 @@ def add_route(base: str, name: str, kind: str, target: str, secret: str, languag
         conn.execute(Q["add_route"], {
             "base": base_id_of(conn, base), "name": name, "kind": kind, "target": target, "secret": secret,
             "language": language, "severities": ranks, "quiet_from": hours[0], "quiet_to": hours[1],
-            "digest_s": digest_s, "after_s": after_s})
+            "digest_s": digest_s, "after_s": after_s, "person": person, "on_duty": on_duty})
 
 
 def list_routes() -> None:
     """Print the routes as CSV."""
     with connect(load_settings().database_url, autocommit=True, name="park route") as conn:
-        print("base,name,kind,language,severities,quiet,digest_s,after_s,sent,due,dead,last_error")
+        print("base,name,kind,person,on_duty,language,severities,quiet,digest_s,after_s,sent,due,dead,last_error")
         for row in conn.execute(Q["list_routes"]).fetchall():
             print(",".join(str(cell) for cell in row))
 

@@ -2,8 +2,9 @@
 
 Every transition due is one row of `delivery` a channel, made in the database, so that nothing is sent twice by design and
 nothing is lost: at-least-once, with `id` of the transition for the receiver to drop repeats. What is due goes out in one
-message, so that a flood of ten thousand raises is a few messages; after a burst the pace slows, but never for a critical
-one. A failed try is tried again with back-off; after ATTEMPTS it is dead and counted. The evaluator never waits for it.
+message, so that a flood of ten thousand raises is a few messages; after a burst the pace slows, but never for the first
+critical one of a cause. A failed try is tried again with back-off; after ATTEMPTS it is dead and counted. The evaluator never
+waits for it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,9 +33,13 @@ ATTEMPTS = 8
 FIRST_WAIT_S = 2.0
 LONGEST_WAIT_S = 900.0
 TIMEOUT_S = 5.0
-MOST_A_MESSAGE = 1000
+MOST_A_MESSAGE = 2000
 BURST, WINDOW_S = 5, 60.0     # so many messages a minute at once; then one in PACE_S
 PACE_S = 15.0
+
+
+RAISES = ("raise", "reraise", "escalate", "unshelve", "in_service")
+Cause = tuple[str, int | str]
 
 
 class NotDelivered(ParkError):
@@ -83,16 +88,26 @@ def signature(secret: str, stamp: str, body: bytes) -> str:
 
 @dataclass
 class Pace:
-    """Keeps floods from becoming messages: BURST messages a minute freely, then one in PACE_S; critical ones at once."""
+    """Keeps floods from becoming messages: BURST messages a minute freely, then one in PACE_S. A critical alert goes at once,
+    unless a critical one of the same cause went within the minute: it then waits with the others, PACE_S at most."""
 
     sent: list[float] = field(default_factory=list)
+    told: dict[Cause, float] = field(default_factory=dict)
 
-    def may_send(self, now: float, critical: bool) -> bool:
+    def may_send(self, now: float, critical: Collection[Cause]) -> bool:
+        """Whether a message may go now; `critical` are the causes of the critical raises in it."""
         self.sent = [t for t in self.sent if now - t < WINDOW_S]
-        return critical or len(self.sent) < BURST or now - self.sent[-1] >= PACE_S
+        self.told = {cause: t for cause, t in self.told.items() if now - t < WINDOW_S}
+        return bool(set(critical) - set(self.told)) or len(self.sent) < BURST or now - self.sent[-1] >= PACE_S
 
-    def note(self, now: float) -> None:
+    def note(self, now: float, critical: Collection[Cause]) -> None:
         self.sent.append(now)
+        self.told |= dict.fromkeys(critical, now)
+
+
+def critical_causes(due: Sequence[dict[str, Any]]) -> set[Cause]:
+    """Causes of the critical raises: the alert that came first in their flood, else rule and base."""
+    return {(d["base"], d["first_out"] or d["rule"]) for d in due if d["severity"] == "critical" and d["change"] in RAISES}
 
 
 def wait_s(attempts: int) -> float:
@@ -110,10 +125,11 @@ def deliver(conn: Connection, channel: Channel, pace: Pace, now: float) -> int:
     conn.execute(Q["book_deliveries"], {"channel": channel.name, "shard": f"channel:{channel.name}"})
     with conn.cursor(row_factory=dict_row) as cur:
         due = cur.execute(Q["due_deliveries"], {"channel": channel.name, "most": MOST_A_MESSAGE}).fetchall()
-    if not due or not pace.may_send(now, any(d["severity"] == "critical" and d["change"] in ("raise", "reraise") for d in due)):
+    causes = critical_causes(due)
+    if not due or not pace.may_send(now, causes):
         return 0
     ids = [d["id"] for d in due]
-    pace.note(now)
+    pace.note(now, causes)
     try:
         channel.send(message(due))
     except NotDelivered as exc:

@@ -250,7 +250,8 @@ FROM power_band w JOIN point p USING (base_id, point_id) ORDER BY base_id, point
 INSERT INTO evaluator_snapshot (shard, at, state) VALUES (%(shard)s, now(), '') ON CONFLICT DO NOTHING
 
 -- name: book_deliveries
--- A delivery for each transition since the channel began that has none; shelved and suppressed alerts tell nobody.
+-- A delivery for each transition since the channel began that has none; shelved and suppressed alerts, and those out of service,
+-- tell nobody.
 -- Ids commit out of order, so it looks back past the newest one booked.
 INSERT INTO delivery (transition_id, channel, base_id, state)
 SELECT t.transition_id, %(channel)s, t.base_id, 'due'
@@ -259,27 +260,28 @@ WHERE t.transition_id > coalesce((SELECT max(d.transition_id) FROM delivery d WH
   AND t.at >= (SELECT at FROM evaluator_snapshot WHERE shard = %(shard)s)
   AND NOT EXISTS (SELECT FROM delivery d WHERE d.transition_id = t.transition_id AND d.channel = %(channel)s)
   AND t.change NOT IN ('suppress', 'unsuppress')
-  AND NOT (t.change IN ('raise', 'reraise', 'return') AND (a.suppressed OR coalesce(a.shelved_until > now(), false)))
+  AND NOT (t.change IN ('raise', 'reraise', 'return', 'escalate')
+           AND (a.suppressed OR a.out_of_service OR coalesce(a.shelved_until > now(), false)))
 ON CONFLICT DO NOTHING
 
 -- name: routes
 -- Routes in use, with their bases.
 SELECT r.route_id, r.base_id, b.code AS base, b.name_zh AS base_zh, b.name_en AS base_en, b.timezone, r.name, r.kind, r.target,
-       r.secret, r.language
+       r.secret, r.language, r.person, r.on_duty
 FROM route r JOIN base b USING (base_id) WHERE r.enabled ORDER BY r.route_id
 
 -- name: add_route
 -- A route, or another one in the place of the one with its name.
-INSERT INTO route (base_id, name, kind, target, secret, language, severities, quiet_from, quiet_to, digest_s, after_s)
+INSERT INTO route (base_id, name, kind, target, secret, language, severities, quiet_from, quiet_to, digest_s, after_s, person, on_duty)
 VALUES (%(base)s, %(name)s, %(kind)s, %(target)s, %(secret)s, %(language)s, %(severities)s, %(quiet_from)s::time,
-        %(quiet_to)s::time, %(digest_s)s, %(after_s)s)
+        %(quiet_to)s::time, %(digest_s)s, %(after_s)s, %(person)s, %(on_duty)s)
 ON CONFLICT (base_id, name) DO UPDATE SET kind = excluded.kind, target = excluded.target, secret = excluded.secret,
     language = excluded.language, severities = excluded.severities, quiet_from = excluded.quiet_from, quiet_to = excluded.quiet_to,
-    digest_s = excluded.digest_s, after_s = excluded.after_s, enabled = true
+    digest_s = excluded.digest_s, after_s = excluded.after_s, person = excluded.person, on_duty = excluded.on_duty, enabled = true
 
 -- name: list_routes
 -- Routes without what is secret, and how many deliveries of each are sent, due and dead.
-SELECT b.code, r.name, r.kind, r.language, array_to_string(r.severities, ' '),
+SELECT b.code, r.name, r.kind, r.person, r.on_duty, r.language, array_to_string(r.severities, ' '),
        coalesce(to_char(r.quiet_from, 'HH24:MI') || '-' || to_char(r.quiet_to, 'HH24:MI'), ''), r.digest_s, r.after_s,
        count(*) FILTER (WHERE d.state = 'sent'), count(*) FILTER (WHERE d.state = 'due'),
        count(*) FILTER (WHERE d.state = 'dead'),
@@ -327,7 +329,9 @@ SELECT after_s FROM route WHERE route_id = %(route)s
 
 -- name: book_route
 -- A delivery for each raise and return that concerns the route, due when its digest or quiet hours say; an escalation hears
--- of a raise when the alert is still open and nobody has acknowledged it for so long.
+-- of a raise when the alert is still open and nobody has acknowledged it for so long. What it was told of before is told again
+-- when it comes back from a shelf or into service. A route of somebody's duty hears of that only while he is on duty without
+-- delay, and of escalations that are his.
 INSERT INTO delivery (transition_id, channel, base_id, state, next_at)
 SELECT t.transition_id, %(channel)s, t.base_id, 'due', route_due(r, b.timezone, a.severity, t.at + make_interval(secs => r.after_s))
 FROM route r JOIN base b USING (base_id) JOIN transition t USING (base_id)
@@ -336,17 +340,35 @@ WHERE r.route_id = %(route)s AND a.severity = ANY (r.severities)
   AND t.transition_id > coalesce((SELECT max(d.transition_id) FROM delivery d WHERE d.channel = %(channel)s), 0) - 10000
   AND t.at >= greatest((SELECT at FROM evaluator_snapshot WHERE shard = %(shard)s), now() - interval '7 days')
   AND NOT EXISTS (SELECT FROM delivery d WHERE d.transition_id = t.transition_id AND d.channel = %(channel)s)
-  AND NOT (a.suppressed OR coalesce(a.shelved_until > now(), false))
-  AND CASE WHEN r.after_s = 0 THEN t.change IN ('raise', 'reraise', 'return')
+  AND NOT (a.suppressed OR a.out_of_service OR coalesce(a.shelved_until > now(), false))
+  AND CASE WHEN r.on_duty AND t.change = 'escalate' THEN t.detail ->> 'to' = r.person
+           WHEN r.on_duty AND t.change NOT IN ('raise', 'reraise', 'return', 'unshelve', 'in_service') THEN false
+           WHEN r.on_duty AND NOT EXISTS (SELECT FROM duty d WHERE d.base_id = t.base_id AND d.person = r.person AND d.after_s = 0
+                                          AND d.starts_at <= t.at AND d.ends_at > t.at AND a.severity = ANY (d.severities))
+           THEN t.change = 'return' AND EXISTS (SELECT FROM delivery v JOIN transition x USING (transition_id)
+                                                WHERE v.channel = %(channel)s AND x.base_id = t.base_id AND x.alert_id = t.alert_id)
+           WHEN t.change IN ('unshelve', 'in_service') THEN r.after_s = 0 AND a.active AND NOT a.acknowledged
+                AND EXISTS (SELECT FROM delivery v JOIN transition x USING (transition_id)
+                            WHERE v.channel = %(channel)s AND x.base_id = t.base_id AND x.alert_id = t.alert_id)
+           WHEN r.after_s = 0 THEN t.change IN ('raise', 'reraise', 'return')
            ELSE t.change IN ('raise', 'reraise') AND t.at + make_interval(secs => r.after_s) <= now()
                 AND NOT a.acknowledged AND a.closed_at IS NULL END
 ON CONFLICT DO NOTHING
+
+-- name: route_test_due
+-- Whether somebody has asked for a test message since the last one.
+SELECT test_asked_at FROM route
+WHERE route_id = %(route)s AND test_asked_at IS NOT NULL AND test_asked_at > coalesce(tested_at, '-infinity')
+
+-- name: route_tested
+-- What became of the test.
+UPDATE route SET tested_at = greatest(now(), %(asked)s), test_error = %(error)s WHERE route_id = %(route)s
 
 -- name: due_deliveries
 -- What a channel has to send now, oldest first, with the alert as it is.
 SELECT t.transition_id AS id, t.change, t.at, t.actor, t.note, t.detail, b.code AS base, a.alert_id AS alert, r.code AS rule,
        r.name_zh, r.name_en, a.severity, a.channel, p.code AS point, u.code AS unit_of_tree, d.code AS device, a.value, a.expected,
-       a.low, a.high, a.unit, a.active, a.acknowledged, a.late, a.opened_at, a.explanation, v.attempts
+       a.low, a.high, a.unit, a.active, a.acknowledged, a.late, a.opened_at, a.first_out, a.explanation, v.attempts
 FROM delivery v JOIN transition t USING (transition_id) JOIN alert a ON a.base_id = t.base_id AND a.alert_id = t.alert_id
 JOIN base b ON b.base_id = a.base_id JOIN rule r ON r.base_id = a.base_id AND r.rule_id = a.rule_id
 LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +19,14 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from alerts import mail, robots
-from alerts.notify import MOST_A_MESSAGE, NotDelivered, Pace, enrol, failed
+from alerts.notify import MOST_A_MESSAGE, NotDelivered, Pace, critical_causes, enrol, failed
 from alerts.store import Connection, Q
 from park.database import connect
 from park.errors import StorageError
 
 log = logging.getLogger("park.alerts.routes")
 LINES = 20              # alerts spelt out in a message; the rest is counted
+FLOOD = 3               # raises of one flood in a message that are told together
 LOOK_S = 5.0            # so often is the table read again
 
 
@@ -43,6 +45,8 @@ class Route:
     target: str
     secret: str
     language: str
+    person: str = ""
+    on_duty: bool = False
 
     @property
     def channel(self) -> str:
@@ -62,11 +66,13 @@ SENDERS: dict[str, Callable[[str, str, str, Sequence[str]], None]] = {
     "email": mail.send, "dingtalk": robots.dingtalk, "wecom": robots.wecom, "feishu": robots.feishu}
 WORDS = {
     "zh": {"critical": "紧急", "high": "重要", "medium": "一般", "low": "提示", "raise": "发生", "reraise": "再次发生",
-           "return": "恢复", "escalate": "超时未确认", "late": "迟到数据", "more": "另有 {n} 条,请到平台查看。",
+           "return": "恢复", "escalate": "超时未确认", "unshelve": "搁置到期", "in_service": "恢复投用", "late": "迟到数据",
+           "more": "另有 {n} 条,请到平台查看。", "first": "首发", "flood": "同一时段随后另有 {n} 条:{rules}",
            "title": "{base}:{n} 条报警消息({ranks})"},
     "en": {"critical": "critical", "high": "high", "medium": "medium", "low": "low", "raise": "raised",
-           "reraise": "raised again", "return": "returned", "escalate": "not acknowledged", "late": "late data",
-           "more": "{n} more, see the platform.", "title": "{base}: {n} alert messages ({ranks})"},
+           "reraise": "raised again", "return": "returned", "escalate": "not acknowledged", "unshelve": "shelf is over",
+           "in_service": "back in service", "late": "late data", "more": "{n} more, see the platform.", "first": "came first",
+           "flood": "{n} more followed: {rules}", "title": "{base}: {n} alert messages ({ranks})"},
 }
 RANKS = ("critical", "high", "medium", "low")
 
@@ -85,15 +91,40 @@ def text_of(route: Route, due: Sequence[dict[str, Any]]) -> Text:
     ranks = (", " if route.language == "en" else "、").join(f"{word} {n}" for word, n in counts if n)
     base = route.base_zh if route.language == "zh" else route.base_en
     title = words["title"].format(base=base or route.base, n=len(due), ranks=ranks)
-    lines = [_line(route, words, zone, d) for d in ranked[:LINES]]
-    if len(due) > LINES:
-        lines.append(words["more"].format(n=len(due) - LINES))
+    lines = _grouped(route, words, zone, ranked)
+    if len(lines) > LINES:
+        lines = [*lines[:LINES], words["more"].format(n=len(lines) - LINES)]
     return Text(title, tuple(lines))
+
+
+def _grouped(route: Route, words: dict[str, str], zone: ZoneInfo, ranked: Sequence[dict[str, Any]]) -> list[str]:
+    """A line an alert; raises of one flood are two lines: the one that came first (or the worst that is told), and how many
+    followed by rule. A critical alert always has its own line."""
+    floods: dict[int, list[dict[str, Any]]] = {}
+    for d in ranked:
+        if d.get("first_out") and d["change"] in ("raise", "reraise"):
+            floods.setdefault(d["first_out"], []).append(d)
+    lines = []
+    for d in ranked:
+        flood = floods.get(d.get("first_out") or 0, []) if d["change"] in ("raise", "reraise") else []
+        if len(flood) < FLOOD:
+            lines.append(_line(route, words, zone, d))
+            continue
+        head = next((x for x in flood if x["alert"] == d["first_out"]), flood[0])
+        if d is head:
+            rest = [x for x in flood if x is not head]
+            names = Counter(x[f"name_{route.language}"] or x["rule"] for x in rest)
+            told = ", ".join(f"{name} × {n}" for name, n in names.most_common(5))
+            mark = f" ({words['first']})" if head["alert"] == d["first_out"] else ""
+            lines += [_line(route, words, zone, d) + mark, words["flood"].format(n=len(rest), rules=told)]
+        elif d["severity"] == "critical":
+            lines.append(_line(route, words, zone, d))
+    return lines
 
 
 def _line(route: Route, words: dict[str, str], zone: ZoneInfo, d: dict[str, Any]) -> str:
     sentence = d["explanation"].get(route.language) or d[f"name_{route.language}"] or d["rule"]
-    change = words["escalate" if d.get("after_s") else d["change"]]
+    change = words["escalate" if d.get("after_s") and d["change"] != "return" else d["change"]]
     late = f" ({words['late']})" if d["late"] else ""
     return f"[{words[d['severity']]}] {change} {d['at'].astimezone(zone):%m-%d %H:%M:%S}{late} {sentence} (#{d['alert']})"
 
@@ -105,11 +136,11 @@ def deliver(conn: Connection, route: Route, pace: Pace, now: float) -> int:
     with conn.cursor(row_factory=dict_row) as cur:
         due = cur.execute(Q["due_deliveries"], {"channel": route.channel, "most": MOST_A_MESSAGE}).fetchall()
         row = cur.execute(Q["route_after"], {"route": route.route_id}).fetchone()
-    critical = any(d["severity"] == "critical" and d["change"] != "return" for d in due)
-    if not due or not pace.may_send(now, critical):
+    causes = critical_causes(due)
+    if not due or not pace.may_send(now, causes):
         return 0
     text = text_of(route, [d | (row or {}) for d in due])
-    pace.note(now)
+    pace.note(now, causes)
     try:
         SENDERS[route.kind](route.target, route.secret, text.title, text.lines)
     except NotDelivered as exc:
@@ -125,6 +156,20 @@ def try_out(route: Route) -> None:
     title = {"zh": f"{base or route.base}:测试消息", "en": f"{base or route.base}: test message"}[route.language]
     line = {"zh": f"通知线路“{route.name}”已接通。", "en": f"Route {route.name} works."}[route.language]
     SENDERS[route.kind](route.target, route.secret, title, (line,))
+
+
+def answer_test(conn: Connection, route: Route) -> bool:
+    """Send the test message that somebody asked for, and write what became of it; whether there was one to send."""
+    row = conn.execute(Q["route_test_due"], {"route": route.route_id}).fetchone()
+    if row is None:
+        return False
+    error = ""
+    try:
+        try_out(route)
+    except NotDelivered as exc:
+        error = str(exc)[:500]
+    conn.execute(Q["route_tested"], {"route": route.route_id, "asked": row[0], "error": error})
+    return True
 
 
 def run(url: str, stop: threading.Event, clock: Callable[[], float]) -> None:
@@ -161,6 +206,7 @@ def _serve(url: str, route: Route, stop: threading.Event, clock: Callable[[], fl
             with connect(url, autocommit=True, name=f"park notify {route.channel}") as conn:
                 enrol(conn, route.channel)
                 while not stop.is_set():
+                    answer_test(conn, route)
                     deliver(conn, route, pace, clock())
                     stop.wait(1.0)
         except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:

@@ -16,7 +16,8 @@ from park.errors import NotFound
 
 router = APIRouter(tags=["alerts"])
 
-State = Literal["open", "unacknowledged", "acknowledged", "active", "returned", "shelved", "suppressed", "closed", "all"]
+State = Literal["open", "unacknowledged", "acknowledged", "active", "returned", "shelved", "suppressed", "out_of_service",
+                "closed", "all"]
 Severity = Literal["critical", "high", "medium", "low"]
 Change = Literal["ack", "shelve", "unshelve", "comment", "assign", "close"]
 AlertId = Annotated[int, Path(ge=1, le=2**63 - 1)]
@@ -44,7 +45,8 @@ def shown(row: dict[str, Any], lang: Language) -> dict[str, Any]:
     point = {"zh": row.pop("point_zh"), "en": row.pop("point_en")}
     return row | {
         "rule": rule | {"name": rule[mark]}, "point_name": point[mark] or None, "unit_name": about[mark] or None,
-        "names": {"point": point, "unit": about}, "text": explanation.get(mark) or rule[mark]}
+        "names": {"point": point, "unit": about}, "text": explanation.get(mark) or rule[mark],
+        "link": f"/?base={row['base']}&alert={row['id']}"}
 
 
 @router.get("/alerts")

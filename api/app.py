@@ -23,6 +23,7 @@ from api import (
     catalogue,
     desk,
     emissions,
+    evidence,
     health,
     infrastructure,
     kpi,
@@ -32,6 +33,7 @@ from api import (
     readings,
     reference,
     reports,
+    resources,
     trace,
 )
 from api.access import Gate, Limits
@@ -44,8 +46,8 @@ from park.settings import Settings
 PREFIX = "/api/v1"
 # live and kpi first: /alerts/stream is not an alert's id
 ROUTERS = (live.router, kpi.router, desk.router, cases.router, alerts.router, catalogue.router, readings.router,
-           aggregates.router, emissions.router, balance.router, bills.router, account.router, infrastructure.router, trace.router, ledger.router, reports.router,
-           health.router)
+           aggregates.router, emissions.router, balance.router, bills.router, account.router, infrastructure.router,
+           trace.router, ledger.router, evidence.router, resources.router, reports.router, health.router)
 
 
 def create_app(settings: Settings, *, limits: Limits | None = None, heartbeat_s: float = HEARTBEAT_S) -> FastAPI:
@@ -76,5 +78,6 @@ def create_app(settings: Settings, *, limits: Limits | None = None, heartbeat_s:
     app.include_router(reference.router)
     app.include_router(health.router, include_in_schema=False)  # probes look at the root too
     mount_console(app, Path(__file__).with_name("console"))
-    app.add_middleware(Guard, meters=meters, body_bytes=limits.body_bytes)
+    app.add_middleware(Guard, meters=meters, body_bytes=limits.body_bytes, larger={
+        f"{PREFIX}/evidence": limits.evidence_bytes, f"{PREFIX}/ledger/import": limits.form_bytes})
     return app

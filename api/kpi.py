@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query
@@ -13,10 +13,12 @@ from api.access import Data, Who
 from api.aggregates import BaseCode, needs_whole_base
 from api.answers import Lang, answer, named
 from api.catalogue import base_row
+from api.desk import DESK
 from api.store import SQL
 from park.clock import local_midnight, utc_now
 
 router = APIRouter(tags=["alerts"])
+GRADES = ((1.0, "acceptable"), (2.0, "manageable"), (5.0, "over_demanding"))
 
 
 @router.get("/alerts/kpi")
@@ -24,7 +26,9 @@ async def kpi(who: Who, data: Data, lang: Lang, base: BaseCode,
               days: Annotated[int, Query(ge=1, le=366, description="Days up to today.")] = 30) -> Response:
     """Per base-local day: raised, closed, acknowledged and the mean time to it, the busiest ten minutes, floods (more than 10
     raises in 10 minutes), chattering (three or more raises of one alert in an hour), stale (active for more than 24 h at the
-    end of the day); what is open now by severity; the busiest rules.
+    end of the day); what is open now by severity; the busiest rules. `rate` after EEMUA 191: raises per ten minutes on average
+    and at most, share of the time in flood; `acknowledging`: middle and slowest tenth (s), raises that returned within a
+    minute; `top`: the ten objects that raise most, with their share; `severities`.
     """
     needs_whole_base(who)
     async with data.session(who) as db:
@@ -37,7 +41,24 @@ async def kpi(who: Who, data: Data, lang: Lang, base: BaseCode,
         by_day = await (await db.execute(SQL["kpi_days"], about)).fetchall()
         now = await (await db.execute(SQL["kpi_open"], about)).fetchall()
         rules = await (await db.execute(SQL["kpi_rules"], about)).fetchall()
+        rate = await (await db.execute(DESK["kpi_rate"], about)).fetchone()
+        acks = await (await db.execute(DESK["kpi_ack"], about)).fetchone()
+        ranks = await (await db.execute(DESK["kpi_severities"], about)).fetchall()
+        top = await (await db.execute(DESK["kpi_top"], about)).fetchall()
     total = sum(row["raised"] for row in by_day)
     return answer({"base": base, "first_day": first, "last_day": today, "raised": total, "raised_a_day": total / days,
                    "floods": sum(row["floods"] for row in by_day), "open": now, "days": by_day,
-                   "rules": [named(row, lang) for row in rules]})
+                   "rules": [named(row, lang) for row in rules], "rate": rate_of(rate or {}), "acknowledging": acks,
+                   "severities": {row["severity"]: row["raised"] for row in ranks},
+                   "top": [named(row, lang) for row in top],
+                   "top_share": sum(row["raised"] for row in top) / total if total else None})
+
+
+def rate_of(row: dict[str, Any]) -> dict[str, Any]:
+    """The rate with its grade; the bands are EEMUA 191's for one operator in steady operation (per 10 minutes: below 1 very
+    likely acceptable, up to 2 manageable, up to 5 likely over-demanding, beyond that unacceptable)."""
+    stretches = row.get("stretches") or 0
+    mean = row["raised"] / stretches if stretches else None
+    grade = None if mean is None else next((word for most, word in GRADES if mean < most), "unacceptable")
+    return {"per_10min": mean, "peak_10min": row.get("peak", 0), "peak_at": row.get("peak_at"), "grade": grade,
+            "flood_share": row["in_flood"] / stretches if stretches else None}

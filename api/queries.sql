@@ -81,8 +81,10 @@ SELECT a.alert_id AS id, b.code AS base, r.code AS rule, r.name_zh AS rule_zh, r
        p.code AS point, p.name_zh AS point_zh, p.name_en AS point_en, p.quantity,
        u.code AS unit_code, u.name_zh AS unit_zh, u.name_en AS unit_en, d.code AS device, e.code AS enterprise,
        a.severity, a.active, a.acknowledged, a.suppressed, a.shelved_until, a.assigned_to, a.opened_at, a.returned_at,
-       a.acknowledged_at, a.closed_at, a.late, a.n_raised, a.value, a.expected, a.low, a.high, a.unit, a.channel, a.explanation,
+       a.acknowledged_at, a.closed_at, a.late, a.n_raised, a.out_of_service, a.first_out, a.value, a.expected, a.low, a.high, a.unit,
+       a.channel, a.explanation,
        CASE WHEN a.closed_at IS NOT NULL THEN 'closed'
+            WHEN a.out_of_service THEN 'out_of_service'
             WHEN a.shelved_until > now() THEN 'shelved'
             WHEN a.suppressed THEN 'suppressed'
             WHEN a.active AND a.acknowledged THEN 'acknowledged'
@@ -105,7 +107,8 @@ WHERE (%(id)s::bigint[] IS NULL OR a.alert_id = ANY (%(id)s))
         WHEN 'closed' THEN a.closed_at IS NOT NULL
         WHEN 'shelved' THEN a.closed_at IS NULL AND a.shelved_until > now()
         WHEN 'suppressed' THEN a.closed_at IS NULL AND a.suppressed
-        WHEN 'unacknowledged' THEN a.closed_at IS NULL AND NOT a.acknowledged AND NOT a.suppressed
+        WHEN 'out_of_service' THEN a.closed_at IS NULL AND a.out_of_service
+        WHEN 'unacknowledged' THEN a.closed_at IS NULL AND NOT a.acknowledged AND NOT a.suppressed AND NOT a.out_of_service
                                    AND (a.shelved_until > now()) IS NOT TRUE
         WHEN 'acknowledged' THEN a.closed_at IS NULL AND a.acknowledged
         WHEN 'active' THEN a.closed_at IS NULL AND a.active
@@ -410,33 +413,6 @@ SELECT r.code AS rule, r.name_zh, r.name_en, sum(a.n_raised)::integer AS raised,
 FROM alert a JOIN rule r ON r.base_id = a.base_id AND r.rule_id = a.rule_id
 WHERE a.base_id = %(base)s AND a.opened_at >= %(start)s AND a.opened_at < %(end)s
 GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1 LIMIT 10
-
--- name: ledger
--- Entries of the ledger, newest first, after the cursor; `superseded_by` names the correction of an entry.
-SELECT l.entry_id AS id, b.code AS base, l.kind, e.code AS enterprise, c.code AS counterparty, l.item, l.action, l.first_day,
-       l.last_day, l.value, l.unit, l.status, l.evidence, l.note, l.recorded_by, l.recorded_at, l.supersedes,
-       (SELECT max(s.entry_id) FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id) AS superseded_by
-FROM ledger l JOIN base b USING (base_id)
-LEFT JOIN enterprise e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
-LEFT JOIN enterprise c ON c.base_id = l.base_id AND c.enterprise_id = l.counterparty_id
-WHERE (%(base)s::text IS NULL OR b.code = %(base)s) AND (%(kind)s::text IS NULL OR l.kind = %(kind)s)
-  AND (%(enterprise)s::text IS NULL OR e.code = %(enterprise)s)
-  AND (%(first)s::date IS NULL OR l.last_day >= %(first)s) AND (%(last)s::date IS NULL OR l.first_day <= %(last)s)
-  AND (%(superseded)s OR NOT EXISTS (SELECT FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id))
-  AND (%(id)s::bigint IS NULL OR l.entry_id = %(id)s) AND (%(after)s::bigint IS NULL OR l.entry_id < %(after)s)
-ORDER BY l.entry_id DESC LIMIT %(limit)s
-
--- name: ledger_lock
--- One correction of an entry at a time.
-SELECT pg_advisory_xact_lock(hashtext('park ledger'), %(id)s::integer)
-
--- name: insert_ledger
--- A new entry; a correction names what it supersedes.
-INSERT INTO ledger (base_id, kind, enterprise_id, counterparty_id, item, action, first_day, last_day, value, unit, status,
-                    evidence, note, recorded_by, supersedes)
-VALUES (%(base)s, %(kind)s, %(enterprise)s, %(counterparty)s, %(item)s, %(action)s, %(first_day)s, %(last_day)s, %(value)s,
-        %(unit)s, %(status)s, %(evidence)s, %(note)s, %(recorded_by)s, %(supersedes)s)
-RETURNING entry_id
 
 -- name: tell_catalogue
 -- The ledger is part of what figures are computed with: let every stage know.

@@ -272,7 +272,7 @@ def test_the_commands_add_list_test_and_remove_a_route(mini: Db, database_url: s
     assert park("route", "add", "mini", "night", "dingtalk", robot.url, "--secret", "hush", "--quiet", "22:00-07:00",
                 "--severities", "critical,high")[0] == 0
     code, shown = park("route", "list")
-    assert code == 0 and "mini,night,dingtalk,zh,critical high,22:00-07:00,0,0,0,0,0," in shown
+    assert code == 0 and "mini,night,dingtalk,,False,zh,critical high,22:00-07:00,0,0,0,0,0," in shown
     assert "hush" not in shown and "access_token" not in shown
     assert park("route", "test", "mini", "night")[0] == 0
     assert "测试消息" in robot.got[0][1]["markdown"]["title"]
