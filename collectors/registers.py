@@ -21,7 +21,6 @@ Codes = npt.NDArray[np.int8]
 Bools = npt.NDArray[np.bool_]
 
 _DTYPES = {"u16": ">u2", "i16": ">i2", "u32": ">u4", "i32": ">i4", "u64": ">u8", "i64": ">i8", "f32": ">f4", "f64": ">f8"}
-_RAW = {2: ">u2", 4: ">u4", 8: ">u8"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Decoder:
                     mask[k] = True
             if p.bits is not None:
                 bits.append((k, p.bits[0], (1 << (p.bits[1] - p.bits[0] + 1)) - 1))
-        dtype = None if type_ == "bcd48" else np.dtype(_DTYPES[type_])
+        dtype = np.dtype(_DTYPES[type_]) if type_ in _DTYPES else None
         plain = dtype is not None and not (patterns or bits or nan_missing.any())
         gather = first[:, None] + order[None, :]
         return _Class(type_, place, gather, tuple(patterns.items()), nan_missing, tuple(bits), dtype, plain)
@@ -153,13 +152,9 @@ def _decode_class(c: _Class, buffer: npt.NDArray[np.uint8], raw: Floats, quality
         raw[c.place] = _plain(c, buffer)
         return
     data = np.ascontiguousarray(buffer[c.gather])
-    if c.dtype is None:
-        values, _ = _bcd(data)
-        raw[c.place] = values
-        return
-    values = data.view(c.dtype).ravel().astype(np.float64)
+    values = _bcd(data) if c.dtype is None else data.view(c.dtype).ravel().astype(np.float64)
     missing = c.nan_means_missing & np.isnan(values) if c.type in ("f32", "f64") else np.zeros(len(values), dtype=np.bool_)
-    bits = data.view(_RAW[data.shape[1]]).ravel()
+    bits = _pattern_bits(data)
     for pattern, mask in c.patterns:
         missing |= mask & (bits == pattern)
     for k, shift, mask_bits in c.bits:
@@ -178,18 +173,24 @@ def byte_order_of(words: int, word_order: str, byte_order: str) -> npt.NDArray[n
     return order.ravel()
 
 
-def _bcd(data: npt.NDArray[np.uint8]) -> tuple[Floats, Bools]:
-    """Binary-coded decimals, most significant digit first; a digit above 9 is not a number."""
+def _bcd(data: npt.NDArray[np.uint8]) -> Floats:
+    """Binary-coded decimals, most significant digit first; NaN where a digit is above 9."""
     digits = np.stack([data >> 4, data & 15], axis=2).reshape(len(data), -1)
     weights = 10.0 ** np.arange(digits.shape[1] - 1, -1, -1)
-    good: Bools = np.asarray((digits <= 9).all(axis=1))
-    return np.where(good, digits @ weights, np.nan), good
+    return np.where((digits <= 9).all(axis=1), digits @ weights, np.nan)
+
+
+def _pattern_bits(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """Each row's bytes, most significant first, as one whole number."""
+    whole = np.zeros((len(data), 8), dtype=np.uint8)
+    whole[:, 8 - data.shape[1]:] = data
+    return whole.view(">u8").ravel().astype(np.uint64)
 
 
 def encode(template: Template, p: TemplatePoint, value: float) -> list[int]:
     """The registers that hold a value of the point; InputError when its type cannot."""
     raw = (value - p.offset) / p.scale
-    if p.type == "bcd48" or p.bits is not None:
+    if p.type not in _DTYPES or p.bits is not None:
         raise InputError(f"the point {p.key} is a {'bit field' if p.bits else p.type}: it cannot be written")
     dtype = np.dtype(_DTYPES[p.type])
     if dtype.kind != "f":

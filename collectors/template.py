@@ -22,12 +22,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 METER_BUS = ("dlt645.", "cjt188.")
 """How the names of templates begin that `dlt645_template` reads."""
 
-Type = Literal["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "bcd48"]
+Type = Literal["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "bcd16", "bcd32", "bcd48", "bcd64"]
 Order = Literal["big", "little"]
 Every = Literal["fast", "slow"]
 Function = Literal[3, 4]
 
-WORDS: dict[str, int] = {"u16": 1, "i16": 1, "u32": 2, "i32": 2, "f32": 2, "u64": 4, "i64": 4, "f64": 4, "bcd48": 3}
+WORDS: dict[str, int] = {"u16": 1, "i16": 1, "u32": 2, "i32": 2, "f32": 2, "u64": 4, "i64": 4, "f64": 4,
+                         "bcd16": 1, "bcd32": 2, "bcd48": 3, "bcd64": 4}
 """Registers that a value of each type takes."""
 
 

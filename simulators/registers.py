@@ -22,6 +22,7 @@ from park.quantities import conversion, quantities
 TEMPLATES = Path(__file__).resolve().parent.parent / "collectors" / "templates"
 _INTEGERS = {"u16": 1, "i16": 1, "u32": 2, "i32": 2, "u64": 4, "i64": 4}
 _FLOATS = {"f32": ">f", "f64": ">d"}
+_DECIMALS = {"bcd16": 1, "bcd32": 2, "bcd48": 3, "bcd64": 4}
 _TAIL = 8      # registers that answer zero behind the last known one
 
 
@@ -86,8 +87,10 @@ def width(kind: str) -> int:
     """Registers that a type takes; InputError for an unknown type."""
     if kind in _INTEGERS:
         return _INTEGERS[kind]
-    if kind in _FLOATS or kind == "bcd48":
-        return {"f32": 2, "f64": 4, "bcd48": 3}[kind]
+    if kind in _FLOATS:
+        return {"f32": 2, "f64": 4}[kind]
+    if kind in _DECIMALS:
+        return _DECIMALS[kind]
     raise InputError(f"unknown register type {kind!r}")
 
 
@@ -95,8 +98,9 @@ def encode(raw: float, kind: str, word_order: str, byte_order: str) -> Sequence[
     """Registers of a raw value; whole numbers are rounded and held within their type."""
     if kind in _FLOATS:
         data = struct.pack(_FLOATS[kind], raw)
-    elif kind == "bcd48":
-        data = bytes.fromhex(f"{round(raw) % 10**12:012d}")
+    elif kind in _DECIMALS:
+        digits = 4 * _DECIMALS[kind]
+        data = bytes.fromhex(f"{round(raw) % 10**digits:0{digits}d}")
     else:
         bits = 16 * _INTEGERS[kind]
         low, high = (0, 2**bits - 1) if kind[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

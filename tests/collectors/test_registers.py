@@ -70,6 +70,26 @@ def test_bcd_reads_decimal_digits_and_refuses_hex_ones() -> None:
     assert _decode(bytes.fromhex("12285686422A"), type="bcd48") == (None, "bad")
 
 
+@pytest.mark.parametrize(("type_", "sent", "order", "value"), [
+    ("bcd16", "9876", {}, 9876.0), ("bcd16", "7698", {"byte_order": "little"}, 9876.0),
+    ("bcd32", "12345678", {}, 12345678.0), ("bcd32", "56781234", {"word_order": "little"}, 12345678.0),
+    ("bcd48", "901256781234", {"word_order": "little"}, 123456789012.0),
+    ("bcd64", "0123456789012345", {}, 123456789012345.0),
+    ("bcd64", "4523018967452301", {"word_order": "little", "byte_order": "little"}, 123456789012345.0)])
+def test_decimals_of_every_width_and_order(type_: str, sent: str, order: dict[str, str], value: float) -> None:
+    assert _decode(bytes.fromhex(sent), type=type_, **order) == (value, "good")
+    all_f = "f" * len(sent)
+    assert _decode(bytes.fromhex(all_f), type=type_, **order) == (None, "bad")
+    assert _decode(bytes.fromhex(all_f), type=type_, not_available=[int(all_f, 16)], **order) == (None, "missing")
+
+
+def test_a_float_is_scaled_too_and_bits_are_cut_out_of_every_width() -> None:
+    assert _decode(struct.pack(">f", 1234.5), type="f32", scale=0.001, unit="MW")[0] == pytest.approx(1.2345)
+    assert _decode(struct.pack(">Q", 5 << 40), type="u64", bits=[40, 43], quantity="state", unit="state") == (5.0, "good")
+    assert _decode(struct.pack("<I", 3 << 30), type="u32", bits=[30, 31], quantity="state", unit="state", word_order="little",
+                   byte_order="little") == (3.0, "good")
+
+
 def test_a_decimal_scale_gives_the_decimal_number_and_not_its_neighbour() -> None:
     assert _decode(b"\x08\xfd", type="u16", scale=0.1)[0] == 230.1
     assert _decode(b"\x08\xfd", type="u16", scale=0.003)[0] == pytest.approx(6.903)
