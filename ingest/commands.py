@@ -20,6 +20,8 @@ def ingest(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Writers, each with its own database connection.")] = 1,
     client_id: Annotated[str, typer.Option(help="MQTT session; two ingest processes at one broker need two "
                                                 "names.")] = "park-ingest",
+    group: Annotated[str, typer.Option(help="Share the messages with every ingest of this group (shared subscription); the "
+                                            "broker deals them out, so those of one source may be written out of order.")] = "",
 ) -> None:
     """Take readings from the broker into the database and keep the rollups; runs until SIGTERM. 入库与汇总。"""
     import logging
@@ -35,7 +37,7 @@ def ingest(
         from ingest.service import serve
 
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        serve(settings, client_id=client_id, workers=workers, metrics_port=metrics_port)
+        serve(settings, client_id=client_id, workers=workers, metrics_port=metrics_port, group=group)
 
 
 def _verify(url: str) -> None:

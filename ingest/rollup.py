@@ -18,6 +18,7 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import Connection, sql
 
+from ingest import slices
 from ingest.condense import MINUTE_US, QUARTER_US, Buckets, Series, condense, increments
 from ingest.directory import QUERIES
 from ingest.packing import Column, array_of, copy_into
@@ -63,14 +64,21 @@ def roll_up(conn: Connection[Any], *, limit: int = 200_000, parts: Sequence[int]
         if quarters == 0:
             return NOTHING
         cur.execute(QUERIES["spare_closed"])
+        distributed = slices.is_distributed(cur)
+        if distributed:
+            slices.pull_next(cur)
         cur.execute(QUERIES["touch_successors"])
         cur.execute(QUERIES["analyze_touched"])
+        if distributed:
+            slices.pull(cur)
         n, doomed = _roll_raw(conn, cur)
         for name in ("touch_hours", "touch_days", "touch_months"):
             cur.execute(QUERIES[name])
         for coarse, periods, fine, by_quarter in _COARSER:
             for name in ("coarsen", "forget_periods") if doomed else ("coarsen",):
                 cur.execute(_named(name, coarse=coarse, periods=periods, fine=fine), {"by_quarter": by_quarter})
+        if distributed:
+            slices.push(cur, doomed=doomed)
         cur.execute(QUERIES["tell_accounting"])
         cur.execute(QUERIES["notify_rollup"])
         more = cur.execute(QUERIES["more_dirty"], of_points).fetchone()

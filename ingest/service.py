@@ -31,12 +31,12 @@ class Service:
     not acknowledged."""
 
     def __init__(self, settings: Settings, *, client_id: str = "park-ingest", workers: int = 1,
-                 metrics: Metrics | None = None) -> None:
+                 group: str = "", metrics: Metrics | None = None) -> None:
         self.metrics = metrics or Metrics()
         self._stop = Event()
         room = max(1, settings.queue_messages // workers)
         self.inboxes = [Inbox(room) for _ in range(workers)]
-        self.subscriber = Subscriber(settings.mqtt_url, client_id, self.inboxes, self._stop)
+        self.subscriber = Subscriber(settings.mqtt_url, client_id, self.inboxes, self._stop, group)
         self.writers = [Writer(settings, i, self.subscriber.acknowledge, self._stop, self.metrics) for i in self.inboxes]
         parts = [[part] for part in PARTS] if workers > 1 else [PARTS]
         rollups = [Rollup(settings.database_url, self._stop, self.metrics, p) for p in parts]
@@ -105,7 +105,7 @@ class Rollup:
             self.stop.wait(took_s if done.more else max(ROLLUP_EVERY_S - took_s, took_s))
 
 
-def serve(settings: Settings, *, client_id: str, workers: int, metrics_port: int | None) -> None:
+def serve(settings: Settings, *, client_id: str, workers: int, metrics_port: int | None, group: str = "") -> None:
     """Run until SIGTERM or SIGINT."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # batches come and go by the ten thousand objects and have no cycles
@@ -113,7 +113,7 @@ def serve(settings: Settings, *, client_id: str, workers: int, metrics_port: int
     asked = Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: asked.set())
-    service = Service(settings, client_id=client_id, workers=workers)
+    service = Service(settings, client_id=client_id, workers=workers, group=group)
     if metrics_port is not None:
         service.metrics.serve(metrics_port)
     service.start()

@@ -25,10 +25,14 @@ log = logging.getLogger("ingest.mqtt")
 
 
 class Subscriber:
-    """`run` keeps the session until `stop` is set; `acknowledge` may be called from any thread."""
+    """`run` keeps the session until `stop` is set; `acknowledge` may be called from any thread.
 
-    def __init__(self, url: str, client_id: str, inboxes: Sequence[Inbox], stop: Event) -> None:
+    With a `group` the broker deals the messages out among the sessions of that group (shared subscriptions).
+    """
+
+    def __init__(self, url: str, client_id: str, inboxes: Sequence[Inbox], stop: Event, group: str = "") -> None:
         self.url = url
+        self.group = group
         self.client_id = client_id
         self.inboxes = inboxes
         self.stop = stop
@@ -99,7 +103,7 @@ class Subscriber:
             self.connected = True
         log.info("connected to %s as %s, session %s", _shown(self.url), self.client_id,
                  "resumed" if flags.session_present else "new")
-        client.subscribe([(topic, 1) for topic in SUBSCRIPTIONS])
+        client.subscribe([(f"$share/{self.group}/{topic}" if self.group else topic, 1) for topic in SUBSCRIPTIONS])
 
     def _on_disconnect(self, _: mqtt.Client, __: Any, ___: Any, reason: Any, ____: Any) -> None:
         self.connected = False

@@ -83,6 +83,7 @@ def fit(conn: Connection[TupleRow], engine: str, *, again: bool) -> bool:
     digest = hashlib.sha256(script).hexdigest()
     conn.execute("""CREATE TABLE IF NOT EXISTS engine (
         one boolean PRIMARY KEY DEFAULT true CHECK (one), name text NOT NULL, digest text NOT NULL)""")
+    conn.execute("GRANT SELECT ON engine TO PUBLIC")
     if not again and conn.execute("SELECT name, digest FROM engine").fetchone() == (engine, digest):
         return False
     if script:

@@ -64,7 +64,9 @@ def test_an_hour_knows_its_readings_and_the_increment_across_its_border(rolling:
     assert minutes == ["31 14:59", "31 15:01", "31 15:02", "31 15:20", "31 15:30"]
 
 
-def test_a_filter_on_the_minute_reaches_only_its_week_and_by_key(rolling: Db) -> None:
+def test_a_filter_on_the_minute_reaches_only_its_week_and_by_key(rolling: Db, databases: Any) -> None:
+    if databases.engine == "citus":
+        pytest.skip("on Citus the plan of the scan is the worker's")
     monday = datetime(2026, 9, 28, tzinfo=UTC)
     start_ms = int(monday.timestamp()) * 1000
     for k in range(4):
