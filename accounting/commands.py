@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 GROUPS: dict[str, str] = {"exempt": "Periods that a person takes out of judgement: who, when, why.",
+                          "ledger": "Entries made by hand, by xlsx; every step is kept.",
                           "tariff": "Prices that come as a series.",
                           "baseline": "Expected energy (ISO 50006) and savings against it."}
 
@@ -73,6 +74,43 @@ def tariff_prices(
     from park.settings import load_settings
 
     typer.echo(market.import_prices(load_settings().database_url, base, tariff, file))
+
+
+def ledger_template(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("ledger.xlsx"),
+) -> None:
+    """An empty xlsx template for manual entries: a row an entry, with choices of kinds, enterprises and actions."""
+    from accounting import ledger_book
+    from park.settings import load_settings
+
+    ledger_book.write_template(load_settings().database_url, base, output)
+    typer.echo(f"wrote {output}; fill the sheet `entries`, then `park ledger import {base} {output} --by NAME`")
+
+
+def ledger_import(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    file: Annotated[Path, typer.Argument(help="A filled template.")],
+    by: Annotated[str, typer.Option(help="Who books.")],
+    check: Annotated[bool, typer.Option("--check", help="Only look for mistakes.")] = False,
+) -> None:
+    """Book every entry of a filled template, or none of it: each mistake is told with the address of its cell."""
+    from accounting import ledger_book
+    from park.settings import load_settings
+
+    entries = ledger_book.import_file(load_settings().database_url, base, file, by, check=check)
+    typer.echo(f"{len(entries)} entries {'without a mistake' if check else 'booked'}")
+
+
+def ledger_audit(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    limit: Annotated[int, typer.Option(min=1, help="How many steps.")] = 100,
+) -> None:
+    """Who booked and corrected what, when and why, newest first."""
+    from accounting import ledger_book
+    from park.settings import load_settings
+
+    ledger_book.print_audit(load_settings().database_url, base, limit)
 
 
 def exempt_add(
@@ -155,5 +193,7 @@ def _day(text: str) -> date:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "account": account, "bill": bill, "tariff prices": tariff_prices, "exempt add": exempt_add, "exempt list": exempt_list, "exempt withdraw": exempt_withdraw,
+    "account": account, "bill": bill, "tariff prices": tariff_prices,
+    "ledger template": ledger_template, "ledger import": ledger_import, "ledger audit": ledger_audit,
+    "exempt add": exempt_add, "exempt list": exempt_list, "exempt withdraw": exempt_withdraw,
     "baseline fit": baseline_fit, "baseline savings": baseline_savings}

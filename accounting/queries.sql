@@ -701,6 +701,76 @@ FROM ledger l
 WHERE l.base_id = %(base)s AND l.last_day >= %(first)s AND l.first_day <= %(last)s
   AND NOT EXISTS (SELECT FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id)
 
+-- name: named_carriers
+-- A base's amounts of a period by carrier, as formulas of indicators name them.
+SELECT carrier, unit, sum(amount), sum(generation), sum(export), sum(green), sum(tce_equivalent), sum(co2_kg), sum(estimated),
+       sum(billed), sum(n_expected)::bigint, sum(n_known)::bigint, count(*),
+       (SELECT coalesce(array_agg(DISTINCT f ORDER BY f), '{}') FROM energy_total x CROSS JOIN unnest(x.factor_ids) f
+        WHERE x.base_id = %(base)s AND x.enterprise_id IS NULL AND x.carrier = t.carrier AND x.day BETWEEN %(first)s AND %(last)s)
+FROM energy_total t WHERE base_id = %(base)s AND enterprise_id IS NULL AND day BETWEEN %(first)s AND %(last)s GROUP BY carrier, unit
+
+-- name: definitions
+-- Definitions of indicators in force on a day: the base's own before the national one of the same code.
+SELECT DISTINCT ON (code) definition_id, code, formula, unit, sense, threshold FROM indicator_definition
+WHERE (base_id = %(base)s OR base_id IS NULL) AND superseded_at IS NULL AND valid_from <= %(day)s
+  AND (valid_to IS NULL OR valid_to > %(day)s)
+ORDER BY code, base_id IS NULL, valid_from DESC
+
+-- name: definition_fingerprint
+-- A digest of what defined indicators and forecasts depend on beside figures: definitions, targets, the years of the plan.
+SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
+    SELECT 'definition', definition_id::text FROM indicator_definition WHERE superseded_at IS NULL AND (base_id IS NULL OR base_id = %(base)s)
+    UNION ALL SELECT 'target', target_id::text FROM target WHERE superseded_at IS NULL AND base_id = %(base)s
+    UNION ALL SELECT 'base', attributes ->> 'period' FROM base WHERE base_id = %(base)s) x), ''))
+
+-- name: forget_indicators
+-- Values of indicators that no definition gives any more.
+DELETE FROM indicator_value WHERE base_id = %(base)s AND inputs ? 'definition' AND NOT indicator = ANY (%(codes)s::text[])
+
+-- name: indicator_years
+-- Years for which there are indicators.
+SELECT DISTINCT period FROM indicator_value WHERE base_id = %(base)s AND length(period) = 4 ORDER BY period
+
+-- name: plan_years
+-- The first year of the base's plan: attribute period, else the first baseline year of its targets.
+SELECT coalesce((b.attributes -> 'period' ->> 0)::integer,
+                (SELECT min(baseline_year) FROM target t WHERE t.base_id = b.base_id AND t.superseded_at IS NULL)) FROM base b
+WHERE b.base_id = %(base)s
+
+-- name: days_of_energy
+-- Daily totals of a base by carrier, of days that are known as a whole.
+SELECT carrier, day, amount, generation, export, green, tce_calorific, tce_equivalent, co2_kg FROM energy_total
+WHERE base_id = %(base)s AND enterprise_id IS NULL AND day BETWEEN %(first)s AND %(last)s AND n_known >= 0.9 * n_expected AND amount IS NOT NULL
+
+-- name: days_of_mass
+-- Daily mass of each pollutant over the outlets that count, of days of which every hour has a mass.
+SELECT e.quantity, (e.ts AT TIME ZONE b.timezone)::date AS day, sum(e.mass_kg) FROM emission_1h e
+JOIN base b USING (base_id) JOIN unit u USING (base_id, unit_id)
+WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s AND NOT u.attributes ? 'discharges_to'
+GROUP BY 1, 2 HAVING bool_and(e.mass_kg IS NOT NULL) AND count(*) >= 20
+
+-- name: targets_of_year
+-- Targets of a year.
+SELECT indicator, value, unit, sense FROM target WHERE base_id = %(base)s AND year = %(year)s AND superseded_at IS NULL
+
+-- name: write_forecast
+-- A forecast of a year's end, where it changed.
+INSERT INTO indicator_forecast AS f (base_id, indicator, year, until, value, low, high, unit, threshold, threshold_likely, target_likely,
+                                     method, why, computed_at)
+VALUES (%(base)s, %(indicator)s, %(year)s, %(until)s, %(value)s, %(low)s, %(high)s, %(unit)s, %(threshold)s, %(threshold_likely)s,
+        %(target_likely)s, %(method)s, %(why)s, %(now)s)
+ON CONFLICT (base_id, indicator, year) DO UPDATE
+SET until = excluded.until, value = excluded.value, low = excluded.low, high = excluded.high, unit = excluded.unit,
+    threshold = excluded.threshold, threshold_likely = excluded.threshold_likely, target_likely = excluded.target_likely,
+    method = excluded.method, why = excluded.why, computed_at = excluded.computed_at
+WHERE (f.until, f.value, f.low, f.high, f.unit, f.threshold, f.threshold_likely, f.target_likely, f.method, f.why) IS DISTINCT FROM
+      (excluded.until, excluded.value, excluded.low, excluded.high, excluded.unit, excluded.threshold, excluded.threshold_likely,
+       excluded.target_likely, excluded.method, excluded.why)
+
+-- name: forget_forecasts
+-- Forecasts of a year that is over, or of indicators that are none any more.
+DELETE FROM indicator_forecast WHERE base_id = %(base)s AND (year <> %(year)s OR NOT indicator = ANY (%(codes)s::text[]))
+
 -- name: ledger_since
 -- Days of ledger entries booked after an entry.
 SELECT entry_id, first_day, last_day FROM ledger WHERE base_id = %(base)s AND entry_id > %(entry)s
@@ -862,3 +932,30 @@ VALUES (%(base)s, %(point)s, %(unit)s, %(first)s, %(last)s, %(variables)s, %(n)s
 -- The present baseline of a counter.
 SELECT variables, n, r2, cv_rmse, residual_sd, autocorrelation, covariance FROM baseline
 WHERE base_id = %(base)s AND point_id = %(point)s AND superseded_at IS NULL
+
+-- name: form_enterprises
+-- Enterprises of a base for a form.
+SELECT code, name_zh, name_en FROM enterprise WHERE base_id = %(base)s ORDER BY enterprise_id
+
+-- name: form_keys
+-- What each current entry of a base is about.
+SELECT l.entry_id, l.kind, e.code, c.code, l.item, l.action, l.first_day, l.last_day FROM ledger_known l
+LEFT JOIN enterprise e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
+LEFT JOIN enterprise c ON c.base_id = l.base_id AND c.enterprise_id = l.counterparty_id
+WHERE l.base_id = %(base)s
+
+-- name: book_form_entry
+-- An entry of a form.
+INSERT INTO ledger (base_id, kind, enterprise_id, counterparty_id, item, action, first_day, last_day, value, unit, status, evidence, note,
+                    recorded_by)
+SELECT %(base)s, %(kind)s, (SELECT enterprise_id FROM enterprise WHERE base_id = %(base)s AND code = %(enterprise)s),
+       (SELECT enterprise_id FROM enterprise WHERE base_id = %(base)s AND code = %(counterparty)s), %(item)s, %(action)s, %(first_day)s,
+       %(last_day)s, %(value)s, %(unit)s, %(status)s, %(evidence)s, %(note)s, %(by)s
+
+-- name: ledger_audit
+-- Steps of the ledger, newest first, with what each correction replaced.
+SELECT l.entry_id, l.recorded_at, l.recorded_by, l.kind, e.code, l.item, l.action, l.first_day, l.last_day, l.value, l.unit, l.status,
+       l.supersedes, f.value, f.unit, l.reason
+FROM ledger l LEFT JOIN ledger f ON f.base_id = l.base_id AND f.entry_id = l.supersedes
+LEFT JOIN enterprise e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
+WHERE l.base_id = %(base)s ORDER BY l.entry_id DESC LIMIT %(limit)s

@@ -33,6 +33,8 @@ class Limits:
     stranger_rate: float = 5.0
     stranger_burst: float = 40.0
     body_bytes: int = 256 * 1024
+    evidence_bytes: int = 10 * 1024 * 1024
+    form_bytes: int = 2 * 1024 * 1024
     streams_of_token: int = 50
 
 

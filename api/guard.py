@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +62,12 @@ def make_meters() -> Meters:
 class Guard:
     """The outermost ASGI layer."""
 
-    def __init__(self, app: ASGIApp, meters: Meters, body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, meters: Meters, body_bytes: int, larger: Mapping[str, int] | None = None) -> None:
+        """`larger`: bounds of the bodies of single paths."""
         self.app = app
         self.meters = meters
         self.body_bytes = body_bytes
+        self.larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and account for it."""
@@ -93,8 +96,9 @@ class Guard:
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-        said = f"expected a body of at most {self.body_bytes} bytes"
-        if not length.isdigit() or int(length) > self.body_bytes:
+        bound = self.larger.get(scope["path"], self.body_bytes)
+        said = f"expected a body of at most {bound} bytes"
+        if not length.isdigit() or int(length) > bound:
             await problem(413, said)(scope, receive, send)
             return
         taken = 0
@@ -103,7 +107,7 @@ class Guard:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self.body_bytes:
+            if taken > bound:
                 raise HTTPException(413, said)
             return message
 

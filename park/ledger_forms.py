@@ -1,0 +1,220 @@
+"""The xlsx template of manual entries, and what a filled one says: every mistake with the address of its cell.
+
+Row 1 holds the columns' codes with their names; a row an entry. Nothing is taken of a file with a mistake.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from math import isfinite
+from typing import Any
+
+from openpyxl import Workbook, load_workbook
+from openpyxl.styles import Alignment, Font, PatternFill
+from openpyxl.utils import get_column_letter
+from openpyxl.worksheet.datavalidation import DataValidation
+
+from park.errors import CatalogueError, InputError, Mistake
+from park.ledger import kinds, mistakes, table
+
+SHEET = "entries"
+MOST_ROWS = 5000
+MOST_BYTES = 2 * 1024 * 1024
+STATUSES = ("preliminary", "final")
+COLUMNS: dict[str, tuple[str, str, int]] = {            # code: names, width
+    "kind": ("类别", "kind of entry", 20), "enterprise": ("企业代码", "code of the enterprise", 14),
+    "counterparty": ("对方企业", "the other enterprise", 14), "item": ("品目", "item or carrier", 16),
+    "action": ("去向", "action of a manifest", 13), "first_day": ("起始日", "first day", 13), "last_day": ("截止日", "last day", 13),
+    "value": ("数量", "amount", 13), "unit": ("单位", "unit of measure", 10), "status": ("状态", "preliminary or final", 13),
+    "evidence": ("凭证", "where the evidence is", 26), "note": ("备注", "note", 26)}
+REQUIRED = ("kind", "first_day", "last_day", "value", "unit")
+
+
+@dataclass(frozen=True)
+class FormEntry:
+    """A row of the template."""
+
+    row: int
+    kind: str
+    enterprise: str | None
+    counterparty: str | None
+    item: str
+    action: str
+    first_day: date
+    last_day: date
+    value: float
+    unit: str
+    status: str
+    evidence: str
+    note: str
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What an entry is about: two of the same key would count twice."""
+        return (self.kind, self.enterprise, self.counterparty, self.item, self.action, self.first_day, self.last_day)
+
+
+def template(enterprises: Mapping[str, str]) -> bytes:
+    """An empty template with choices; enterprises: code and name."""
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.title = SHEET
+    for at, (code, (zh, en, width)) in enumerate(COLUMNS.items(), 1):
+        cell = sheet.cell(1, at, f"{code}\n{zh} · {en}")
+        cell.font = Font(bold=True, color="FFFFFF")
+        cell.fill = PatternFill("solid", fgColor="2F5D62" if code in REQUIRED else "6B7F82")
+        cell.alignment = Alignment(wrap_text=True, vertical="center")
+        sheet.column_dimensions[get_column_letter(at)].width = width
+    sheet.row_dimensions[1].height = 46
+    sheet.freeze_panes = "A2"
+    help_ = book.create_sheet("help")
+    _write_help(help_, enterprises)
+    lists = {"kind": "A", "enterprise": "G", "counterparty": "G", "action": "K", "status": "N"}
+    lengths = {"A": len(kinds()), "G": max(len(enterprises), 1), "K": len(table()["actions"]), "N": len(STATUSES)}
+    for code, column in lists.items():
+        rule = DataValidation("list", formula1=f"=help!${column}$3:${column}${lengths[column] + 2}", allow_blank=True,
+                              showErrorMessage=False)
+        sheet.add_data_validation(rule)
+        letter = get_column_letter(list(COLUMNS).index(code) + 1)
+        rule.add(f"{letter}2:{letter}{MOST_ROWS}")
+    for code in ("first_day", "last_day"):
+        letter = get_column_letter(list(COLUMNS).index(code) + 1)
+        for row in range(2, 202):
+            sheet[f"{letter}{row}"].number_format = "yyyy-mm-dd"
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+def _write_help(sheet: Any, enterprises: Mapping[str, str]) -> None:
+    """Kinds with their units and actions (A to E), enterprises (G, H), actions (K, L), states (N)."""
+    bold = Font(bold=True)
+    for address, text in (("A1", "类别 kinds"), ("G1", "企业 enterprises"), ("K1", "去向 actions"), ("N1", "状态 status"),
+                          ("A2", "kind"), ("B2", "名称 name"), ("C2", "单位 units"), ("D2", "去向 actions"), ("E2", "品目 item"),
+                          ("G2", "enterprise"), ("H2", "名称 name"), ("K2", "action"), ("L2", "名称 name"), ("N2", "status")):
+        sheet[address] = text
+        sheet[address].font = bold
+    for row, k in enumerate(kinds().values(), 3):
+        items = {"free": "", "required": "必填 required", "carrier": "能源品种 carrier: " + ", ".join(table()["carriers"])}[k.item]
+        for column, text in zip("ABCDE", (k.code, f"{k.zh} · {k.en}", ", ".join(k.units) or "—",
+                                          ", ".join(a for a in k.actions if a) or "—", items), strict=True):
+            sheet[f"{column}{row}"] = text
+    for row, (code, name) in enumerate(enterprises.items(), 3):
+        sheet[f"G{row}"], sheet[f"H{row}"] = code, name
+    for row, (code, names) in enumerate(table()["actions"].items(), 3):
+        sheet[f"K{row}"], sheet[f"L{row}"] = code, f"{names['zh']} · {names['en']}"
+    for row, status in enumerate(STATUSES, 3):
+        sheet[f"N{row}"] = status
+    for column, width in (("A", 20), ("B", 34), ("C", 32), ("D", 60), ("E", 44), ("G", 14), ("H", 30), ("K", 13), ("L", 26), ("N", 13)):
+        sheet.column_dimensions[column].width = width
+
+
+def read_entries(data: bytes, name: str, enterprises: Sequence[str], there: Mapping[tuple[Any, ...], int]) -> list[FormEntry]:
+    """The entries of a filled template; CatalogueError with every mistake, each at its cell. `there`: keys of current entries."""
+    if len(data) > MOST_BYTES:
+        raise InputError(f"{name}: expected at most {MOST_BYTES // 1024 // 1024} MB, got {len(data) / 1024 / 1024:.1f} MB")
+    try:
+        book = load_workbook(io.BytesIO(data), read_only=False, data_only=True)
+    except Exception as exc:  # openpyxl raises whatever the zip or the XML raise
+        raise InputError(f"{name}: not an xlsx file: {exc}") from exc
+    if SHEET not in book.sheetnames:
+        raise InputError(f"{name}: expected a sheet {SHEET!r}, got {', '.join(book.sheetnames)}")
+    sheet = book[SHEET]
+    heads = {at: str(cell.value or "").split() for at, cell in enumerate(sheet[1], 1)}
+    columns = {words[0]: at for at, words in heads.items() if words}
+    missing = [code for code in REQUIRED if code not in columns]
+    if missing:
+        raise CatalogueError([Mistake(name, 1, SHEET, f"no column {', '.join(missing)}: take the template of `park ledger template`")])
+    found: list[FormEntry] = []
+    wrong: list[Mistake] = []
+    seen: dict[tuple[Any, ...], int] = {}
+    for row in range(2, sheet.max_row + 1):
+        cells = {code: sheet.cell(row, at).value for code, at in columns.items() if code in COLUMNS}
+        if all(v is None or str(v).strip() == "" for v in cells.values()):
+            continue
+        def say(field: str, text: str, row: int = row) -> None:
+            wrong.append(Mistake(name, None, f"{SHEET}!{get_column_letter(columns.get(field, 1))}{row}", text))
+        if len(found) >= MOST_ROWS:
+            say("kind", f"expected at most {MOST_ROWS} entries")
+            break
+        entry = _entry(row, cells, enterprises, say)
+        if entry is None:
+            continue
+        if entry.key in seen:
+            say("kind", f"the same entry stands in row {seen[entry.key]}")
+        elif entry.key in there:
+            say("kind", f"the ledger has this as entry {there[entry.key]} already: correct that one")
+        seen[entry.key] = row
+        found.append(entry)
+    if wrong or not found:
+        raise CatalogueError(wrong or [Mistake(name, 2, SHEET, "no entries")])
+    return found
+
+
+def _entry(row: int, cells: Mapping[str, Any], enterprises: Sequence[str], say: Callable[[str, str], None]) -> FormEntry | None:
+    before: list[str] = []
+
+    def wrong(field: str, text: str) -> None:
+        before.append(field)
+        say(field, text)
+
+    texts = {c: str(cells.get(c) if cells.get(c) is not None else "").strip() for c in COLUMNS}
+    days = {c: _day(cells.get(c)) for c in ("first_day", "last_day")}
+    for field, day in days.items():
+        if day is None:
+            wrong(field, f"expected a day such as 2026-03-31, got {texts[field] or 'nothing'}")
+    value = _number(cells.get("value"))
+    if value is None:
+        wrong("value", f"expected a number, got {texts['value'] or 'nothing'}")
+    if texts["kind"] not in kinds():
+        wrong("kind", f"expected one of {', '.join(kinds())}; got {texts['kind'] or 'nothing'}")
+    if not texts["unit"]:
+        wrong("unit", "expected a unit, got nothing")
+    for field in ("enterprise", "counterparty"):
+        if texts[field] and texts[field] not in enterprises:
+            wrong(field, f"there is no enterprise {texts[field]!r}; known: {', '.join(enterprises)}")
+    if texts["status"] and texts["status"] not in STATUSES:
+        wrong("status", f"expected preliminary or final, got {texts['status']!r}")
+    for field in ("item", "evidence", "note"):
+        if len(texts[field]) > 500:
+            wrong(field, f"expected at most 500 characters, got {len(texts[field])}")
+    first, last = days["first_day"], days["last_day"]
+    for field, text in mistakes(texts["kind"], item=texts["item"], action=texts["action"], value=value or 0.0, unit=texts["unit"],
+                                first_day=first, last_day=last, enterprise=texts["enterprise"] or None,
+                                counterparty=texts["counterparty"] or None):
+        if field not in before:
+            wrong(field, text)
+    if before or first is None or last is None or value is None:
+        return None
+    return FormEntry(row, texts["kind"], texts["enterprise"] or None, texts["counterparty"] or None, texts["item"], texts["action"], first,
+                     last, value, texts["unit"], texts["status"] or "preliminary", texts["evidence"], texts["note"])
+
+
+def _day(value: Any) -> date | None:
+    if isinstance(value, datetime):
+        return value.date()
+    if isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(str(value).strip().replace("/", "-"))
+    except ValueError:
+        return None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(str(value).replace(",", "")) if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if isfinite(number) else None
+
+
+def as_row(entry: FormEntry) -> dict[str, Any]:
+    """The entry as columns of the ledger, without its row in the file."""
+    return {f.name: getattr(entry, f.name) for f in fields(entry) if f.name != "row"}
