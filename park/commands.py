@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from park import backup_commands
+
 GROUPS = {"catalogue": "The YAML files that say what a park is made of: check, plan, apply, export."}
 
 Files = Annotated[list[Path], typer.Argument(help="YAML files of one catalogue.", metavar="FILE...")]
@@ -145,4 +147,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "catalogue plan": catalogue_plan,
     "catalogue apply": catalogue_apply,
     "catalogue export": catalogue_export,
+    **backup_commands.COMMANDS,
 }

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     """Raw readings older than this are dropped, week by week; 0 keeps them for ever. Rollups and figures always stay."""
     archive_dir: Path | None = None
     """Where a week is written as Parquet before its raw readings are dropped; without it they are gone."""
+    pg_bin: Path | None = None
+    """Folder of pg_dump and pg_restore for `park backup`; without it those of the embedded server, then of PATH."""
     webhook_url: str = ""
     """Where alert transitions are posted; empty: nowhere."""
     webhook_secret: str = ""

@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 MINI = ROOT / "tests" / "data" / "mini.yaml"
 SIZE = 50           # readings a message
 RESEND_S = 2.5
+RESEND_MOST_S = 60.0        # later each time: what nobody answers must not fill the broker
 WINDOW = 2_000      # batches sent and not confirmed; what is more waits at the sender, as in a spool
 
 
@@ -99,7 +100,8 @@ class Sender:
         self._parts = len(codes) // SIZE
         self._kept: dict[int, tuple[int, int]] = {}     # seq -> tick, part: everything that is not confirmed
         self._waiting: deque[int] = deque()
-        self._flying: dict[int, float] = {}
+        self._flying: dict[int, float] = {}             # seq -> when it is due again
+        self._tries: dict[int, int] = {}
         self._stop, self._lock = Event(), Lock()
         self._client = new_client(url, f"sender-{uuid4().hex[:8]}")
         self._client.reconnect_delay_set(1, 1)
@@ -150,7 +152,7 @@ class Sender:
                     if seq % 50 != 49:                      # this one comes late: with the resends
                         self._waiting.append(seq)
                     else:
-                        self._flying[seq] = time.monotonic()
+                        self._flying[seq] = time.monotonic() + RESEND_S
                     if seq % 37 == 0:
                         self._waiting.append(seq)
                 self.ticks += 1
@@ -161,10 +163,13 @@ class Sender:
     def _send(self) -> None:
         now = time.monotonic()
         with self._lock:
-            late = [seq for seq, at in self._flying.items() if now - at > RESEND_S]
+            late = [seq for seq, due in self._flying.items() if now > due]
             self.resent += len(late)
             seqs = late + [self._waiting.popleft() for _ in range(min(len(self._waiting), max(0, WINDOW - len(self._flying))))]
-            self._flying.update((seq, now) for seq in seqs if seq in self._kept)
+            for seq in seqs:
+                if seq in self._kept:
+                    tries = self._tries[seq] = self._tries.get(seq, -1) + 1
+                    self._flying[seq] = now + min(RESEND_S * 2.0**tries, RESEND_MOST_S)
         for seq in seqs:
             if seq in self._kept:
                 self._client.publish(f"park/v1/{self._base}/soak/readings", self._payload(seq), qos=1)
@@ -180,6 +185,7 @@ class Sender:
             for seq in msgspec.json.decode(message.payload)["seq"]:
                 self._kept.pop(seq, None)
                 self._flying.pop(seq, None)
+                self._tries.pop(seq, None)
 
 
 class Stream:

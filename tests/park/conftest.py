@@ -39,13 +39,28 @@ class Filler:
             self.db.execute("SET LOCAL session_replication_role = replica")
             if self.db.execute("SELECT to_regclass('reading_15m')").fetchone() != (None,):
                 self.db.execute("SELECT ensure_reading_partitions(now() - interval '1 day', now())")
-            for name, of_base in tables:
+            for name, of_base in self._in_order(tables):
                 for base in bases if of_base else [0]:
                     where = sql.SQL("WHERE base_id = {}").format(base) if of_base else sql.SQL("")
                     there = sql.SQL("SELECT EXISTS (SELECT FROM {} {})").format(sql.Identifier(name), where)
                     if self.db.execute(there).fetchone() == (False,):
                         self._insert(name, base, marks.get(base, "x"))
         return [name for name, of_base in tables if of_base and self._holds(name)]
+
+    def _in_order(self, tables: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
+        """Tables after those that they refer to; notes which column refers to which."""
+        self._refers = {(table, column): (other, theirs) for table, column, other, theirs in self.db.execute("""
+            SELECT c.conrelid::regclass::text, a.attname, c.confrelid::regclass::text, f.attname
+            FROM pg_constraint c CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k (ours, theirs)
+            JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.ours
+            JOIN pg_attribute f ON f.attrelid = c.confrelid AND f.attnum = k.theirs
+            WHERE c.contype = 'f' AND c.conparentid = 0 AND a.attname <> 'base_id'""")}
+        left, done = dict(tables), []
+        while left:
+            ready = [t for t in left if not any(o in left and o != t for (of, _), (o, _) in self._refers.items() if of == t)]
+            for table in ready or list(left):
+                done.append((table, left.pop(table)))
+        return done
 
     def _holds(self, table: str) -> bool:
         return self.db.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(table))).fetchone() == (True,)
@@ -59,7 +74,8 @@ class Filler:
                                        "AND contype = 'c'", (table,)):
             for column, word in re.findall(r"\(?(\w+) = (?:ANY \(\(?ARRAY\[)?'([^']+)'", text):
                 allowed.setdefault(column, word)
-        row = {name: self._value(name, kind, base, mark, allowed) for name, kind, needed, given in columns
+        row = {name: self._referred(table, name, base) if (table, name) in self._refers
+               else self._value(name, kind, base, mark, allowed) for name, kind, needed, given in columns
                if not given and (needed or not _EMPTY.search(name))}
         for _ in range(10):
             broken = self._try(table, row)
@@ -89,6 +105,14 @@ class Filler:
                 ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
             WHERE c.conrelid = %s::regclass AND c.conname = %s AND a.attname = %s)""",
             (table, constraint, column)).fetchone() == (True,)
+
+    def _referred(self, table: str, column: str, base: int) -> int | str | None:
+        other, theirs = self._refers[table, column]
+        if other == table:
+            return None
+        row = self.db.execute(sql.SQL("SELECT min({}) FROM {} x WHERE coalesce(to_jsonb(x) ->> 'base_id', %s) = %s").format(
+            sql.Identifier(theirs), sql.Identifier(other)), (str(base), str(base))).fetchone()
+        return row[0] if row else None
 
     def _value(self, name: str, kind: str, base: int, mark: str, allowed: dict[str, str]) -> Any:
         if name == "base_id":
