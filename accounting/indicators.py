@@ -82,10 +82,18 @@ class Carrier:
 
 def compute(conn: Connection, base_id: int, zone: str, periods: list[str], now: datetime) -> set[str]:
     """Write the indicators of the periods; the answer are those in which a figure changed."""
+    from accounting.definitions import defined_figures, definitions_of  # they stand on this module's figures
+    from accounting.named import Named
+
     changed: set[str] = set()
+    today = now.astimezone(ZoneInfo(zone)).date()
+    baseline = conn.execute(SQL["plan_years"], {"base": base_id}).fetchone()
+    named = Named(conn, base_id, zone, today, baseline[0] if baseline else None)
     for text in periods:
         period = parse_period(text, zone)
-        for f in figures(conn, base_id, period, now.astimezone(ZoneInfo(zone)).date()):
+        computed = figures(conn, base_id, period, today)
+        named.remember(period, computed)
+        for f in [*computed, *defined_figures(definitions_of(conn, base_id, period.last_day), named, period)]:
             row = conn.execute(SQL["write_indicator"], {
                 "base": base_id, "indicator": f.indicator, "period": text, "value": f.value, "unit": f.unit,
                 "coverage": f.coverage, "grade": f.grade, "inputs": Jsonb(f.inputs), "now": now}).fetchone()

@@ -16,9 +16,10 @@ from zoneinfo import ZoneInfo
 
 from psycopg.types.json import Jsonb
 
-from accounting import bills, energy, indicators, marks, outlet_events, outlets, treatment
+from accounting import bills, energy, indicators, marks, outlet_events, outlets, progress, treatment
 from accounting.columns import Connection
 from accounting.counters import SQL, recount
+from accounting.definitions import definitions_of
 
 log = logging.getLogger(__name__)
 
@@ -110,10 +111,12 @@ def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: Pas
     hours, months = outlets.pass_time(conn, base_id, zone, now, hours_changed=bool(owed))
     result.hours += hours
     owed |= {*periods, *months} | indicators.ledger_periods(conn, base_id, zone)
+    owed |= _follow_definitions(conn, base_id, now)
     if owed:
         bills.compute(conn, base_id, zone, sorted(owed), now)
         result.periods |= indicators.compute(conn, base_id, zone, sorted(owed), now)
     _note(conn, base_id, "indicators", now, {"owed": []})
+    _forecast(conn, base_id, zone, now)
     _thin(conn, base_id, zone, now)
     _note(conn, base_id, "close", now, {})
 
@@ -185,6 +188,27 @@ def whole_span(conn: Connection, base_id: int) -> tuple[datetime, datetime] | No
 def _because(conn: Connection, reason: str) -> None:
     """Who supersedes figures in this transaction, and why; it stays with their former versions."""
     conn.execute(SQL["because"], {"actor": "park account", "reason": reason})
+
+
+def _follow_definitions(conn: Connection, base_id: int, now: datetime) -> set[str]:
+    """After a change of definitions of indicators: every year that has indicators."""
+    rows = _one(conn, "definition_fingerprint", base=base_id)
+    if _detail(conn, base_id, "definitions").get("rows") == rows:
+        return set()
+    conn.execute(SQL["forget_indicators"], {"base": base_id, "codes": [
+        d.code for d in definitions_of(conn, base_id, now.date())]})
+    _note(conn, base_id, "definitions", now, {"rows": rows})
+    return {row[0] for row in conn.execute(SQL["indicator_years"], {"base": base_id})}
+
+
+def _forecast(conn: Connection, base_id: int, zone: str, now: datetime) -> None:
+    """Forecasts of the year's end: once a local day, and after a change of definitions or targets."""
+    last = conn.execute(SQL["pass_of"], {"base": base_id, "pass": "forecast"}).fetchone()
+    rows = _detail(conn, base_id, "definitions").get("rows")
+    about = {"day": now.astimezone(ZoneInfo(zone)).date().isoformat(), "rows": rows}
+    if last is None or last[1] != about:
+        progress.forecast(conn, base_id, zone, now)
+        _note(conn, base_id, "forecast", now, about)
 
 
 def _thin(conn: Connection, base_id: int, zone: str, now: datetime) -> None:

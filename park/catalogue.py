@@ -85,7 +85,7 @@ def _cross_check(c: Catalogue) -> Iterable[tuple[Place, str]]:
             if row.code in seen:
                 yield (section, i, "code"), f"the code {row.code!r} stands twice (first in {section}[{seen[row.code]}])"
             seen[row.code] = i
-    if c.base is None and any(getattr(c, s) for s in Catalogue.model_fields if s not in ("base", "factors")):
+    if c.base is None and any(getattr(c, s) for s in Catalogue.model_fields if s not in ("base", "factors", "indicators")):
         yield ("base",), "expected a `base:` section with code and name"
     known = {s: {row.code for row in getattr(c, s)} for s in ("enterprises", "units", "devices", "points")}
     for place, section, code in _references(c):

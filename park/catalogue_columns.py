@@ -99,6 +99,11 @@ def _tariff_row(t: Any, id_of: _Ids) -> dict[str, Any]:
             "enterprise_id": id_of("enterprises", t.enterprise)}
 
 
+def _indicator_row(row: Any, id_of: _Ids) -> dict[str, Any]:
+    return {**row.model_dump(include={"set_code", "code", "formula", "unit", "sense", "threshold", "note"}), **_name(row.name),
+            **_dated(row)}
+
+
 def _named_row(row: Any, id_of: _Ids) -> dict[str, Any]:
     return {**row.model_dump(exclude={"name"}), **_name(row.name)}
 
@@ -110,6 +115,7 @@ def _ledger_row(row: Any, id_of: _Ids) -> dict[str, Any]:
 
 ROW_OF: dict[str, Callable[[Any, _Ids], dict[str, Any]]] = {
     "enterprises": _enterprise_row, "units": _unit_row, "devices": _device_row, "points": _point_row, "meters": _meter_row,
-    "limits": _limit_row, "factors": _factor_row, "settings": _setting_row, "tariffs": _tariff_row, "targets": _named_row,
+    "limits": _limit_row, "factors": _factor_row, "settings": _setting_row, "tariffs": _tariff_row,
+    "targets": _named_row, "indicators": _indicator_row,
     "rules": _named_row,
 }

@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from park.expressions import parse
+from park.measures import measure
 from park.quantities import conversion, quantities, units
 
 Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")]
@@ -262,6 +264,29 @@ class Target(Row):
     verified: bool = False
 
 
+def _formula(value: object) -> str:
+    text = str(value)
+    parse(text)                              # raises with the place of the mistake
+    return text
+
+
+def _measure(value: object) -> str:
+    return measure(str(value)).code
+
+
+class Indicator(Dated):
+    """An indicator's definition: a formula over named figures (docs/indicators.md), its unit, and what it should reach."""
+
+    set_code: Code = Field(alias="set")
+    code: Code
+    name: Names
+    formula: Annotated[str, BeforeValidator(_formula)]
+    unit: Annotated[str, BeforeValidator(_measure)]
+    sense: Literal["at_most", "at_least"] = "at_most"
+    threshold: Annotated[str | None, BeforeValidator(lambda v: None if v is None else _formula(v))] = None
+    note: str = ""
+
+
 class Rule(Row):
     code: Code
     name: Names
@@ -291,7 +316,7 @@ class LedgerEntry(Row):
 
 
 class Catalogue(Row):
-    """A whole catalogue; `base` is None only in files of national tables (factors)."""
+    """A whole catalogue; `base` is None only in files of national tables (factors, indicators)."""
 
     base: Base | None = None
     enterprises: list[Enterprise] = []
@@ -306,6 +331,7 @@ class Catalogue(Row):
     tariffs: list[Tariff] = []
     calendars: list[Calendar] = []
     targets: list[Target] = []
+    indicators: list[Indicator] = []
     rules: list[Rule] = []
     ledger: list[LedgerEntry] = []
     roles: list[dict[str, Any]] = []
@@ -313,6 +339,6 @@ class Catalogue(Row):
 
 SECTION_MODELS: dict[str, type[Row]] = {
     "base": Base, "enterprises": Enterprise, "units": UnitRow, "devices": Device, "points": Point, "meters": Meter,
-    "flows": Flow, "limits": Limit, "factors": Factor, "settings": Setting, "tariffs": Tariff, "calendars": Calendar, "targets": Target,
-    "rules": Rule, "ledger": LedgerEntry,
+    "flows": Flow, "limits": Limit, "factors": Factor, "settings": Setting, "tariffs": Tariff, "calendars": Calendar,
+    "targets": Target, "indicators": Indicator, "rules": Rule, "ledger": LedgerEntry,
 }

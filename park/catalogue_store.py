@@ -61,6 +61,7 @@ SECTIONS = (
     Section("tariffs", "tariff", ("code", "valid_from"), supersedes=True),
     Section("calendars", "calendar", ("code", "day")),
     Section("targets", "target", ("indicator", "year"), supersedes=True),
+    Section("indicators", "indicator_definition", ("code", "valid_from"), supersedes=True),
     Section("rules", "rule", ("code",)),
     Section("ledger", "ledger", ("kind", "enterprise_id", "counterparty_id", "item", "action", "first_day", "last_day"),
             corrected=True),
@@ -273,6 +274,8 @@ EXPORT = {
     "tariffs": """SELECT t.*, e.code AS enterprise FROM tariff t LEFT JOIN enterprise e USING (base_id, enterprise_id)
         WHERE t.base_id = %(base)s AND superseded_at IS NULL ORDER BY tariff_id""",
     "targets": "SELECT * FROM target WHERE base_id = %(base)s AND superseded_at IS NULL ORDER BY target_id",
+    "indicators": """SELECT * FROM indicator_definition WHERE base_id = %(base)s AND superseded_at IS NULL
+        ORDER BY definition_id""",
     "rules": "SELECT * FROM rule WHERE base_id = %(base)s ORDER BY rule_id",
     "ledger": """SELECT l.*, e.code AS enterprise, c.code AS counterparty FROM ledger l
         LEFT JOIN enterprise e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
@@ -298,6 +301,8 @@ def _row_out(section: str, r: dict[str, Any]) -> dict[str, Any]:
         row["attributes"] = dict(r["attributes"])
         own = {"treats", "outlet_of", "medium", "o2_reference"} & row["attributes"].keys()
         row |= {k: row["attributes"].pop(k) for k in own}
+    if section == "indicators":
+        row = {"set": row.pop("set_code")} | row
     if "valid_from" in row:
         row = {"from": row.pop("valid_from"), "to": row.pop("valid_to", None)} | row
     return row

@@ -151,11 +151,10 @@ def _platform(settings: Settings, data_dir: Path, steps: Steps) -> Iterator[tupl
 
 
 def prepare(url: str, *, citus: bool = False, convert: bool = False) -> list[str]:
-    """Migrate, and bring the national factor rows to the shipped table; the names of the migrations that ran."""
+    """Migrate, and bring the national factors and indicators to the shipped tables; the names of the migrations that ran."""
     done = database.migrate(url, citus=citus, convert=convert)
-    factors = TABLES / "factors.yaml"
-    if factors.exists():
-        _apply(url, read_catalogue([factors]))
+    for table in ("factors.yaml", "indicators.yaml"):
+        _apply(url, read_catalogue([TABLES / table]))
     return done
 
 

@@ -31,7 +31,9 @@ FIGURES: dict[str, tuple[float, dict[str, int]]] = {
     "tCO2": (1, {"carbon_dioxide": 1}), "kgCO2": (1e-3, {"carbon_dioxide": 1}), "gCO2": (1e-6, {"carbon_dioxide": 1}),
     "CNY": (1, {"money": 1}), "10^4CNY": (1e4, {"money": 1}), "10^8CNY": (1e8, {"money": 1}), "元": (1, {"money": 1}),
     "万元": (1e4, {"money": 1}), "亿元": (1e8, {"money": 1}), "km2": (1, {"area": 1}), "m2": (1e-6, {"area": 1}),
-    "hm2": (1e-2, {"area": 1}), "d": (86400, {"time": 1}), "a": (31536000, {"time": 1}), "": (1, {}),
+    "hm2": (1e-2, {"area": 1}), "ha": (1e-2, {"area": 1}), "亩": (1 / 1500, {"area": 1}), "10k CNY": (1e4, {"money": 1}),
+    "万t": (1e4, {"mass": 1}), "万吨": (1e4, {"mass": 1}), "万m3": (1e4, {"volume": 1}), "万kWh": (1e4, {"energy": 1}),
+    "d": (86400, {"time": 1}), "a": (31536000, {"time": 1}), "": (1, {}),
 }
 
 
