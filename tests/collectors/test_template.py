@@ -37,11 +37,11 @@ def test_every_template_reads_its_own_raw_registers_as_it_says(file: Path) -> No
 
 FACTS = {
     "eastron.sdm630": "high", "eastron.sdm120": "high", "abb.b23": "high", "siemens.pac2200": "high",
-    "siemens.pac3200": "medium", "janitza.umg604": "high", "janitza.umg96rm": "high", "carlogavazzi.em24": "high", "carlogavazzi.em340": "high",
-    "schneider.iem3000": "high", "schneider.pm5000": "high", "acrel.adl400": "medium", "acrel.adw300": "high",
-    "acrel.dtsd1352": "high", "chint.dtsu666": "high", "huawei.sun2000": "high", "sungrow.sg": "high", "sungrow.sh": "high",
-    "siemens.7kt1665": "high", "inepro.pro380": "medium", "fuxin.gas_flow": "medium", "xintai.water": "medium",
-    "tuf.2000m": "high", "unnamed.magflow_3000": "low"}
+    "siemens.pac3200": "medium", "siemens.7kt1665": "high", "janitza.umg604": "high", "janitza.umg96rm": "high",
+    "carlogavazzi.em24": "high", "carlogavazzi.em340": "high", "schneider.iem3000": "high", "schneider.pm5000": "high",
+    "acrel.adl400": "medium", "acrel.adw300": "high", "acrel.dtsd1352": "high", "chint.dtsu666": "high",
+    "huawei.sun2000": "high", "sungrow.sg": "high", "sungrow.sh": "high", "inepro.pro380": "medium",
+    "fuxin.gas_flow": "medium", "xintai.water": "medium", "tuf.2000m": "high", "unnamed.magflow_3000": "low"}
 """Devices whose register maps were gathered from public sources, and how sure those are."""
 
 
