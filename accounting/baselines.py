@@ -55,6 +55,32 @@ def savings(conn: Connection, base_id: int, point: str, first: date, last: date)
     return baseline.savings(model, _data(conn, base_id, energy_id, products, air, first, last))
 
 
+def follow(conn: Connection, base_id: int, owed: set[str], today: date) -> int:
+    """Savings of the owed months and years against every present baseline, of all its time for a new one; the rows changed."""
+    changed = 0
+    for baseline_id, code, first in conn.execute(SQL["present_baselines"], {"base": base_id}).fetchall():
+        told = {row[0] for row in conn.execute(SQL["saved_periods"], {"base": base_id, "baseline": baseline_id})}
+        for period in sorted((owed & _periods(first, today)) | (_periods(first, today) - told)):
+            start = date(int(period[:4]), int(period[5:] or 1), 1)
+            end = date(start.year + (len(period) == 4 or start.month == 12), 1 if len(period) == 4 else start.month % 12 + 1, 1)
+            try:
+                got = savings(conn, base_id, code, max(start, first), min(end, today) - timedelta(days=1))
+            except InputError:                       # no day of the period is known: there is nothing to tell
+                continue
+            changed += conn.execute(SQL["write_saving"], {
+                "base": base_id, "baseline": baseline_id, "period": period, "days": got.days, "unknown": got.days_unknown,
+                "outside": got.days_outside, "expected": got.expected, "actual": got.actual, "saving": got.saving,
+                "half": got.half_width if np.isfinite(got.half_width) else None}).rowcount
+    return changed
+
+
+def _periods(first: date, today: date) -> set[str]:
+    """Months and years from a day to yesterday."""
+    days = {first, today - timedelta(days=1)} | {date(y, m, 1) for y in range(first.year, today.year + 1) for m in range(1, 13)}
+    some = {d for d in days if first <= d < today or (d.year, d.month) == (first.year, first.month)}
+    return {f"{d:%Y}" for d in some} | {f"{d:%Y-%m}" for d in some}
+
+
 def _counter(conn: Connection, base_id: int, code: str) -> tuple[int, str]:
     row = conn.execute("SELECT point_id, unit FROM point WHERE base_id = %s AND code = %s AND kind = 'counter'",
                        (base_id, code)).fetchone()

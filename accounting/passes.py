@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg.types.json import Jsonb
 
-from accounting import bills, energy, indicators, marks, outlet_events, outlets, progress, treatment
+from accounting import baselines, bills, energy, indicators, marks, outlet_events, outlets, progress, treatment
 from accounting.columns import Connection
 from accounting.counters import SQL, recount
 from accounting.definitions import definitions_of
@@ -115,6 +115,7 @@ def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: Pas
     if owed:
         bills.compute(conn, base_id, zone, sorted(owed), now)
         result.periods |= indicators.compute(conn, base_id, zone, sorted(owed), now)
+    baselines.follow(conn, base_id, owed, now.astimezone(ZoneInfo(zone)).date())
     _note(conn, base_id, "indicators", now, {"owed": []})
     _forecast(conn, base_id, zone, now)
     _thin(conn, base_id, zone, now)

@@ -917,6 +917,26 @@ FROM reading_1d r JOIN base b USING (base_id) JOIN point p USING (base_id, point
 WHERE r.base_id = %(base)s AND r.point_id = %(point)s AND r.n_usable >= least(48, 21600.0 / p.expected_s)
   AND r.bucket >= %(first)s::timestamp AT TIME ZONE b.timezone AND r.bucket < (%(last)s::date + 1)::timestamp AT TIME ZONE b.timezone
 
+-- name: present_baselines
+-- Baselines that stand, with the first day after their own period begins to count.
+SELECT b.baseline_id, p.code, b.first_day FROM baseline b JOIN point p USING (base_id, point_id)
+WHERE b.base_id = %(base)s AND b.superseded_at IS NULL
+
+-- name: saved_periods
+-- Months and years for which savings are kept.
+SELECT period FROM baseline_saving WHERE base_id = %(base)s AND baseline_id = %(baseline)s
+
+-- name: write_saving
+-- Savings of a period, where they changed.
+INSERT INTO baseline_saving AS s (base_id, baseline_id, period, days, days_unknown, days_outside, expected, actual, saving, half_width)
+VALUES (%(base)s, %(baseline)s, %(period)s, %(days)s, %(unknown)s, %(outside)s, %(expected)s, %(actual)s, %(saving)s, %(half)s)
+ON CONFLICT (base_id, baseline_id, period) DO UPDATE
+SET days = excluded.days, days_unknown = excluded.days_unknown, days_outside = excluded.days_outside, expected = excluded.expected,
+    actual = excluded.actual, saving = excluded.saving, half_width = excluded.half_width
+WHERE (s.days, s.days_unknown, s.days_outside, s.expected, s.actual, s.saving, s.half_width) IS DISTINCT FROM
+      (excluded.days, excluded.days_unknown, excluded.days_outside, excluded.expected, excluded.actual, excluded.saving,
+       excluded.half_width)
+
 -- name: supersede_baseline
 -- The baseline that stands until now.
 UPDATE baseline SET superseded_at = now() WHERE base_id = %(base)s AND point_id = %(point)s AND superseded_at IS NULL

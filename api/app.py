@@ -18,13 +18,16 @@ from api import (
     aggregates,
     alerts,
     balance,
+    baselines,
     bills,
     cases,
     catalogue,
     desk,
     emissions,
     evidence,
+    exemptions,
     health,
+    indicators,
     infrastructure,
     kpi,
     ledger,
@@ -47,7 +50,8 @@ PREFIX = "/api/v1"
 # live and kpi first: /alerts/stream is not an alert's id
 ROUTERS = (live.router, kpi.router, desk.router, cases.router, alerts.router, catalogue.router, readings.router,
            aggregates.router, emissions.router, balance.router, bills.router, account.router, infrastructure.router,
-           trace.router, ledger.router, evidence.router, resources.router, reports.router, health.router)
+           indicators.router, exemptions.router, baselines.router, trace.router, ledger.router, evidence.router, resources.router,
+           reports.router, health.router)
 
 
 def create_app(settings: Settings, *, limits: Limits | None = None, heartbeat_s: float = HEARTBEAT_S) -> FastAPI:

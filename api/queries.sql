@@ -591,6 +591,73 @@ WHERE base_id = %(base)s AND tariff_id = ANY (%(ids)s)
 SELECT indicator, period, value, unit, coverage, grade, inputs, computed_at, recorded_at FROM indicator_value_known
 WHERE base_id = %(base)s AND indicator = %(indicator)s AND period = %(period)s
 
+-- name: indicator_rows
+-- Everything that a base is measured by in a period: definitions in force, computed values, targets, forecasts.
+WITH definition AS (
+    SELECT DISTINCT ON (code) * FROM indicator_definition_known
+    WHERE (base_id = %(base)s OR base_id IS NULL) AND valid_from <= %(last)s AND (valid_to IS NULL OR valid_to > %(last)s)
+    ORDER BY code, base_id IS NULL, valid_from DESC
+), value AS (
+    SELECT * FROM indicator_value_known WHERE base_id = %(base)s AND period = %(period)s
+), goal AS (
+    SELECT * FROM target_known WHERE base_id = %(base)s AND year = %(year)s AND %(is_year)s
+), named AS (
+    SELECT DISTINCT ON (indicator) indicator, name_zh, name_en FROM target_known WHERE base_id = %(base)s ORDER BY indicator, year DESC
+), codes AS (
+    SELECT code FROM definition UNION SELECT indicator FROM value UNION SELECT indicator FROM goal
+)
+SELECT c.code, coalesce(d.set_code, CASE WHEN n.indicator IS NOT NULL THEN 'plan' ELSE 'computed' END) AS set_code,
+       coalesce(d.name_zh, n.name_zh) AS name_zh, coalesce(d.name_en, n.name_en) AS name_en, d.formula,
+       coalesce(d.unit, v.unit, g.unit) AS unit, coalesce(d.sense, g.sense) AS sense, d.source, d.verified, d.note,
+       v.value, v.coverage, v.grade, v.inputs, v.recorded_at, g.value AS target, g.unit AS target_unit, g.sense AS target_sense,
+       g.baseline AS target_baseline, g.baseline_year, g.responsible, g.source AS target_source, f.until AS forecast_until,
+       f.value AS forecast, f.low AS forecast_low, f.high AS forecast_high, f.threshold AS forecast_threshold, f.threshold_likely,
+       f.target_likely, f.method, f.why,
+       CASE WHEN v.indicator IS NOT NULL THEN b.code || '/' || %(period)s || '/indicator/' || c.code END AS figure
+FROM codes c JOIN base b ON b.base_id = %(base)s
+LEFT JOIN definition d ON d.code = c.code
+LEFT JOIN value v ON v.indicator = c.code
+LEFT JOIN goal g ON g.indicator = c.code
+LEFT JOIN named n ON n.indicator = c.code
+LEFT JOIN indicator_forecast_known f ON f.base_id = %(base)s AND f.indicator = c.code AND f.year = %(year)s AND %(is_year)s
+ORDER BY d.set_code NULLS FIRST, d.definition_id, c.code
+
+-- name: exemptions
+-- Marks that take hours of outlets out of judgement, newest first.
+SELECT e.exempt_id AS id, u.code AS outlet, e.quantity, e.started_at AS start, e.ended_at AS end, e.kind, e.reason, e.evidence,
+       e.recorded_by, e.recorded_at, e.withdrawn_by, e.withdrawn_at, e.withdrawn_reason
+FROM exempt_period e JOIN unit u USING (base_id, unit_id)
+WHERE e.base_id = %(base)s AND (%(outlet)s::text IS NULL OR u.code = %(outlet)s) AND (%(withdrawn)s OR e.withdrawn_at IS NULL)
+  AND (%(id)s::integer IS NULL OR e.exempt_id = %(id)s)
+ORDER BY e.exempt_id DESC LIMIT 2000
+
+-- name: insert_exemption
+-- A mark on an outlet that measures the pollutant, or on all of its pollutants.
+INSERT INTO exempt_period (base_id, unit_id, quantity, started_at, ended_at, kind, reason, evidence, recorded_by)
+SELECT base_id, unit_id, %(quantity)s::text, %(start)s, %(end)s, %(kind)s, %(reason)s, %(evidence)s, %(by)s FROM unit u
+WHERE base_id = %(base)s AND code = %(outlet)s AND role = 'outlet' AND (%(quantity)s::text IS NULL OR EXISTS (
+    SELECT FROM point p WHERE p.base_id = u.base_id AND p.unit_id = u.unit_id AND p.quantity = %(quantity)s::text))
+RETURNING exempt_id
+
+-- name: withdraw_exemption
+-- A mark that no longer holds; it stays in the record.
+UPDATE exempt_period SET withdrawn_at = now(), withdrawn_by = %(by)s, withdrawn_reason = %(reason)s
+WHERE base_id = %(base)s AND exempt_id = %(id)s AND withdrawn_at IS NULL
+
+-- name: baselines
+-- Baselines of counters, the newest of each first.
+SELECT b.baseline_id AS id, p.code AS point, p.name_zh, p.name_en, b.unit, b.first_day, b.last_day, b.variables, b.n, b.r2, b.cv_rmse,
+       b.residual_sd, b.autocorrelation, b.static_factors, b.reason, b.recorded_at, b.recorded_by, b.superseded_at
+FROM baseline b JOIN point p USING (base_id, point_id)
+WHERE b.base_id = %(base)s AND (%(point)s::text IS NULL OR p.code = %(point)s)
+  AND b.recorded_at <= (SELECT known_at()) AND (%(superseded)s OR b.superseded_at IS NULL OR b.superseded_at > (SELECT known_at()))
+ORDER BY p.code, b.baseline_id DESC
+
+-- name: baseline_savings
+-- Savings against baselines by month and year.
+SELECT baseline_id, period, days, days_unknown, days_outside, expected, actual, saving, half_width FROM baseline_saving_known
+WHERE base_id = %(base)s AND baseline_id = ANY (%(ids)s) ORDER BY baseline_id, period
+
 -- name: trace_outlet_points
 -- The points at an outlet.
 SELECT p.code, p.quantity, p.unit FROM point p JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
