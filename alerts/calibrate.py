@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from alerts.channels import Rhythm
+from alerts.channels import FINE_S, LONG_WEEKS, Rhythm
 from alerts.rolling import Floats
 
 TABLE = Path(__file__).parent / "thresholds.yaml"
 TAIL = 0.45
-LONG_WEEKS = 8
-FINE_S = 900.0
-FASTER = ("residual", "change", "ratio", "range")     # one alarm together; the others each by itself
+FASTER = ("ratio", "range", "surge", "swing")     # one alarm together; the others each by itself
 
 
 @dataclass(frozen=True)

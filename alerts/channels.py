@@ -1,8 +1,6 @@
 """Channels of the anomaly core: each turns one regular series into a causal score of how unusual the present is.
 
-residual  value against its time of week, short-term level removed     spike, drop-out, catch-up, scale error
-change    step from the last value against the usual step at this time  the same, at once
-jump      an unheard-of step up that leads out of all seen before       spike, level shift, scale error, at once
+jump      an unheard-of step out of all seen before, down to nothing   spike, drop-out, catch-up, scale, at once
 ratio     hours' ratio to the expectation in logarithm                  drop-out, scale x0.1 / 0.5 / 2 / 10
 days      a day and three days against their own weeks                  scale, level shift
 drift     day's mean, day's low (CUSUMs) and fortnight all off          level shift, drift, base load, degradation
@@ -10,6 +8,8 @@ shift     three days fit better when moved by hours                     clock sk
 flat      run of one value against the longest in its own history       stuck, drop-out to zero
 repeat    changing values copied from the day or week before            copied record, schedule left on
 range     how far outside all of the last four weeks                    short series, of whatever shape
+surge     beyond the usual tenth of a week, in that tenth's own spread    the same, when a greater one was seen already
+swing     how much it moves from step to step, same                     hunting, chatter (fine steps only)
 
 The score at t uses nothing after t. Series too short for weeks fall back to days, then to a running median.
 """
@@ -32,10 +32,14 @@ from alerts.rolling import (
     lags_of,
     mean_of_last,
     quantile_of_lags,
+    quantile_of_sorted,
     sum_of_last,
 )
 
 WEEKS = 8
+NOTHING_LEFT = 0.12     # of what is expected: a lost signal, or a tenth of it
+LONG_WEEKS = 8          # a series is young before
+FINE_S = 900.0          # steps below are fine
 MOVES = (-6, -5, -4, -3, -2, 2, 3, 4, 5, 6)     # hours that a clock may be off
 
 
@@ -109,9 +113,7 @@ def channels(x: Floats, step_s: float) -> Channels:
     s = _scale(u, size, r)
     beyond = out_of_range(mean_of_last(x, max(1, r.hour // 4)), r.hour, r.day)
     scores = {
-        "residual": u / s,
-        "change": _change(x, size, r),
-        "jump": _jump(x, beyond, size, r),
+        "jump": _jump(x, beyond, e, size, r),
         "ratio": _ratio(x, e, r),
         "days": _together(_of_own_weeks(x, 1, 1, 6, r), _of_own_weeks(x, 3, 1, 6, r)),
         "drift": _drift(x, r, residual),
@@ -119,15 +121,10 @@ def channels(x: Floats, step_s: float) -> Channels:
         "flat": _flat(x, r),
         "repeat": _repeat(x, r),
         "range": beyond,
+        "surge": _surge(x, step_s, r),
+        "swing": _swing(x, step_s, r),
     }
     return Channels(e + level, s, scores)
-
-
-def _change(x: Floats, size: Floats, r: Rhythm) -> Floats:
-    step = x - lag(x, 1)
-    usual = fill(quantile_of_lags(step, [k * r.week for k in range(1, WEEKS + 1)], least=3), np.zeros_like(x))
-    d = step - usual
-    return d / _scale(d, size, r)
 
 
 def _level_cusum(m: Floats, r: Rhythm, weekly: bool = False) -> Floats:
@@ -135,7 +132,7 @@ def _level_cusum(m: Floats, r: Rhythm, weekly: bool = False) -> Floats:
     lags = [k * r.week for k in range(1, WEEKS + 1)] if weekly else [k * r.day for k in range(3, 43)]
     usual = quantile_of_lags(m, lags, least=3 if weekly else 7)
     d = m - usual
-    scale = blockwise_scale(d, r.day, 56, least=7 * r.day)
+    scale = _slow_scale(d, r, days=56, least=7)
     g = np.nan_to_num(np.clip(d / np.maximum(scale, 0.01 * np.abs(usual) + 1e-12), -8, 8))
     up, down = (_cusum(sign * g, 1.0, r) for sign in (1.0, -1.0))
     return np.where(np.isnan(d), np.nan, np.where(up >= down, up, -down))
@@ -148,14 +145,15 @@ def _of_own_weeks(x: Floats, days: int, first: int, n: int, r: Rhythm) -> Floats
     with np.errstate(invalid="ignore", divide="ignore"):
         y = np.log(np.where(m > 0, m, np.nan))
     d = y - quantile_of_lags(y, [k * r.week for k in range(first, first + n)], least=3)
-    return np.clip(d / np.maximum(_thin_scale(d, r, 300), 0.02), -30, 30)
+    return np.clip(d / np.maximum(_slow_scale(d, r, days=301, least=14), 0.02), -30, 30)
 
 
-def _thin_scale(d: Floats, r: Rhythm, days: int) -> Floats:
-    """Usual size over `days`, known each week, from some four values a day: d is slow and its neighbours say the same."""
+def _slow_scale(d: Floats, r: Rhythm, days: int, least: int, block: int = 7) -> Floats:
+    """Usual size over `days` that ended before t's block of days, from some four values a day: d is slow, so its neighbours say
+    the same. NaN with fewer than `least` days."""
     every = next(e for e in range(max(1, r.day // 4), 0, -1) if r.day % e == 0)
-    weeks = blockwise_scale(d[::every], r.week // every, -(-days // 7), least=14 * r.day // every)
-    return np.repeat(weeks, every)[:len(d)]
+    blocks = blockwise_scale(d[::every], block * r.day // every, days // block, least=max(1, least * r.day // every))
+    return np.repeat(blocks, every)[:len(d)]
 
 
 def _together(*parts: Floats) -> Floats:
@@ -173,15 +171,18 @@ def _drift(x: Floats, r: Rhythm, residual: Floats) -> Floats:
     return _together(level / 29.6, _level_cusum(low, r, weekly=True) / 37.6, _of_own_weeks(x, 14, 2, 8, r))
 
 
-def _jump(x: Floats, beyond: Floats, size: Floats, r: Rhythm) -> Floats:
-    """A step up, against the third greatest of four weeks, times how far it leads beyond all that four weeks have seen."""
+def _jump(x: Floats, beyond: Floats, e: Floats, size: Floats, r: Rhythm) -> Floats:
+    """A step, against the third greatest of four weeks, times how far it leads beyond all that four weeks have seen. Down it
+    counts only where next to nothing is left of what is expected: less is what machines do that are switched off."""
     step = np.diff(x, prepend=np.nan)
     n = -(-len(x) // r.day)
     with np.errstate(invalid="ignore"):
         greatest = np.fmax.reduce(np.concatenate([np.abs(step), np.full(n * r.day - len(x), np.nan)]).reshape(n, -1), axis=1)
     past = np.sort(-lags_of(greatest, range(1, 29)), axis=1)[:, 2]      # NaN goes last
     usual = np.maximum(np.repeat(-past, r.day)[:len(x)], 0.005 * size + 1e-12)
-    return np.maximum(step / usual, 0.0) * np.maximum(beyond, 0.0)
+    score = np.abs(step / usual * beyond)
+    up, gone = (step > 0) & (beyond > 0), (step < 0) & (beyond < 0) & (x <= NOTHING_LEFT * e)
+    return np.where(up, score, np.where(gone, -score, np.where(np.isnan(score), np.nan, 0.0)))
 
 
 def _cusum(g: Floats, slack: float, r: Rhythm) -> Floats:
@@ -199,7 +200,7 @@ def _ratio(x: Floats, e: Floats, r: Rhythm) -> Floats:
     recent = quantile_of_lags(ratio, range(0, 6 * r.hour, r.hour), least=4)
     usual = quantile_of_lags(recent, [k * max(1, r.day // 4) for k in range(2, 30)], least=8)
     d = recent - fill(usual, np.zeros_like(x))
-    out: Floats = d / np.maximum(blockwise_scale(d, r.day, 28, least=min(2 * r.day, 48)), 0.02)
+    out: Floats = d / np.maximum(_slow_scale(d, r, days=28, least=2, block=1), 0.02)
     return out
 
 
@@ -227,6 +228,33 @@ def _misfit(x: Floats, moved: Floats, width: int) -> Floats:
         return np.asarray(1.0 - (mab - ma * mb) / np.sqrt(np.maximum((maa - ma * ma) * (mbb - mb * mb), 1e-12)))
 
 
+def _surge(x: Floats, step_s: float, r: Rhythm) -> Floats:
+    """A young series' value, or a fine one's mean of half a day, against its week. Worked out where it is judged."""
+    if step_s < FINE_S:
+        return _beyond_week(mean_of_last(x, 12 * r.hour), r)
+    young = _beyond_week(mean_of_last(x[:LONG_WEEKS * r.week], r.hour), r)
+    return np.concatenate([young, np.full(len(x) - len(young), np.nan)])
+
+
+def _swing(x: Floats, step_s: float, r: Rhythm) -> Floats:
+    if step_s >= FINE_S:
+        return np.full_like(x, np.nan)
+    return _beyond_week(mean_of_last(np.abs(np.diff(x, prepend=np.nan)), 3 * r.hour), r)
+
+
+def _beyond_week(m: Floats, r: Rhythm) -> Floats:
+    """How far m lies beyond the tenth and ninetieth percentile of the hours of a week, in their distances from the median.
+    These hold when one hour in ten was wrong, so that the greatest fault so far does not hide the next."""
+    hours = np.full(-(-len(m) // r.hour), np.nan)
+    hours[:len(m) // r.hour] = m[r.hour - 1::r.hour]
+    past = np.sort(lags_of(hours, range(1, 169)), axis=1)
+    low, middle, high = (np.repeat(quantile_of_sorted(past, q, least=24), r.hour)[:len(m)] for q in (0.1, 0.5, 0.9))
+    span = np.fmax.reduce(past, axis=1) - past[:, 0]
+    least = np.maximum(0.1 * np.abs(middle), 0.05 * np.repeat(span, r.hour)[:len(m)]) + 1e-12
+    over, under = (m - high) / np.maximum(high - middle, least), (low - m) / np.maximum(middle - low, least)
+    return np.where(over >= under, np.maximum(over, 0.0), -np.maximum(under, 0.0))
+
+
 def _flat(x: Floats, r: Rhythm) -> Floats:
     """Steps of one value against the third longest such run of the past; runs of zero, a machine that is off, by themselves."""
     same = np.concatenate([[False], np.diff(x) == 0])
@@ -245,7 +273,7 @@ def _repeat(x: Floats, r: Rhythm) -> Floats:
         same = x == lag(x, k)
         changed = np.cumsum(same & moves)
         run = changed - np.maximum.accumulate(np.where(same, 0, changed))
-        scores.append(run / (_third_longest(run.astype(float), same) + 2.0))
+        scores.append(run / (_third_longest(run.astype(float), same) + 6.0))
     return np.where(np.isnan(x), np.nan, np.maximum(*scores))
 
 

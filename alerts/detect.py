@@ -24,9 +24,10 @@ ONSET_COLUMNS = ("series", "start", "end", "kind", "channel", "score", "p_value"
 SCORE_COLUMNS = ("series", "time", "value", "score", "p_value", "channel", "alarm", "expected", "low", "high")
 BAND = 3.0      # expected value plus and minus so many usual deviations
 KINDS = {       # channel -> what it looks like when it is above and below
-    "residual": ("high_value", "low_value"), "change": ("jump_up", "jump_down"), "level": ("level_up", "level_down"),
-    "base": ("base_load_up", "base_load_down"), "ratio": ("scale_up", "scale_down"), "shift": ("clock_shift", "clock_shift"),
-    "flat": ("stuck", "stuck"), "range": ("above_range", "below_range"),
+    "jump": ("jump_up", "drop"), "ratio": ("scale_up", "scale_down"), "days": ("level_up", "level_down"),
+    "drift": ("drift_up", "drift_down"), "shift": ("clock_shift", "clock_shift"), "flat": ("stuck", "stuck"),
+    "repeat": ("copied", "copied"), "range": ("above_range", "below_range"), "surge": ("high_value", "low_value"),
+    "swing": ("restless", "calm"),
 }
 
 
@@ -74,7 +75,7 @@ def _onset(s: Series, v: calibrate.Verdict, c: Channels, start: int, end: int, i
     name = v.names[i]
     above = float(np.nan_to_num(c.scores[name][start])) >= 0
     kind = KINDS[name][0 if above else 1]
-    if name in ("residual", "change", "range") and above and _is_catch_up(s.values, expected, start, s.step_s):
+    if name in ("jump", "range", "surge") and above and _is_catch_up(s.values, expected, start, s.step_s):
         kind = "catch_up"
     return {"series": s.name, "start": s.time_of(start), "end": s.time_of(end), "kind": kind, "channel": name,
             "score": v.strength[start], "p_value": v.p[start], "expected": expected[start], "low": low[start],

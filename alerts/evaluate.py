@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alerts import calibrate, group
+from alerts import calibrate, group, inject
 from alerts.channels import channels
 from alerts.rolling import Floats
 
@@ -138,6 +138,16 @@ def energy(folder: Path) -> list[Labelled]:
     return out
 
 
+def injected(folder: Path, copies: int = 3) -> list[Labelled]:
+    """Copies of the hourly meters with further faults of the same kinds at other places (`alerts.inject`)."""
+    out = []
+    for i, s in enumerate(energy(folder)):
+        for copy in range(copies):
+            values, faults = inject.faulty_copy(s.values, s.faults, s.judged_from, seed=1000 * copy + i)
+            out.append(Labelled(f"{s.name} {copy}", values, s.step_s, faults, s.judged_from))
+    return out
+
+
 def windows(folder: Path) -> list[Labelled]:
     """NAB: five-minute series with labelled windows."""
     raw = json.loads((folder / "combined_windows.json").read_text(encoding="utf-8"))
@@ -202,6 +212,7 @@ def report(folder: Path) -> str:
     """The tables as Markdown, of the sets that are in the folder."""
     sets: dict[str, Callable[[], list[Labelled]]] = {
         "hourly meters, injected faults": lambda: energy(folder / "energy_inj"),
+        "the same with 650 further faults of our own": lambda: injected(folder / "energy_inj"),
         "five-minute service metrics (NAB, 28 series)": lambda: windows(folder / "nab"),
         "hourly crash rates (19 series)": lambda: flagged(folder / "ms_cloud", "application-crash-rate-*"),
         "minute request rates (4 series)": lambda: flagged(folder / "ms_cloud", "mongodb*")}
