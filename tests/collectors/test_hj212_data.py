@@ -139,3 +139,43 @@ def test_the_table_of_codes_is_one_to_one() -> None:
     codes = today_codes()
     assert len(set(codes.values())) == len(codes)
     assert not set(codes) & set(codes.values())
+
+
+def _at(clock: str) -> int:
+    return int(datetime.strptime(f"20261123{clock}", "%Y%m%d%H%M%S").replace(tzinfo=SHANGHAI).timestamp() * 1000)
+
+
+def _quality(station: Station, clock: str, arrived: str, more: str = "") -> str:
+    """The quality of a real-time value of a logger's clock that arrives then; durable afterwards."""
+    message = parse_message(f"QN=20261123{clock}000;ST=31;CN=2011;PW=1;MN=M1;Flag=5;{more}"
+                            f"CP=&&DataTime=20261123{clock};a21026-Rtd={clock},a21026-Flag=N&&".encode())
+    readings = to_readings(message, station, _at(arrived))
+    remember(message, station, _at(arrived))
+    return readings.quality[0]
+
+
+def test_what_a_logger_kept_while_the_line_was_down_is_trusted() -> None:
+    station = _station({"a21026": "so2"})
+    assert _quality(station, "080000", "080002") == "good"
+    kept = [f"09{m:02d}00" for m in range(0, 60, 5)]  # an hour of them comes within a minute at 10:00, oldest first
+    assert [_quality(station, c, f"1000{n:02d}") for n, c in enumerate(kept)] == ["good"] * 12
+    assert _quality(station, "100100", "100102") == "good"
+
+
+def test_kept_data_between_new_ones_are_trusted_and_those_marked_as_sent_again() -> None:
+    station = _station({"a21026": "so2"})
+    assert _quality(station, "100000", "100002") == "good"
+    assert _quality(station, "070000", "100030") == "good", "a message with the right time came just now"
+    assert _quality(_station({"a21026": "so2"}), "070000", "100030", "RF=1;") == "good"
+
+
+def test_a_slow_clock_is_not_taken_for_kept_data() -> None:
+    station = _station({"a21026": "so2"})
+    assert _quality(station, "080000", "120000") == "uncertain", "nothing speaks for it"
+    station = _station({"a21026": "so2"})
+    assert _quality(station, "080000", "080002") == "good"
+    # the line was down, and the clock lost an hour meanwhile: it goes on, but never catches up
+    late = [_quality(station, f"09{m:02d}00", f"10{m:02d}00") for m in range(12)]
+    assert late[0] == "good" and late[3:] == ["uncertain"] * 9
+    back = _station({"a21026": "so2"})
+    assert [_quality(back, "120000", "120000"), _quality(back, "090000", "120400")] == ["good", "uncertain"], "it jumped back"

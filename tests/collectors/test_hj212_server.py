@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from collectors.health import health_message
+from collectors.hj212_command import Commander
 from collectors.hj212_door import Limits
 from collectors.hj212_frame import build_frame, crc_hj212
 from collectors.hj212_server import Hj212Server, loggers_of
@@ -42,7 +43,7 @@ def _with_server(basket: Any, script: Callable[[Hj212Server, Talk], Awaitable[No
                  **options: Any) -> Hj212Server:
     loggers, mistakes = loggers_of(devices if devices is not None else [_device()])
     assert mistakes == []
-    server = Hj212Server(loggers, basket, "b", clock_ms=lambda: NOW, **options)
+    server = Hj212Server(loggers, basket, "b", **{"clock_ms": lambda: NOW} | options)
 
     async def run() -> None:
         port = await server.start("127.0.0.1", 0)
@@ -237,3 +238,51 @@ def test_two_devices_with_one_mn_and_a_missing_secret_are_told(monkeypatch: pyte
     assert loggers[MN].password == "secret" and len(loggers) == 1
     assert mistakes == [f"device d2: the MN {MN} already belongs to d1",
                         "device d3: the environment variable NO_SUCH that a device's password needs is not set"]
+
+
+def test_a_logger_that_asks_for_the_time_gets_that_of_the_moment_also_when_it_is_repeated(basket: Any) -> None:
+    clock = {"now": NOW}
+
+    async def script(server: Hj212Server, _: Talk) -> None:
+        reader, writer = await asyncio.open_connection(*server._server.sockets[0].getsockname()[:2])  # type: ignore[union-attr]
+        writer.write(build_frame(_data("PolId=w01018", cn="1013")))
+        assert b"CN=9013" in await reader.readline()
+        first = (await reader.readline()).decode()
+        clock["now"] += 7000
+        async with asyncio.timeout(5):
+            again = (await reader.readline()).decode()
+        qn = re.findall(r"QN=(\d+)", first)
+        assert "SystemTime=20261123110005" in first and "SystemTime=20261123110012" in again
+        assert qn == re.findall(r"QN=(\d+)", again), "repeated under its QN"
+        for cn, cp in (("9011", "QnRtn=1"), ("9012", "ExeRtn=3")):
+            writer.write(build_frame(_data(cp, cn=cn, qn=qn[0], flag=4)))
+        async with asyncio.timeout(5):
+            while not server.counters.times_set:
+                await asyncio.sleep(0.01)
+        health = server.loggers[MN].health
+        assert server.counters.times_set == {"failed": 1} and health.errors["time_set"] == 1
+        assert health.notes["time_set"] == {"at": clock["now"], "state": "failed", "exe_rtn": 3}
+        assert server.counters.rejected["unasked_answer"] == 0
+        writer.transport.abort()
+    _with_server(basket, script, clock_ms=lambda: clock["now"],
+                 commander=Commander(lambda: clock["now"], over_time_s=0.3, repeats=3, result_s=3))
+
+
+def test_a_command_that_nobody_knows_is_kept_and_counted_and_notices_are_answered(basket: Any) -> None:
+    async def script(server: Hj212Server, talk: Talk) -> None:
+        assert await talk(build_frame(_data("x=1", cn="4711")), 0) == []
+        (letter,) = basket.letters()
+        assert letter.reason == "unknown_command" and b"CN=4711" in letter.payload
+        for cn, answer in (("2081", "9014"), ("3015", "9014"), ("3019", "9014"), ("1014", "9013"), ("1001", "9014")):
+            (got,) = await talk(build_frame(_data("DataTime=20261123110000;Secret=1", cn=cn)), 1)
+            assert f"CN={answer};" in got
+        assert set(server.loggers[MN].health.notes["notices"]) == {"2081", "3015", "3019", "1014", "1001"}
+        assert basket.rows() == [] and len(basket.letters()) == 1
+    _with_server(basket, script)
+
+
+def test_a_platform_may_answer_heartbeats_as_its_loggers_expect(basket: Any) -> None:
+    async def script(_: Hj212Server, talk: Talk) -> None:
+        (beat,) = await talk(build_frame(_data("", cn="9015")), 1)
+        assert "CN=9013" in beat
+    _with_server(basket, script, [_device(attributes={"heartbeat_answer": "9013"})])
