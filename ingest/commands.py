@@ -17,7 +17,8 @@ def ingest(
     reason: Annotated[list[str] | None, typer.Option(help="With --replay: only letters of this reason; may be repeated. "
                                                           "too_late and bad_time are replayed only so.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Answer Prometheus on this port.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Writers, each with its own database connection.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Writers, each with its own database connection; "
+                                                           "from two on, two sessions share the rollups.")] = 1,
     client_id: Annotated[str, typer.Option(help="MQTT session; two ingest processes at one broker need two "
                                                 "names.")] = "park-ingest",
     group: Annotated[str, typer.Option(help="Share the messages with every ingest of this group (shared subscription); the "

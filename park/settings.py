@@ -28,7 +28,8 @@ class Settings(BaseSettings):
     port: int = 8000
     batch_rows: int = 10_000
     batch_s: float = 0.05
-    """Ingest commits a batch at this many rows or after this time, whichever comes first."""
+    """Ingest commits a batch at this many rows or after this time, whichever comes first; one that has to wait for the batch
+    before it grows, to ten times as many."""
     queue_messages: int = 4_000
     """Bound on messages taken from the broker but not yet committed."""
     spool_max_mb: int = 2_048
