@@ -22,7 +22,7 @@ class DiskReserve:
 
     def __init__(self, path: Path, size: int = RESERVE_BYTES) -> None:
         self.path = path
-        self.size = min(size, self.free_bytes() // 4)
+        self.size = max(min(size, self.free_bytes() // 4), min(size, self._left_bytes()))
         self.held = False
         self.hold()
 
@@ -44,9 +44,14 @@ class DiskReserve:
 
     def _was_held(self) -> bool:
         """Whether a former process left the file in its full size."""
-        with contextlib.suppress(OSError):
-            self.held = self.path.stat().st_size >= self.size
+        self.held = self._left_bytes() >= max(1, self.size)
         return self.held
+
+    def _left_bytes(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
 
     def release(self) -> None:
         """Give the room up."""
