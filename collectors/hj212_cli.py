@@ -81,11 +81,12 @@ def strangers(source: Source = "collector") -> None:
     if not found:
         print("no unknown data logger has sent anything since the collector's start")
         return
-    table = Table("MN", "from", "messages", "last (UTC)", "edition", "CRC", "ST", "keys")
+    table = Table("MN", "from", "messages", "last (UTC)", "edition", "CRC", "ST", "keys, notices")
     for s in found:
         last = datetime.fromtimestamp(s["last_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(s["mn"], s["peer"], str(s["n"]), last, s["edition"], s["crc"], " ".join(s["systems"]),
-                      " ".join(s["keys"]))
+        shown = [*s["keys"], *(f"{cn}: {text}" for cn, text in s["notices"].items())]
+        table.add_row(s["mn"], s["peer"], str(s["n"]), last, s["edition"], "encrypted" if s["encrypted"] else s["crc"],
+                      " ".join(s["systems"]), " ".join(shown))
     _console().print(table)
 
 
@@ -122,6 +123,9 @@ def adopt(
     else:
         _apply(settings.database_url, base, rows)
     print(f"{rows['devices'][0]['code']}: {len(rows['points'])} points; no quantity known for: {', '.join(unknown) or 'none'}")
+    if stranger["encrypted"]:
+        print("its data are encrypted: give the device `attributes: {sm4_key: \"${NAME}\"}`; its factors then show as values "
+              "that no point takes")
 
 
 def _apply(url: str, base: str, rows: dict[str, Any]) -> None:

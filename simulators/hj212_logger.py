@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -221,8 +222,15 @@ async def _listen(logger: Logger, reader: asyncio.StreamReader, writer: asyncio.
         if fields.get("CN") == "9014" and event is not None:
             event.set()
         elif fields.get("CN", "").startswith(("1", "2", "3")):
-            for command, cp in (("9011", f"QnRtn=1;QN={fields['QN']}"), ("9012", f"ExeRtn=1;QN={fields['QN']}")):
+            result = command_result(fields["CN"])
+            for command, cp in (("9011", "QnRtn=1"), *([(fields["CN"], result)] if result else []), ("9012", "ExeRtn=1")):
                 writer.write(frame(segment(logger.device, command, fields["QN"], cp, flag=4)))
+
+
+def command_result(command: str) -> str:
+    """What a request of the platform gives back before 9012; empty for settings."""
+    return {"1011": f"SystemTime={local_text(time.time())}", "1061": f"RtdInterval={REALTIME_S}",
+            "1063": "MinInterval=1"}.get(command, "")
 
 
 def fields_of(text: str) -> Mapping[str, str]:
