@@ -2,7 +2,8 @@
 -- query is right at every moment and not only after the next pass. For readers who cannot wait two seconds, and for the
 -- columns that rollups do not store: coverage and the time-weighted mean. Rights are those of the tables below.
 
-GRANT SELECT ON closed_week TO PUBLIC;               -- dates only
+-- dates only
+GRANT SELECT ON closed_week TO park_operator, park_contractor, park_enterprise, park_auditor, park_admin;
 
 -- What a counter's register adds from one usable value to the next: see `recompute` in ingest/queries.sql.
 CREATE FUNCTION register_step(former double precision, now double precision, rollover double precision)
