@@ -34,11 +34,11 @@ _IDLE_S = 0.5
 
 @dataclass(frozen=True)
 class Gathered:
-    """Messages, what they hold by the catalogue of `directory`, and the outcome of judging it; None: not judged yet."""
+    """Messages, what they hold by the catalogue of `directory`, and the outcome of judging it; None: not done yet."""
 
     received: Sequence[Received]
     batch: Batch
-    directory: Directory
+    directory: Directory | None
     judged: Judged | None
 
 
@@ -51,6 +51,7 @@ class Gatherer:
         self.stop = stop
         self.directory: Directory | None = None
         self._waiting: Queue[Gathered] = Queue(1)
+        self._taken: list[Received] = []
 
     def next(self, timeout_s: float) -> Gathered | None:
         """The next batch, or None when there is none within the time."""
@@ -66,7 +67,11 @@ class Gatherer:
             if directory is None:
                 self.stop.wait(_PAUSE_S * 10)
                 continue
-            gathered = self._gather(directory)
+            try:
+                gathered = self._gather(directory)
+            except Exception:  # drops nothing: the writer decodes what was taken, and holds it until it can
+                log.exception("unexpected; the batch is left to the writer")
+                gathered = Gathered(self._taken, Batch(), None, None)
             while gathered and not self.stop.is_set():
                 try:
                     self._waiting.put(gathered, timeout=_IDLE_S)
@@ -85,13 +90,13 @@ class Gatherer:
         return Gathered(received, decoded.batch, directory, judged)
 
     def _gather(self, directory: Directory) -> Gathered | None:
-        received: list[Received] = []
+        received = self._taken = []
         decoded, deadline = Decoded(), 0.0
         while not self.stop.is_set():
             fresh = self.inbox.take(64, 0 if received else _IDLE_S)
+            received += fresh
             for m in fresh:
                 decoded.add(m, directory.bases)
-            received += fresh
             if not received:
                 return None
             now = time.monotonic()

@@ -14,6 +14,7 @@ import numpy as np
 import paho.mqtt.client as mqtt
 
 _READ_BYTES = 256 * 1024
+_MOST_PACKETS = 1000
 _PUBACK = np.dtype([("head", ">u2"), ("mid", ">u2")])  # 0x40, length 2, packet number: the whole packet of 3.1.1 and 5
 
 
@@ -48,10 +49,11 @@ class BufferedClient(mqtt.Client):
         return _Buffered(super()._create_socket())  # type: ignore[arg-type]
 
     def loop_read(self, max_packets: int = 1) -> mqtt.MQTTErrorCode:
-        """Read packets until the buffer is empty."""
-        code = super().loop_read(max_packets)
-        while code == mqtt.MQTT_ERR_SUCCESS and isinstance(self._sock, _Buffered) and self._sock.pending():
+        """Read packets until the buffer is empty, or so many that it is time to answer."""
+        for _ in range(_MOST_PACKETS):
             code = super().loop_read(max_packets)
+            if code != mqtt.MQTT_ERR_SUCCESS or not isinstance(self._sock, _Buffered) or not self._sock.pending():
+                break
         return code
 
     def acknowledge(self, mids: Sequence[int]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event, Thread
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 
@@ -14,8 +16,12 @@ from ingest.directory import load_directory
 from ingest.gathering import Gathered, Gatherer
 from ingest.inbox import Inbox, Received
 from ingest.metrics import Metrics
+from ingest.session import BufferedClient
 from ingest.writer import Writer
+from park.broker import Broker
 from park.database import connect
+from park.mqtt import connect as mqtt_connect
+from park.mqtt import new_client
 from park.settings import Settings
 from park.wire import Batch, encode_batch
 
@@ -114,3 +120,65 @@ def test_a_message_that_breaks_the_decoder_is_kept_and_stops_nobody(mini: Db, da
             writer._step(store)
     assert mini.execute("SELECT reason, payload FROM dead_letter").fetchall() == [("refused", poison)]
     assert mini.execute("SELECT value FROM reading").fetchall() == [(2.0,)]
+
+
+def test_what_cannot_be_gathered_is_left_to_the_writer(mini: Db, database_url: str) -> None:
+    inbox, done = Inbox(4000), list[Received]()
+    writer = Writer(Settings(database_url=database_url), inbox, done.extend, Event(), Metrics())
+    with connect(database_url, autocommit=True) as conn:
+        store = writer._ready(conn)
+        writer._fresh_directory(conn)
+        writer.gatherer.directory = replace(load_directory(conn), bases=None)  # type: ignore[arg-type]
+        inbox.put(message(1))
+        with running(writer.gatherer):
+            writer._held = taken(writer.gatherer)
+        assert writer._held.directory is None
+        writer._step(store)
+    assert [m.mid for m in done] == [1] and len(inbox) == 0
+    assert mini.execute("SELECT value FROM reading").fetchall() == [(1.0,)]
+
+
+def test_a_client_with_a_buffer_reads_every_message_and_answers_for_a_batch_at_once(broker: Broker) -> None:
+    """More than fits the buffer, with one far larger than it; what was acknowledged does not come again."""
+    name, came = f"buffered-{uuid4().hex[:8]}", list[tuple[int, bytes | bytearray]]()
+
+    def session() -> BufferedClient:
+        client = new_client(broker.url, name, manual_ack=True, kind=BufferedClient)
+        assert isinstance(client, BufferedClient)
+        client.on_message = lambda _, __, m: came.append((m.mid, m.payload))
+        subscribed = Event()
+        client.on_subscribe = lambda *_: subscribed.set()
+        client.on_connect = lambda c, *_: c.subscribe(f"t/{name}", 1) and None
+        mqtt_connect(client, broker.url)
+        client.loop_start()
+        assert subscribed.wait(10)
+        return client
+
+    def left(client: BufferedClient) -> None:
+        client.disconnect()
+        client.loop_stop()
+
+    sent = [b"%d" % k * (300_000 if k == 500 else 300) for k in range(1500)]
+    left(session())
+    sender = new_client(broker.url, f"sender-{name}")
+    mqtt_connect(sender, broker.url)
+    sender.loop_start()
+    for payload in sent:
+        info = sender.publish(f"t/{name}", payload, qos=1)
+    info.wait_for_publish(20)
+    client = session()
+    wait_for(lambda: len(came) == len(sent))
+    assert [payload for _, payload in came] == sent
+    client.acknowledge([mid for mid, _ in came[:-3]])
+    time.sleep(0.3)
+    left(client)
+    again, came[:] = came[-3:], []
+    client = session()
+    wait_for(lambda: len(came) == 3)
+    time.sleep(0.2)
+    assert [payload for _, payload in came] == [payload for _, payload in again]
+    client.acknowledge([mid for mid, _ in came])
+    time.sleep(0.1)
+    left(client)
+    sender.disconnect()
+    sender.loop_stop()
