@@ -14,6 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from psycopg.types.json import Jsonb
 
 from alerts.context import Context
 from alerts.daytype import SHUTDOWN, day_type, like
@@ -80,9 +81,13 @@ def _judge_rule(conn: Connection, context: Context, rule: Rule, points: Sequence
     beyond = np.stack([np.nan_to_num(h.z) for h in run])
     present = usable & away & ((beyond > rule.number("z")).all(axis=0) | (beyond < -rule.number("z")).all(axis=0))
     gone = usable & (np.abs(np.nan_to_num(newest.z)) < rule.number("clear_z"))
-    prices = dict(conn.execute(Q["energy_prices"], {"base": rule.base_id}).fetchall()) if present.any() else {}
+    prices = dict(conn.execute(Q["energy_prices"], {"base": rule.base_id}).fetchall())
     raised, returned = np.flatnonzero(present).tolist(), np.flatnonzero(gone).tolist()
-    return [_finding(rule, points[i], newest, i, hour, zone, now, len(run), prices) for i in raised] + [
+    more = np.nansum(np.stack([h.value - h.expected for h in run]), axis=0)
+    told = [_told(context, points, newest, i, float(more[i]), hour, prices) for i in raised]
+    _add_excess(conn, rule, points, newest, hour, prices)
+    return [_finding(rule, points[i], newest, i, hour, zone, now, len(run), extra)
+            for i, extra in zip(raised, told, strict=True)] + [
         Finding(rule, False, now, point_id=points[i].point_id, value=float(newest.value[i])) for i in returned]
 
 
@@ -122,7 +127,7 @@ def _table(conn: Connection, base: int, points: Sequence[Point], hours: Sequence
 
 
 def _finding(rule: Rule, p: Point, h: Hours, i: int, hour: datetime, zone: str, now: datetime, run: int,
-             prices: Mapping[str, Any]) -> Finding:
+             extra: Mapping[str, Any]) -> Finding:
     value, expected, z = float(h.value[i]), float(h.expected[i]), float(h.z[i])
     low, high = expected - rule.number("z") * float(h.scale[i]), expected + rule.number("z") * float(h.scale[i])
     since = hour - (run - 1) * HOUR
@@ -134,19 +139,59 @@ def _finding(rule: Rule, p: Point, h: Hours, i: int, hour: datetime, zone: str, 
         "en": f"{name_en(p)}: {figure(value)} {unit} in the hour, expected {figure(expected)} {unit} "
               f"({figure(low)}–{figure(high)}), for {run} hours since {at}.",
         "since": since.isoformat(), "z": round(z, 2), "point": p.code}
-    text |= _excess(p, value - expected, run, prices)
+    text |= extra
     return Finding(rule, True, now, point_id=p.point_id, value=value, expected=expected, low=low, high=high, unit=unit,
                    channel="high" if above else "low", explanation=text)
 
 
-def _excess(p: Point, more: float, hours: int, prices: Mapping[str, Any]) -> dict[str, Any]:
-    """Electricity above the expectation so far, with its cost and CO2 where a price and a factor are in force."""
-    if more <= 0 or p.unit not in ("kW", "kWh"):
+def _told(context: Context, points: Sequence[Point], h: Hours, i: int, more: float, hour: datetime,
+          prices: Mapping[str, Any]) -> dict[str, Any]:
+    """Excess so far with cost and CO2, up to which hour it counts, and what contributes most."""
+    out = _excess(points[i], more, prices)
+    if out:
+        out["excess_to"] = hour.isoformat()
+    j = contributor(context, points, h.value - h.expected, i)
+    if j is not None:
+        out["contributor"] = {"point": points[j].code, "zh": name_zh(points[j]), "en": name_en(points[j]),
+                              "amount": round(float(h.value[j] - h.expected[j]), 3), "unit": points[j].unit}
+    return out
+
+
+def contributor(context: Context, points: Sequence[Point], away: Floats, i: int) -> int | None:
+    """The point of the same quantity in a unit below that departs most in the same direction, by a third of it at least."""
+    p = points[i]
+    below = [j for j, q in enumerate(points) if j != i and (q.base_id, q.quantity, q.unit) == (p.base_id, p.quantity, p.unit)
+             and _is_below(context, q, p.unit_id)]
+    known = [j for j in below if away[j] * away[i] > 0 and abs(away[j]) >= abs(away[i]) / 3]
+    return max(known, key=lambda j: abs(float(away[j])), default=None)
+
+
+def _is_below(context: Context, q: Point, unit_id: int | None) -> bool:
+    at = q.unit_id
+    while at is not None and unit_id is not None:
+        unit = context.units.get((q.base_id, at))
+        at = unit.parent_id if unit is not None else None
+        if at == unit_id:
+            return True
+    return False
+
+
+def _excess(p: Point, kwh: float, prices: Mapping[str, Any]) -> dict[str, Any]:
+    """Electricity above the expectation, with its cost and CO2 where a price and a factor are in force."""
+    if kwh <= 0 or p.unit not in ("kW", "kWh"):
         return {}
-    kwh = more * hours
     out: dict[str, Any] = {"excess": {"amount": round(kwh, 3), "unit": "kWh"}}
     if prices.get("cost") is not None:
         out["cost"] = round(kwh * float(prices["cost"]), 2)
     if prices.get("co2_kg") is not None:
         out["co2_kg"] = round(kwh * float(prices["co2_kg"]), 2)
     return out
+
+
+def _add_excess(conn: Connection, rule: Rule, points: Sequence[Point], h: Hours, hour: datetime,
+                prices: Mapping[str, Any]) -> None:
+    """Count a new hour of alerts that go on into their excess; an hour that is counted already is left alone."""
+    rows = [{"point_id": p.point_id, "kwh": told["excess"]["amount"], "cost": told.get("cost"), "co2_kg": told.get("co2_kg")}
+            for p, more in zip(points, (h.value - h.expected).tolist(), strict=True) if (told := _excess(p, more, prices))]
+    if rows:
+        conn.execute(Q["add_excess"], {"base": rule.base_id, "rule": rule.rule_id, "hour": hour, "rows": Jsonb(rows)})

@@ -18,6 +18,8 @@ def alert(
         help="Check the rules of catalogue files before they are applied, each mistake with its line; several times.")] = None,
     metrics_port: Annotated[int | None, typer.Option(
         help="Port of /metrics: park_alert_round_timestamp_seconds says when it last finished a round.")] = None,
+    part: Annotated[str, typer.Option(help="2/4: the second of four evaluators that share the bases; a base whose lock "
+                                           "another one holds is waited for.")] = "1/1",
 ) -> None:
     """Evaluate the rules of the catalogue over the live readings, and send what changes. Runs until stopped.
 
@@ -25,6 +27,7 @@ def alert(
     them before they are needed. 实时报警: 规则取自台账, `--check` 先行校验。
     """
     from alerts import main
+    from alerts.part import part_of
 
     if check_file:
         main.check_files(check_file)
@@ -33,7 +36,7 @@ def alert(
     elif once:
         main.once()
     else:
-        main.serve(metrics_port)
+        main.serve(metrics_port, part_of(part))
 
 
 def detect(

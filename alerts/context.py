@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 
 from alerts.enabling import Calendars, Gate, UnitKey, is_bound, plant_of
 from alerts.evaluator import Band, Floats, Pair, Place, Plan, compile_rules
+from alerts.part import WHOLE, Part
 from alerts.rules import Point, Rule, check, covers
 from alerts.store import Connection, Q
 from park.errors import Mistake
@@ -57,14 +58,14 @@ class Context:
         return [r for r in self.rules if r.kind == kind]
 
 
-def load(conn: Connection, now: datetime) -> Context:
-    """The present catalogue, and the plan of its instant rules."""
+def load(conn: Connection, now: datetime, part: Part = WHOLE) -> Context:
+    """The present catalogue of the bases of a part, and the plan of its instant rules."""
     with conn.cursor(row_factory=dict_row) as cur:
-        points = [_point(r) for r in cur.execute(Q["points"])]
-        units = {(r["base_id"], r["unit_id"]): Unit(**r) for r in cur.execute(Q["units"])}
-        rows = cur.execute(Q["rules"]).fetchall()
+        points = [_point(r) for r in cur.execute(Q["points"]) if part.has(r["base_id"])]
+        units = {(r["base_id"], r["unit_id"]): Unit(**r) for r in cur.execute(Q["units"]) if part.has(r["base_id"])}
+        rows = [r for r in cur.execute(Q["rules"]) if part.has(r["base_id"])]
         devices = {(r["base_id"], r["device_id"]): r["code"] for r in cur.execute(Q["devices"])}
-        bases = cur.execute(Q["bases"]).fetchall()
+        bases = [r for r in cur.execute(Q["bases"]) if part.has(r["base_id"])]
         limits = _limits(cur.execute(Q["limits_in_force"], {"now": now}).fetchall(), points)
         days = cur.execute(Q["own_days"]).fetchall()
     codes: dict[int, list[str]] = defaultdict(list)

@@ -14,6 +14,7 @@ from pathlib import Path
 from alerts import handover, mail, notify, routes, service
 from alerts.context import load
 from alerts.mqtt_channel import MqttChannel
+from alerts.part import WHOLE, Part
 from alerts.store import Q
 from park.catalogue_store import base_id_of
 from park.clock import parse_period, utc_now
@@ -29,7 +30,7 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
-def serve(metrics_port: int | None = None) -> None:
+def serve(metrics_port: int | None = None, part: Part = WHOLE) -> None:
     """Evaluator in this thread, notifier beside it, until SIGTERM or SIGINT; with a port, /metrics there."""
     settings = load_settings()
     _log_to_stderr(settings.log_level)
@@ -43,7 +44,7 @@ def serve(metrics_port: int | None = None) -> None:
     router = threading.Thread(target=routes.run, args=(settings.database_url, stop, time.monotonic), daemon=True)
     notifier.start()
     router.start()
-    service.run(settings.database_url, stop, beat=heartbeat("alert", metrics_port))
+    service.run(settings.database_url, stop, beat=heartbeat("alert", metrics_port), part=part)
     notifier.join(2.0)
     router.join(0.5)
     log.info("stopped")

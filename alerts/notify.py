@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.rows import dict_row
 
+from alerts.part import wait_alone
 from alerts.store import Connection, Q
 from park.database import connect
 from park.errors import ParkError, StorageError
@@ -125,6 +126,7 @@ def deliver(conn: Connection, channel: Channel, pace: Pace, now: float) -> int:
     conn.execute(Q["book_deliveries"], {"channel": channel.name, "shard": f"channel:{channel.name}"})
     with conn.cursor(row_factory=dict_row) as cur:
         due = cur.execute(Q["due_deliveries"], {"channel": channel.name, "most": MOST_A_MESSAGE}).fetchall()
+    due.sort(key=lambda d: int(d["id"]))
     causes = critical_causes(due)
     if not due or not pace.may_send(now, causes):
         return 0
@@ -172,6 +174,8 @@ def _serve(url: str, channel: Channel, stop: threading.Event, clock: Callable[[]
     while not stop.is_set():
         try:
             with connect(url, autocommit=True, name=f"park notify {channel.name}") as conn:
+                if not wait_alone(conn, f"channel {channel.name}", stop):     # another process sends what is due
+                    return
                 enrol(conn, channel.name)
                 conn.execute("LISTEN park_transition")
                 while not stop.is_set():

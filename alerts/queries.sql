@@ -94,7 +94,7 @@ WITH device_down AS (
                 THEN 'device' END AS why
     FROM alert a LEFT JOIN rule r ON r.base_id = a.base_id AND r.rule_id = a.rule_id
     LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
-    WHERE a.closed_at IS NULL
+    WHERE a.closed_at IS NULL AND a.base_id = ANY (%(bases)s::smallint[])
 ), changed AS (
     UPDATE alert a SET suppressed = w.why IS NOT NULL FROM wanted w
     WHERE a.base_id = w.base_id AND a.alert_id = w.alert_id AND a.closed_at IS NULL AND a.suppressed <> (w.why IS NOT NULL)
@@ -116,7 +116,7 @@ WITH wanted AS (
           AND (x.unit_id IS NULL OR x.unit_id = a.unit_id OR x.unit_id = p.unit_id)
           AND (x.device_id IS NULL OR x.device_id = a.device_id OR x.device_id = p.device_id)
         ORDER BY x.order_id LIMIT 1) o ON true
-    WHERE a.closed_at IS NULL
+    WHERE a.closed_at IS NULL AND a.base_id = ANY (%(bases)s::smallint[])
 ), changed AS (
     UPDATE alert a SET out_of_service = w.reason IS NOT NULL FROM wanted w
     WHERE a.base_id = w.base_id AND a.alert_id = w.alert_id AND a.closed_at IS NULL AND a.out_of_service <> (w.reason IS NOT NULL)
@@ -158,7 +158,8 @@ FROM alert a
 JOIN duty d ON d.base_id = a.base_id AND d.after_s > 0 AND d.starts_at <= now() AND d.ends_at > now() AND a.severity = ANY (d.severities)
 CROSS JOIN LATERAL (SELECT max(t.transition_id) AS id, max(t.at) AS at FROM transition t
                     WHERE t.base_id = a.base_id AND t.alert_id = a.alert_id AND t.change IN ('raise', 'reraise', 'unshelve', 'in_service')) r
-WHERE a.closed_at IS NULL AND a.active AND NOT a.acknowledged AND NOT a.suppressed AND NOT a.out_of_service
+WHERE a.base_id = ANY (%(bases)s::smallint[]) AND a.closed_at IS NULL AND a.active AND NOT a.acknowledged AND NOT a.suppressed
+  AND NOT a.out_of_service
   AND NOT coalesce(a.shelved_until > now(), false) AND r.at + make_interval(secs => d.after_s) <= now()
   AND NOT EXISTS (SELECT FROM transition e WHERE e.base_id = a.base_id AND e.alert_id = a.alert_id AND e.change = 'escalate'
                   AND e.transition_id > r.id AND e.detail ->> 'to' = d.person)
@@ -365,7 +366,8 @@ WHERE route_id = %(route)s AND test_asked_at IS NOT NULL AND test_asked_at > coa
 UPDATE route SET tested_at = greatest(now(), %(asked)s), test_error = %(error)s WHERE route_id = %(route)s
 
 -- name: due_deliveries
--- What a channel has to send now, oldest first, with the alert as it is.
+-- What a channel has to send now, with the alert as it is. Where there is more than a message takes, critical ones go before the
+-- others, and the first of each cause before what follows it, so that no cause waits behind another's flood.
 SELECT t.transition_id AS id, t.change, t.at, t.actor, t.note, t.detail, b.code AS base, a.alert_id AS alert, r.code AS rule,
        r.name_zh, r.name_en, a.severity, a.channel, p.code AS point, u.code AS unit_of_tree, d.code AS device, a.value, a.expected,
        a.low, a.high, a.unit, a.active, a.acknowledged, a.late, a.opened_at, a.first_out, a.explanation, v.attempts
@@ -375,7 +377,10 @@ LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
 LEFT JOIN unit u ON u.base_id = a.base_id AND u.unit_id = coalesce(a.unit_id, p.unit_id)
 LEFT JOIN device d ON d.base_id = a.base_id AND d.device_id = a.device_id
 WHERE v.channel = %(channel)s AND v.state = 'due' AND v.next_at <= now()
-ORDER BY v.transition_id LIMIT %(most)s
+ORDER BY a.severity = 'critical' DESC,
+         row_number() OVER (PARTITION BY a.base_id, coalesce(a.first_out, -a.rule_id), a.severity ORDER BY v.transition_id),
+         v.transition_id
+LIMIT %(most)s
 
 -- name: delivered
 -- Mark as sent.
@@ -417,14 +422,34 @@ WHERE r.base_id = %(base)s AND r.point_id = ANY(%(points)s) AND r.bucket = ANY(%
   AND CASE WHEN p.kind = 'counter' THEN r.increment IS NOT NULL ELSE r.n_usable = r.n_good AND 4 * r.n_good >= 3 * r.n END
 
 -- name: energy_prices
--- CNY and kg CO2 a kWh of electricity in force today; NULL where there is no row.
-SELECT 'cost', (SELECT coalesce(t.terms ->> 'flat', t.terms -> 'prices' ->> 'flat')::float8 FROM tariff t
-                WHERE t.base_id = %(base)s AND t.carrier = 'electricity' AND t.superseded_at IS NULL AND t.enterprise_id IS NULL
-                  AND t.unit = 'CNY/kWh' AND t.valid_from <= now() AND (t.valid_to IS NULL OR t.valid_to > now())
-                ORDER BY t.valid_from DESC LIMIT 1)
+-- CNY and kg CO2 a kWh of electricity in force today; a tariff by the time of day counts with what a kWh of the last 30 days came
+-- to. NULL where there is neither.
+SELECT 'cost', coalesce(
+    (SELECT (t.terms ->> 'flat')::float8 FROM tariff t
+     WHERE t.base_id = %(base)s AND t.carrier = 'electricity' AND t.superseded_at IS NULL AND t.enterprise_id IS NULL
+       AND t.unit = 'CNY/kWh' AND t.valid_from <= now() AND (t.valid_to IS NULL OR t.valid_to > now())
+       AND t.terms -> 'flat' IS NOT NULL ORDER BY t.valid_from DESC LIMIT 1),
+    (SELECT sum(e.cost) / nullif(sum(e.amount), 0) FROM energy_total_1d e
+     WHERE e.base_id = %(base)s AND e.enterprise_id IS NULL AND e.carrier = 'electricity' AND e.cost IS NOT NULL
+       AND e.day >= current_date - 30),
+    (SELECT (t.terms -> 'prices' ->> 'flat')::float8 FROM tariff t
+     WHERE t.base_id = %(base)s AND t.carrier = 'electricity' AND t.superseded_at IS NULL AND t.enterprise_id IS NULL
+       AND t.unit = 'CNY/kWh' AND t.valid_from <= now() AND (t.valid_to IS NULL OR t.valid_to > now())
+     ORDER BY t.valid_from DESC LIMIT 1))
 UNION ALL
 SELECT 'co2_kg', (SELECT f.co2_kg FROM carrier_factor f
                   WHERE f.base_id = %(base)s AND f.carrier = 'electricity' AND f.valid_from <= now() AND f.valid_to > now() LIMIT 1)
+
+-- name: add_excess
+-- One more hour of a baseline rule's active alerts into their excess, cost and CO2.
+UPDATE alert a SET explanation = a.explanation || jsonb_strip_nulls(jsonb_build_object(
+    'excess', jsonb_build_object('amount', round(((a.explanation #>> '{excess,amount}')::float8 + x.kwh)::numeric, 3), 'unit', 'kWh'),
+    'excess_to', %(hour)s::timestamptz,
+    'cost', round(((a.explanation ->> 'cost')::float8 + x.cost)::numeric, 2),
+    'co2_kg', round(((a.explanation ->> 'co2_kg')::float8 + x.co2_kg)::numeric, 2)))
+FROM jsonb_to_recordset(%(rows)s) AS x (point_id integer, kwh float8, cost float8, co2_kg float8)
+WHERE a.base_id = %(base)s AND a.rule_id = %(rule)s AND a.point_id = x.point_id AND a.closed_at IS NULL AND a.active
+  AND (a.explanation ->> 'excess_to')::timestamptz < %(hour)s
 
 -- name: copy_readings
 -- Readings of points in order of point and time, in a form whose rows are all of one length.

@@ -20,6 +20,7 @@ from psycopg.rows import class_row, dict_row
 
 from alerts import mail, robots
 from alerts.notify import MOST_A_MESSAGE, NotDelivered, Pace, critical_causes, enrol, failed
+from alerts.part import wait_alone
 from alerts.store import Connection, Q
 from park.database import connect
 from park.errors import StorageError
@@ -178,6 +179,8 @@ def run(url: str, stop: threading.Event, clock: Callable[[], float]) -> None:
     while not stop.is_set():
         try:
             with connect(url, autocommit=True, name="park notify routes") as conn:
+                if not wait_alone(conn, "routes", stop):
+                    return
                 while not stop.is_set():
                     _follow(url, read(conn), serving, clock)
                     stop.wait(LOOK_S)

@@ -1,6 +1,7 @@
 """The evaluator's loop: newest readings in, transitions out. Stage order: latest → tick → alert, transition, snapshot.
 
-One evaluator works at a time (an advisory lock; others stand by). It survives the loss of the database by starting again
+One evaluator judges a base at a time (it holds the base's advisory lock; others stand by); several may share the bases.
+It survives the loss of the database by starting again
 from the snapshot and the open alerts.
 """
 
@@ -20,14 +21,13 @@ from alerts.context import Context, load
 from alerts.evaluator import State, tick
 from alerts.finding import Finding, Key
 from alerts.hearing import LIVE_S, Hearing, stall_s
-from alerts.store import Connection, Q, alert_ids, look_after, open_alerts, write
+from alerts.part import LOCK, WHOLE, Part
+from alerts.store import Connection, Hushed, Q, alert_ids, look_after, open_alerts, write
 from park.clock import Clock, utc_now
 from park.database import connect
 from park.errors import StorageError
 
 log = logging.getLogger("park.alerts")
-SHARD = "main"
-LOCK = 0x616C6572   # "aler": who holds it is the evaluator
 TICK_S = 0.25
 SAVE_S = 5.0
 SLOW_S = 30.0
@@ -49,22 +49,23 @@ class Evaluator:
     slow_at: datetime | None = None
     loaded_at: datetime = field(default_factory=lambda: datetime(1970, 1, 1, tzinfo=UTC))
     n_transitions: int = 0
+    part: Part = WHOLE
     latched: dict[Key, Finding] = field(default_factory=dict)     # gone, but not acknowledged yet
     n_not_in_force: int = 0         # findings of rules that plant or calendar had put out of force
 
 
-def start(conn: Connection, now: datetime, heard: Hearing | None = None) -> Evaluator:
+def start(conn: Connection, now: datetime, heard: Hearing | None = None, part: Part = WHOLE) -> Evaluator:
     """An evaluator that goes on where the last one stopped; `heard` is what this process has heard before."""
-    context = load(conn, now)
+    context = load(conn, now, part)
     for mistake in context.mistakes:
         log.warning("rule left out: %s", mistake)
-    row = conn.execute(Q["load_snapshot"], {"shard": SHARD}).fetchone()
-    known = open_alerts(conn)
+    row = conn.execute(Q["load_snapshot"], {"shard": part.shard}).fetchone()
+    known = open_alerts(conn, part)
     state = live.restore(context, bytes(row[0]) if row else None, known)
     newest = live.empty(len(context.points))
     live.refresh(conn, context, newest)
     evaluator = Evaluator(context, state, newest, known, linkage.Memory(), heard or Hearing(now.timestamp()),
-                          baseline.Memory(), now, loaded_at=now)
+                          baseline.Memory(), now, loaded_at=now, part=part)
     _commit(conn, evaluator, _orphans(evaluator, now), now)
     return evaluator
 
@@ -111,14 +112,16 @@ def _commit(conn: Connection, e: Evaluator, found: list[Finding], now: datetime,
     news = [f for f in found if f.late or _is_news(e.open.get(f.key), f)] + _latched(e, found, due)
     if not news and not due:
         return 0
-    gated = doors.gated(alert_ids(conn)) if doors is not None and doors.bound else []
-    done = write(conn, news, (SHARD, live.snapshot(e.context, e.state)), gated)
-    if due:
-        done += conn.execute(Q["unshelve_due"]).fetchall() + look_after(conn, gated)
-        done += conn.execute(Q["escalate_due"]).fetchall()
+    hushed = None
+    if doors is not None:
+        hushed = Hushed(doors.gated(alert_ids(conn)) if doors.bound else [], sorted(e.context.zones))
+    done = write(conn, news, (e.part.shard, live.snapshot(e.context, e.state)), hushed)
+    if due and hushed is not None:
+        done += conn.execute(Q["unshelve_due"]).fetchall() + look_after(conn, hushed)
+        done += conn.execute(Q["escalate_due"], hushed.key).fetchall()
     e.saved_at = now if due else e.saved_at
     if done or news:
-        e.open = open_alerts(conn)
+        e.open = open_alerts(conn, e.part)
     e.n_transitions += len(done)
     for transition, alert, change in done:
         log.info("transition %s: alert %s %s", transition, alert, change)
@@ -147,26 +150,26 @@ SEVERITY = {"critical": 0, "high": 1, "medium": 2, "low": 3}
 
 
 def run(url: str, stop: threading.Event, clock: Clock = utc_now, tick_s: float = TICK_S,
-        beat: Callable[[], None] = lambda: None) -> None:
-    """Evaluate until `stop`, `beat` after each round; a lost database is waited for with back-off."""
+        beat: Callable[[], None] = lambda: None, part: Part = WHOLE) -> None:
+    """Evaluate the bases of a part until `stop`, `beat` after each round; a lost database is waited for with back-off."""
     wait_s = 0.5
     while not stop.is_set():
         try:
             with connect(url, autocommit=True, name="park alert") as conn:
                 wait_s = 0.5
-                _serve(conn, stop, clock, tick_s, beat)
+                _serve(conn, stop, clock, tick_s, beat, part)
         except (StorageError, psycopg.Error) as exc:
             log.warning("database is away, next try in %.1f s: %s", wait_s, str(exc).splitlines()[0])
             stop.wait(wait_s)
             wait_s = min(wait_s * 2, 15.0)
 
 
-def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float, beat: Callable[[], None]) -> None:
-    if not _become_the_only_one(conn, stop, beat):
+def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float, beat: Callable[[], None], part: Part) -> None:
+    if not _become_the_only_one(conn, stop, beat, part):
         return
     for channel in ("park_catalogue", "park_account", "park_rollup"):
         conn.execute(f"LISTEN {channel}")
-    e = start(conn, clock())
+    e = start(conn, clock(), part=part)
     log.info("evaluating %d rules over %d pairs of %d points",
              len(e.context.rules), len(e.context.pairs), len(e.context.points))
     while not stop.is_set():
@@ -179,20 +182,27 @@ def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float,
             e.slow_at = min(e.slow_at or clock(), clock() + timedelta(seconds=1))
         if "park_catalogue" in told or (clock() - e.loaded_at).total_seconds() > RELOAD_S:
             _commit_snapshot(conn, e)
-            e = start(conn, clock(), e.hearing)
+            if not _become_the_only_one(conn, stop, beat, part):     # a base may be new
+                return
+            e = start(conn, clock(), e.hearing, part)
     _commit_snapshot(conn, e)
 
 
 def _commit_snapshot(conn: Connection, e: Evaluator) -> None:
-    conn.execute(Q["save_snapshot"], {"shard": SHARD, "state": live.snapshot(e.context, e.state)})
+    conn.execute(Q["save_snapshot"], {"shard": e.part.shard, "state": live.snapshot(e.context, e.state)})
 
 
-def _become_the_only_one(conn: Connection, stop: threading.Event, beat: Callable[[], None]) -> bool:
+def _become_the_only_one(conn: Connection, stop: threading.Event, beat: Callable[[], None], part: Part) -> bool:
+    """Hold the lock of every base of the part, or of none while another evaluator has one of them."""
     told = False
     while not stop.is_set():
-        row = conn.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
-        if row is not None and row[0]:
+        conn.execute("SELECT pg_advisory_unlock_all()")
+        bases = [b for (b,) in conn.execute("SELECT base_id FROM base ORDER BY base_id").fetchall() if part.has(b)]
+        row = conn.execute("SELECT bool_and(pg_try_advisory_lock(%s, b)) FROM unnest(%s::integer[]) b",
+                           (LOCK, bases)).fetchone()
+        if row is not None and row[0] is not False:
             return True
+        conn.execute("SELECT pg_advisory_unlock_all()")
         if not told:
             log.info("another evaluator is at work; standing by")
             told = True

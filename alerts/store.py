@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from alerts.finding import Finding, Key, finite
+from alerts.part import WHOLE, Part
 from park.database import queries
 
 Q = queries(Path(__file__).parent / "queries.sql")
@@ -24,8 +26,9 @@ Row = tuple[Any, ...]
 
 
 def write(conn: Connection, findings: Sequence[Finding], snapshot: tuple[str, bytes] | None = None,
-          gated: Sequence[int] = ()) -> list[Row]:
-    """(transition_id, alert_id, change) of every transition that the findings led to, committed with the snapshot."""
+          hushed: Hushed | None = None) -> list[Row]:
+    """(transition_id, alert_id, change) of every transition that the findings led to, committed with the snapshot; with `hushed`
+    those of `look_after` too."""
     present = [f for f in findings if f.present]
     gone = [f for f in findings if not f.present]
     done: list[Row] = []
@@ -36,7 +39,7 @@ def write(conn: Connection, findings: Sequence[Finding], snapshot: tuple[str, by
             done += conn.execute(Q["return_alerts"], {"rows": Jsonb([_returned(f) for f in gone])}).fetchall()
         if done:
             raised = [alert for _, alert, change in done if change == "raise"]
-            done += look_after(conn, gated)
+            done += look_after(conn, hushed) if hushed is not None else []
             if raised:
                 conn.execute(Q["first_out"], {"raised": raised})
         if snapshot is not None:
@@ -44,11 +47,23 @@ def write(conn: Connection, findings: Sequence[Finding], snapshot: tuple[str, by
     return done
 
 
-def look_after(conn: Connection, gated: Sequence[int]) -> list[Row]:
-    """Suppress by design and take out of service what is to be so now, and bring the others back; the transitions. `gated` are
-    the alerts whose rule plant or calendar put out of force."""
-    out: list[Row] = conn.execute(Q["suppress_covered"], {"gated": list(gated)}).fetchall()
-    return out + conn.execute(Q["out_of_service"]).fetchall()
+@dataclass(frozen=True)
+class Hushed:
+    """Alerts whose rule plant or calendar put out of force, among those of the bases that an evaluator looks after."""
+
+    gated: Sequence[int]
+    bases: Sequence[int]
+
+    @property
+    def key(self) -> dict[str, list[int]]:
+        """As the queries take it."""
+        return {"gated": list(self.gated), "bases": list(self.bases)}
+
+
+def look_after(conn: Connection, hushed: Hushed) -> list[Row]:
+    """Suppress by design and take out of service what is to be so now, and bring the others back; the transitions."""
+    out: list[Row] = conn.execute(Q["suppress_covered"], hushed.key).fetchall()
+    return out + conn.execute(Q["out_of_service"], hushed.key).fetchall()
 
 
 def _distinct(findings: Sequence[Finding]) -> list[Finding]:
@@ -73,10 +88,11 @@ def _returned(f: Finding) -> dict[str, Any]:
             "latch": f.latched}
 
 
-def open_alerts(conn: Connection) -> dict[Key, tuple[bool, str]]:
-    """(active, severity) of each open alert by its key."""
+def open_alerts(conn: Connection, part: Part = WHOLE) -> dict[Key, tuple[bool, str]]:
+    """(active, severity) of each open alert of a part's bases by its key."""
     return {(b, rule, point, unit, device): (active, severity)
-            for b, _, rule, point, unit, device, active, severity, _ in conn.execute(Q["open_alerts"]).fetchall()}
+            for b, _, rule, point, unit, device, active, severity, _ in conn.execute(Q["open_alerts"]).fetchall()
+            if part.has(b)}
 
 
 def alert_ids(conn: Connection) -> dict[Key, int]:

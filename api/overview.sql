@@ -253,5 +253,7 @@ FROM treatment_event WHERE base_id = %(base)s AND ended_at IS NULL ORDER BY star
 
 -- name: spools
 -- What collectors' spools hold, where ingest has noted it: pass `collector:SOURCE` with {"batches": ...} as its detail.
-SELECT substr(pass, 11) AS source, at, (detail ->> 'batches')::bigint AS batches
+SELECT substr(pass, 11) AS source, at, (detail ->> 'batches')::bigint AS batches, (detail ->> 'bytes')::bigint AS bytes,
+       (detail ->> 'max_bytes')::bigint AS max_bytes, (detail ->> 'dropped_readings')::bigint AS dropped_readings,
+       nullif(detail ->> 'alarm', '') AS alarm
 FROM pass WHERE base_id = %(base)s AND starts_with(pass, 'collector:') ORDER BY pass

@@ -29,7 +29,8 @@ HERE = Path(__file__).parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
         "--disable-component-update", "--disable-sync"]
-WANTED = ("the server responded with a status of 401", "net::ERR_FAILED")  # what tests provoke; a missing file would be a 404
+# what tests provoke; a missing file would be a 404
+WANTED = ("net::ERR_FAILED", *(f"the server responded with a status of {n}" for n in (401, 409, 422)))
 Open = Callable[..., Page]
 Conn = psycopg.Connection[Any]
 
@@ -338,6 +339,9 @@ def test_a_gap_is_drawn_as_a_gap(console: Open, town: Conn) -> None:
     expect(page.locator("#energy .carriers .coverage").first).to_be_visible()
     alert = raise_alert(town, "baseline", "steel.kw")
     page.locator(f".alert[data-id='{alert}']").click()
+    page.locator("#drawer .chart-head button[aria-pressed=true]", has_text="告警时段").wait_for()
+    page.locator("#drawer .chart-head button", has_text="24 小时").click()      # beside the alert's own time
+    page.locator("#drawer .chart-head button[aria-pressed=true]", has_text="24 小时").wait_for()
     page.locator("#drawer .chart").wait_for()
     holes = page.locator("#drawer .gap").evaluate_all("all => all.map(e => Date.parse(e.dataset.gap) / 1000)")
     hole = one(town, "SELECT now() - interval '9 hours'").timestamp()

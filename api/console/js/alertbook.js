@@ -50,7 +50,9 @@ export function stateOf(alert, now = Date.now()) {
 export const isUnacknowledged = (alert) =>
   !alert.acknowledged && ["unacknowledged", "returned"].includes(stateOf(alert));
 
-const RANK = { unacknowledged: 0, acknowledged: 1, returned: 2, suppressed: 3, shelved: 4, closed: 5 };
+const RANK = { unacknowledged: 0, acknowledged: 1, returned: 2, suppressed: 3, shelved: 4, out_of_service: 5, closed: 6 };
+/** Put aside by somebody: for a time, or out of service. */
+export const isAside = (alert) => ["shelved", "out_of_service"].includes(stateOf(alert));
 /** What needs someone first: not acknowledged, then severity, then the newest. */
 export function byUrgency(a, b) {
   const rank = (x) => (isUnacknowledged(x) ? 0 : RANK[stateOf(x)]);
@@ -63,7 +65,7 @@ export const titleOf = (alert) => alert.rule?.[mark()] || alert.rule?.code || ""
 export const placeOf = (alert) => {
   const unit = alert.names?.unit?.[mark()];
   const point = alert.names?.point?.[mark()];
-  return [unit, point && point !== unit ? point : null].filter(Boolean).join(" · ") || alert.device || "";
+  return [unit, point && point !== unit ? point : null].filter(Boolean).join(" · ") || alert.device || `${t("whole_base")} ${alert.base}`;
 };
 export const textOf = (alert) => alert.explanation?.[mark()] || "";
 

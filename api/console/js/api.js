@@ -62,4 +62,6 @@ export async function refusalOf(answer) {
 }
 
 export const get = (path, parameters) => request("GET", path, parameters);
-export const post = (path, body) => request("POST", path, {}, body);
+export const post = (path, body, parameters) => request("POST", path, parameters, body);
+export const put = (path, body, parameters) => request("PUT", path, parameters, body);
+export const remove = (path, parameters) => request("DELETE", path, parameters);

@@ -9,19 +9,28 @@ import { lineChart } from "./charts/line.js";
 import { onResize } from "./charts/scale.js";
 import * as book from "./alertbook.js";
 import { acknowledge, assign, closeAlert, comment, shelve, unshelve } from "./steps.js";
+import { may } from "./me.js";
+import { deskContent } from "./desk/desk.js";
+import { dispatch } from "./desk/cases.js";
+import { takeOut } from "./desk/service.js";
 
 const RANGES = [2, 24, 168, 720]; // hours
+const OF_ALERT = "auto"; // the alert's own time, with some before and after
 const RESOLUTION = { 2: "raw", 24: "1m", 168: "15m", 720: "1h" };
+const POLLUTION = ["emission_limit", "linkage"];
+const OUTLET = ["so2", "nox", "dust", "co", "hcl", "nmhc", "cod", "ammonia", "ph", "total_nitrogen", "total_phosphorus"];
 const STEP_S = { raw: 60, "1m": 60, "15m": 900, "1h": 3600 };
 const PAGE = 20000;
 
 let open = null; // {kind: "alert", id} or {kind: "point", code, base, limit}
 let before = null; // what had the focus
 let maySteps = () => false;
+let baseOf = (code) => ({ code });
 let range = 24;
 
-export function makeDrawer(given) {
+export function makeDrawer(given, bases = () => []) {
   maySteps = given;
+  baseOf = (code) => bases().find((b) => b.code === code) ?? { code, name_zh: code, name_en: code };
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && open && !byId("dialog").open) closeDrawer();
   });
@@ -30,16 +39,21 @@ export function makeDrawer(given) {
 export const openAlert = (id) => present({ kind: "alert", id });
 /** A point: {code, base, about, limits: [{value, text}], hours: [{ts, value, state}] as an outlet's hours, hourLimits} */
 export const openPoint = (point) => present({ kind: "point", ...point });
+/** The alert desk of a base; `tab` is cases, duty, routes, service or figures. */
+export const openDesk = (base, tab = null) => present({ kind: "desk", base, tab: tab ?? deskTab });
+let deskTab = "cases";
+
 /** Show again what is open, if it is this alert (or anything, without one). */
 export function refreshDrawer(alert) {
-  if (open && (!alert || (open.kind === "alert" && open.id === alert.id))) fill();
+  if (open && open.kind !== "desk" && (!alert || (open.kind === "alert" && open.id === alert.id))) fill();
 }
 
 function present(what) {
   before ??= document.activeElement;
   open = what;
-  if (what.kind === "alert") range = 24;
+  range = what.kind === "alert" ? OF_ALERT : 24;
   byId("drawer").hidden = false;
+  byId("drawer").classList.toggle("wide", what.kind === "desk");
   fill(true);
 }
 
@@ -57,7 +71,7 @@ async function fill(focus = false) {
   const what = open;
   const drawer = byId("drawer");
   try {
-    const content = what.kind === "alert" ? await alertContent(what.id) : await pointContent(what);
+    const content = await (what.kind === "alert" ? alertContent(what.id) : what.kind === "desk" ? desk(what) : pointContent(what));
     if (open !== what) return;
     const scrolled = drawer.querySelector(".body")?.scrollTop ?? 0;
     drawer.replaceChildren(...content);
@@ -72,6 +86,14 @@ async function fill(focus = false) {
 function head(title, shape, sub) {
   return h("header", {}, shape, h("div", {}, h("h2", {}, title), sub && h("p.muted", {}, sub)),
     h("button.close", { onclick: closeDrawer }, t("close")));
+}
+
+async function desk(what) {
+  const content = await deskContent({
+    tab: what.tab, base: what.base, again: () => open === what && fill(),
+    choose: (tab) => { deskTab = tab; what.tab = tab; fill(); },
+  });
+  return [head(`${t("desk")} · ${nameOf(what.base)}`), h("div.body.desk", {}, content)];
 }
 
 const pair = (name, value) => (value ? [h("dt", {}, name), h("dd", {}, value)] : []);
@@ -99,14 +121,17 @@ async function alertContent(id) {
         pair(t("limits"), limitsText(alert)),
         pair(t("point"), alert.point), pair(t("rule"), alert.rule.code), pair(t("channel"), alert.channel),
         pair(t("contributor"), contributorText(e.contributor)),
-        pair(t("excess"), typeof e.excess === "number" && amount(e.excess, e.excess_unit ?? "")),
+        pair(t("first_out_of"), alert.first_out && alert.first_out !== alert.id && h("button.quiet", { onclick: () => openAlert(alert.first_out) }, `#${alert.first_out}`)),
+        pair(t("excess"), typeof e.excess?.amount === "number" && amount(e.excess.amount, e.excess.unit)),
         pair(t("cost"), typeof e.cost === "number" && `¥ ${number(e.cost)}`),
         pair("CO₂", typeof e.co2_kg === "number" && amount(e.co2_kg, "kg"))),
       maySteps() && state !== "closed" && h("div.actions", {},
         !alert.acknowledged && h("button.primary", { onclick: () => acknowledge(alert) }, t("ack")),
         state === "shelved" ? h("button", { onclick: () => unshelve(alert) }, t("unshelve")) : h("button", { onclick: () => shelve(alert) }, t("shelve")),
         h("button", { onclick: () => comment(alert) }, t("comment")), h("button", { onclick: () => assign(alert) }, t("assign")),
-        !alert.active && h("button", { onclick: () => closeAlert(alert) }, t("close_alert"))),
+        !alert.active && h("button", { onclick: () => closeAlert(alert) }, t("close_alert")),
+        isPollution(alert) && may("dispatch") && h("button", { "data-do": "dispatch", onclick: () => dispatch(alert, () => openDesk(baseOf(alert.base), "cases")) }, t("dispatch")),
+        may("out_of_service") && h("button", { "data-do": "take-out", onclick: () => takeOut({ rule: alert.rule.code, point: alert.point, device: alert.device, unit: alert.point ? null : alert.unit_code }, { code: alert.base }, () => fill()) }, t("take_out"))),
       hourly && hoursOf(await emissionHours(alert), held, alert.unit),
       alert.point && await chartOf(alert.point, alert.base, limits, [span]),
       h("section", {}, h("h3", {}, t("history")), h("ol.history", {}, alert.transitions.map((step) => h("li", {},
@@ -115,10 +140,12 @@ async function alertContent(id) {
   ];
 }
 
+const isPollution = (alert) => POLLUTION.includes(alert.rule.kind) || OUTLET.includes(alert.quantity);
+
 function contributorText(contributor) {
   if (!contributor) return null;
   if (typeof contributor === "string") return contributor;
-  return nameOf(contributor, "zh", "en") || contributor.code || contributor.point || null;
+  return nameOf(contributor, "zh", "en") || contributor.code || Object.values(contributor).flat().filter((v) => typeof v === "string").join(" · ") || null;
 }
 
 function limitsText(alert) {
@@ -170,10 +197,20 @@ function hoursOf(hours, limits, unit) {
   return h("section", {}, h("div.chart-head", {}, h("span.muted", {}, `${t("hour_values")} · ${unitText(unit)}`)), holder);
 }
 
+/** [from, to] and the resolution of a chart: the last hours, or the time of an alert with what led to it. */
+function windowOf(spans) {
+  const now = Date.now();
+  if (range !== OF_ALERT || !spans.length) return { from: now - (range === OF_ALERT ? 24 : range) * 3600e3, to: now, resolution: RESOLUTION[range] ?? "1m" };
+  const [{ from, to }] = spans;
+  const long = Math.max(to - from, 0);
+  const start = from - Math.max(2 * 3600e3, long / 2);
+  const end = Math.min(now, to + Math.max(1800e3, long / 4));
+  const hours = (end - start) / 3600e3;
+  return { from: start, to: end, resolution: hours <= 6 ? "raw" : hours <= 72 ? "1m" : hours <= 400 ? "15m" : "1h" };
+}
+
 async function chartOf(code, base, limits, spans) {
-  const to = Date.now();
-  const from = to - range * 3600e3;
-  const resolution = RESOLUTION[range];
+  const { from, to, resolution } = windowOf(spans);
   const answer = await get("/readings", {
     point: code, base, resolution, start: new Date(from).toISOString(), end: new Date(to).toISOString(), limit: PAGE });
   const series = answer.series[0];
@@ -189,7 +226,7 @@ async function chartOf(code, base, limits, spans) {
   const draw = () => holder.replaceChildren(points.some((p) => p.v !== null)
     ? lineChart({
       points, from, to, limits: counter ? [] : limits, spans, height: 240, width: holder.clientWidth || 640, gapMs: gapOf(points, resolution),
-      title: code, number: (v) => number(v), label: (ms) => (range > 24 ? dateTime(new Date(ms)) : hourMinute(new Date(ms))),
+      title: code, number: (v) => number(v), label: (ms) => (to - from > 26 * 3600e3 ? dateTime(new Date(ms)) : hourMinute(new Date(ms))),
       describe: (p) => p && [dateTimeSeconds(new Date(p.t)), `${amount(p.v, series.unit)}${p.note && p.note !== "good" ? ` · ${w("point", p.note)}` : ""}`,
         p.low != null && p.high > p.low && `${number(p.low)}–${number(p.high)} ${unitText(series.unit)}`].filter(Boolean).join("\n"),
     })
@@ -197,7 +234,7 @@ async function chartOf(code, base, limits, spans) {
   onResize(holder, draw);
   return h("section", {},
     h("div.chart-head", {}, h("span.muted", {}, `${t("readings_of", { code })} · ${unitText(series.unit)}`),
-      h("span.segmented", {}, RANGES.map((hours) => h("button", {
+      h("span.segmented", {}, [...(spans.length ? [OF_ALERT] : []), ...RANGES].map((hours) => h("button", {
         "aria-pressed": String(hours === range), onclick: () => { range = hours; fill(); },
       }, w("range", hours))))), holder);
 }

@@ -1,8 +1,10 @@
 // The language of the page: ?lang=, else the last choice, else the browser's, else Chinese.
 
-import { words } from "./words.js";
+import { words as pageWords } from "./words.js";
+import { deskWords } from "./desk/words.js";
 import { recall, remember } from "./session.js";
 
+const words = { ...pageWords, ...deskWords };
 const LANGUAGES = ["zh", "en"];
 let now = null;
 

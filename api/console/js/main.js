@@ -15,7 +15,8 @@ import { makeFlow } from "./panels/flow.js";
 import { makeHealth } from "./panels/health.js";
 import { makeLinkage } from "./panels/linkage.js";
 import { drawStrip } from "./panels/strip.js";
-import { makeDrawer, closeDrawer, refreshDrawer } from "./drawer.js";
+import { makeDrawer, closeDrawer, openAlert, openDesk, refreshDrawer } from "./drawer.js";
+import { forbid, may, readMe } from "./me.js";
 import { chime } from "./sound.js";
 
 const CARRIERS = ["electricity", "natural_gas", "steam", "water"];
@@ -26,7 +27,6 @@ let panels = {};
 let stream = null;
 let link = "connecting";
 let lastSeen = Date.now();
-let mayStep = true; // until the server says that this token may only look
 const seen = { energy: null, pollutants: null, health: null };
 
 takeTokenFromAddress();
@@ -39,9 +39,9 @@ start();
 function prepare() {
   const here = () => base;
   const keep = (name) => (data) => { seen[name] = data; lastSeen = Date.now(); drawTop(); };
-  alertPanel.makeAlerts(byId("alerts"), { base: here, bases: () => bases, maySteps: () => mayStep });
-  makeDrawer(() => mayStep);
-  whenChanged("forbidden", () => { mayStep = false; drawAlerts(); refreshDrawer(); });
+  alertPanel.makeAlerts(byId("alerts"), { base: here, bases: () => bases, maySteps: () => may("step") });
+  makeDrawer(() => may("step"), () => bases);
+  whenChanged("forbidden", () => { forbid("step"); drawAlerts(); refreshDrawer(); });
   panels = {
     energy: makeEnergy(byId("energy"), { base: here, onData: (data) => { keep("energy")(data); panels.flow.redraw(); } }),
     pollutants: makePollutants(byId("pollutants"), { base: here, onData: keep("pollutants") }),
@@ -52,6 +52,7 @@ function prepare() {
   byId("base-choice").addEventListener("change", (event) => choose(event.target.value));
   byId("language").addEventListener("click", () => { setLanguage(language() === "zh" ? "en" : "zh"); redrawAll(); restartStream(); });
   byId("theme").addEventListener("click", () => setTheme({ auto: "light", light: "dark", dark: "auto" }[recall("theme") ?? "auto"]));
+  byId("desk").addEventListener("click", () => base && openDesk(base));
   byId("sound").addEventListener("click", () => { remember("sound", recall("sound") === "on" ? "off" : "on"); drawBar(); if (recall("sound") === "on") chime("low"); });
   byId("sign-out").addEventListener("click", () => { forgetToken(); location.reload(); });
   whenRefused(() => login(t("token_bad")));
@@ -71,6 +72,7 @@ async function start() {
     return;
   }
   try {
+    await readMe();
     bases = (await get("/bases")).bases;
   } catch (refusal) {
     if (refusal.status === 401) return; // the dialog is open already
@@ -87,6 +89,8 @@ async function start() {
   choose((bases.find((b) => b.code === asked) ?? bases[0]).code);
   await readAlerts();
   restartStream();
+  const alert = Number(new URLSearchParams(location.search).get("alert"));
+  if (Number.isInteger(alert) && alert > 0) openAlert(alert); // the link of a message
 }
 
 function choose(code) {
@@ -169,6 +173,8 @@ function drawBar() {
   byId("theme").textContent = t(`theme_${recall("theme") ?? "auto"}`);
   byId("theme").setAttribute("aria-label", t("theme"));
   byId("language").textContent = t("other_language");
+  byId("desk").textContent = t("desk");
+  byId("desk").hidden = !bases.length;
   byId("sign-out").textContent = t("sign_out");
 }
 

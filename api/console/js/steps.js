@@ -33,8 +33,8 @@ async function atOnce(alert, change, done) {
 const AT_A_TIME = 6;
 
 /** Acknowledge alerts one by one after a question; each is a step of its own. */
-export function acknowledgeAll(alerts) {
-  ask({ title: t("ack_all_title", { n: alerts.length }), about: `${titleOf(alerts[0])} — ${t("ack_all_about", { n: alerts.length })}`,
+export function acknowledgeAll(alerts, flood = false) {
+  ask({ title: t("ack_all_title", { n: alerts.length }), about: `${titleOf(alerts[0])} — ${t(flood ? "ack_flood_about" : "ack_all_about", { n: alerts.length })}`,
     fields: null, send: async () => {
       const due = [...alerts];
       let done = 0;
@@ -57,7 +57,7 @@ export const acknowledge = (alert) => atOnce(alert, "ack", "acked");
 export const unshelve = (alert) => atOnce(alert, "unshelve");
 
 /** Ask in a dialog; `send()` throws the server's refusal, which is shown there. */
-function ask({ title, about, fields, send }) {
+export function ask({ title, about, fields, send }) {
   const dialog = byId("dialog");
   const error = h("p.error", { role: "alert", hidden: true });
   const confirm = h("button.primary", { type: "submit" }, t("confirm"));

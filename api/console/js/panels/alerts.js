@@ -39,8 +39,8 @@ function shownAlerts() {
   if (filter.state === "closed") return closed.filter(inBase).filter((a) => filter.severities.has(a.severity));
   const wanted = book.openAlerts().filter(inBase).filter((a) => filter.severities.has(a.severity));
   if (filter.state === "unacknowledged") return wanted.filter(book.isUnacknowledged).sort(book.byUrgency);
-  if (filter.state === "shelved") return wanted.filter((a) => book.stateOf(a) === "shelved").sort(book.byUrgency);
-  return wanted.filter((a) => book.stateOf(a) !== "shelved").sort(book.byUrgency);
+  if (filter.state === "shelved") return wanted.filter(book.isAside).sort(book.byUrgency);
+  return wanted.filter((a) => !book.isAside(a)).sort(book.byUrgency);
 }
 
 async function choose(state) {
@@ -69,9 +69,9 @@ export function draw() {
 function stateFilter() {
   const open = book.openAlerts().filter(inBase);
   const count = {
-    open: open.filter((a) => book.stateOf(a) !== "shelved").length,
+    open: open.filter((a) => !book.isAside(a)).length,
     unacknowledged: open.filter(book.isUnacknowledged).length,
-    shelved: open.filter((a) => book.stateOf(a) === "shelved").length,
+    shelved: open.filter(book.isAside).length,
   };
   return h("span.segmented", { role: "group", "aria-label": t("filter_state") },
     ["open", "unacknowledged", "shelved", "closed"].map((state) => h("button", {
@@ -83,7 +83,7 @@ function severityFilter() {
   const open = book.openAlerts().filter(inBase);
   return h("span.chips", { role: "group", "aria-label": t("filter_severity") }, SEVERITIES.map((severity) => {
     const on = filter.severities.has(severity);
-    const n = open.filter((a) => a.severity === severity && book.stateOf(a) !== "shelved").length;
+    const n = open.filter((a) => a.severity === severity && !book.isAside(a)).length;
     return h("button.chip", {
       "aria-pressed": String(on), "data-key": `severity-${severity}`,
       onclick: () => { filter.severities[on ? "delete" : "add"](severity); draw(); },
@@ -99,9 +99,12 @@ function baseFilter() {
   }, t(every ? "all_bases" : "this_base"))));
 }
 
-const groupOf = (a) => [a.base, a.rule?.code, a.severity, a.active, book.isUnacknowledged(a), book.stateOf(a)].join("/");
+const sameRule = (a) => [a.base, a.rule?.code, a.severity, a.active, book.isUnacknowledged(a), book.stateOf(a)].join("/");
+/** Alerts that came in one flood belong together, whatever their rule; a critical one that did not come first keeps its own row. */
+const groupOf = (a) => (a.first_out && (a.severity !== "critical" || a.id === a.first_out)
+  ? ["flood", a.base, a.first_out, book.isUnacknowledged(a), book.stateOf(a)].join("/") : sameRule(a));
 
-/** One row an alert; a flood of one rule is one row, with its alerts below when it is opened. */
+/** One row an alert; a flood is one row, with its alerts below when it is opened. */
 function rows(list) {
   const groups = Map.groupBy ? Map.groupBy(list, groupOf) : grouped(list);
   return [...groups].flatMap(([key, members]) => {
@@ -119,7 +122,8 @@ function grouped(list) {
 }
 
 function groupRow(key, members, open) {
-  const [first] = members;
+  const first = members.find((a) => a.id === a.first_out) ?? members[0];
+  const flood = key.startsWith("flood/");
   const waiting = book.isUnacknowledged(first);
   const toggle = () => { expanded[open ? "delete" : "add"](key); draw(); };
   const places = [...new Set(members.map(book.placeOf))];
@@ -130,12 +134,20 @@ function groupRow(key, members, open) {
   },
   severityShape(first.severity, !first.active),
   h("div.main", {},
-    h("div.head", {}, h("strong.title", {}, book.titleOf(first), h("span.count", {}, `× ${members.length}`)),
+    h("div.head", {}, h("strong.title", {}, book.titleOf(first), flood && first.id === first.first_out && h("span.count", {}, t("first_out")),
+      h("span.count", {}, flood ? t("followed", { n: members.length - 1 }) : `× ${members.length}`)),
       h("time.since", { datetime: times[0] }, `${hourMinute(times[0])} · ${since(times[0])}`)),
-    h("div.text", {}, places.slice(0, 3).join("、"), places.length > 3 && ` ${t("and_more")}`),
+    h("div.text", {}, (flood ? rulesOf(members) : places).slice(0, 3).join("、"), places.length > 3 && !flood && ` ${t("and_more")}`),
     h("div.foot", {}, h("span.state", {}, book.stateText(first)),
       h("span.steps", {}, h("button", { "data-key": `open-${key}`, "aria-expanded": String(open), onclick: toggle }, t(open ? "collapse" : "expand")),
-        waiting && context.maySteps() && h("button.ack", { "data-key": `ack-${key}`, onclick: () => acknowledgeAll(members) }, t("ack_all"))))));
+        waiting && context.maySteps() && h("button.ack", { "data-key": `ack-${key}`, onclick: () => acknowledgeAll(members, flood) }, t("ack_all"))))));
+}
+
+/** "SO2 high × 12": the rules of a flood, the busiest first. */
+function rulesOf(members) {
+  const counts = new Map();
+  members.forEach((a) => counts.set(book.titleOf(a), (counts.get(book.titleOf(a)) ?? 0) + 1));
+  return [...counts].sort((a, b) => b[1] - a[1]).map(([name, n]) => `${name} × ${n}`);
 }
 
 function row(alert, inner = false) {

@@ -35,6 +35,7 @@ function facts(data) {
   const day = data.dead_letters.reduce((n, d) => n + d.n_day, 0);
   const { lag } = data;
   const spool = data.spools.length ? data.spools.reduce((n, s) => n + (s.batches ?? 0), 0) : null;
+  const alarms = data.spools.filter((s) => s.alarm);
   const { rollup, account } = data.backlog;
   const oldest = [data.backlog.rollup_since, data.backlog.account_since].filter(Boolean).sort()[0];
   return [
@@ -44,6 +45,8 @@ function facts(data) {
       oldest && Date.now() - Date.parse(oldest) > 300e3),
     fact(t("dead_letters"), dead ? h("span", {}, `${number(dead, 0)} · ${t("dead_day", { n: number(day, 0) })}`,
       h("span.reasons", {}, data.dead_letters.map((d) => h("span.reason", {}, `${w("dead", d.reason)} ${number(d.n, 0)}`)))) : t("dead_none"), day > 0),
+    alarms.length > 0 && fact(t("spool_alarm"), h("span.text-critical", { role: "alert" }, alarms.map((s) => h("span.reason", {}, t(`spool_alarm.${s.alarm}`, {
+      source: s.source, percent: percentOf(s.max_bytes ? s.bytes / s.max_bytes : null, 0), n: number(s.dropped_readings, 0) })))), true),
     spool !== null && fact(t("spool"), spool === 0 ? t("spool_empty") : t("spool_waiting", { n: number(spool, 0) }), spool > 0),
     fact(t("today_outcomes"), outcomes(data.outcomes)),
   ];

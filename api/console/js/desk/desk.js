@@ -1,0 +1,25 @@
+// The alert desk in the drawer: cases, duty roster, routes of notifications, what is out of service, figures of the alert system.
+
+import { h } from "../dom.js";
+import { t, w } from "../i18n.js";
+import { may } from "../me.js";
+import { cases } from "./cases.js";
+import { duty } from "./duty.js";
+import { figures } from "./figures.js";
+import { routes } from "./routes.js";
+import { service } from "./service.js";
+
+const TABS = { cases, duty, routes, service, figures };
+const NEEDS = { routes: "routes" };
+
+/** The tabs that this token may open. */
+export const tabs = () => Object.keys(TABS).filter((name) => !NEEDS[name] || may(NEEDS[name]));
+
+/** What the drawer shows: the row of tabs and the chosen one. `again()` reads it once more. */
+export async function deskContent({ tab, base, choose, again }) {
+  const shown = tabs().includes(tab) ? tab : tabs()[0];
+  const bar = h("span.segmented", { role: "tablist", "aria-label": t("desk") }, tabs().map((name) => h("button", {
+    role: "tab", "aria-selected": String(name === shown), "aria-pressed": String(name === shown), "data-key": `tab-${name}`,
+    onclick: () => choose(name) }, w("desk", name))));
+  return [bar, ...(await TABS[shown]({ base, again }))];
+}
