@@ -18,6 +18,7 @@ from psycopg.rows import class_row
 from park.clock import local_midnight
 from park.database import queries
 from park.errors import NotFound
+from reports.accounts import Account, BillRow, Passed, Stock, Waste, Water
 from reports.rows import (
     Alert,
     AlertCount,
@@ -112,6 +113,12 @@ def read_year(conn: Connection, base: Base, year: int, as_of: datetime) -> Year:
     return Year(
         **_headline_rows(conn, span, of),
         balance=_rows(conn, "balance", Balance, of),
+        account=_rows(conn, "account", Account, of),
+        bills=_rows(conn, "bills", BillRow, of),
+        water=_rows(conn, "water", Water, of),
+        waste=_rows(conn, "waste", Waste, of),
+        passed=_rows(conn, "passed", Passed, of),
+        stock=_rows(conn, "stock", Stock, of),
         exchange=_rows(conn, "exchange", Exchange, of),
         cost=_rows(conn, "cost_by_period", PeriodCost, of),
         transmission=_rows(conn, "transmission", Transmission, of),

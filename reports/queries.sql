@@ -55,17 +55,84 @@ FROM g LEFT JOIN f ON f.enterprise_id IS NOT DISTINCT FROM g.enterprise_id AND f
 ORDER BY g.enterprise_id NULLS FIRST, g.carrier, g.month
 
 -- name: balance
--- Parent against children by carrier and parent meter.
-SELECT b.carrier, p.code, coalesce(u.name_zh, p.name_zh) AS name_zh, coalesce(u.name_en, p.name_en) AS name_en,
-       coalesce(c.unit, p.unit) AS unit, count(DISTINCT b.day) AS days,
-       sum(b.parent_amount) AS parent_amount, sum(b.children_amount) AS children_amount, sum(b.unaccounted) AS unaccounted,
-       sum(b.parent_amount) FILTER (WHERE b.unaccounted IS NOT NULL) AS parent_compared,
-       sum(b.n_expected)::bigint AS n_expected, sum(b.n_known)::bigint AS n_known
-FROM balance_1d b JOIN point_known p ON p.base_id = b.base_id AND p.point_id = b.parent_id
-LEFT JOIN unit_known u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
-LEFT JOIN carrier c ON c.carrier = b.carrier
-WHERE b.base_id = %(base)s AND b.day BETWEEN %(first)s AND %(last)s
-GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2
+-- Parent against children by carrier and parent meter, with the uncertainty of the remainder.
+SELECT b.carrier, p.code, coalesce(u.name_zh, p.name_zh) AS name_zh, coalesce(u.name_en, p.name_en) AS name_en, b.unit, b.days,
+       b.parent_amount, b.children_amount, b.unaccounted, b.parent_balanced AS parent_compared, b.uncertainty,
+       cardinality(b.assumed) AS assumed, b.n_expected, b.n_known
+FROM balance_between(%(base)s::smallint, %(first)s, %(last)s) b
+JOIN point_known p ON p.base_id = %(base)s AND p.point_id = b.parent_id
+LEFT JOIN unit_known u ON u.base_id = p.base_id AND u.unit_id = p.unit_id ORDER BY b.carrier, p.code
+
+-- name: account
+-- The energy account of the base by carrier.
+SELECT t.carrier, t.scope, t.unit, count(*) AS days, sum(t.amount) AS amount, sum(t.export) AS sold, sum(t.made_inside) AS made_inside,
+       sum(t.feedstock) AS feedstock, sum(t.green) AS green, sum(t.billed) AS billed, sum(t.estimated) AS estimated,
+       sum(t.n_expected)::bigint AS n_expected, sum(t.n_known)::bigint AS n_known,
+       sum(t.tce_calorific_assessed) AS tce_calorific_assessed, sum(t.tce_equivalent_assessed) AS tce_equivalent_assessed,
+       sum(t.co2_kg) AS co2_kg,
+       CASE WHEN NOT bool_or(t.amount IS NOT NULL AND t.co2_market_kg IS NULL) THEN sum(t.co2_market_kg) END AS co2_market_kg,
+       ARRAY(SELECT DISTINCT x FROM energy_total_1d d, unnest(d.factor_ids || d.market_factor_ids) x
+             WHERE d.base_id = %(base)s AND d.enterprise_id IS NULL AND d.carrier = t.carrier
+               AND d.day BETWEEN %(first)s AND %(last)s ORDER BY 1) AS factors,
+       ARRAY(SELECT DISTINCT s.name || '=' || s.value::text FROM energy_total_1d d, unnest(d.setting_ids) x
+             JOIN setting s ON s.base_id = %(base)s AND s.setting_id = x
+             WHERE d.base_id = %(base)s AND d.enterprise_id IS NULL AND d.carrier = t.carrier
+               AND d.day BETWEEN %(first)s AND %(last)s ORDER BY 1) AS settings
+FROM energy_total_1d t WHERE t.base_id = %(base)s AND t.enterprise_id IS NULL AND t.day BETWEEN %(first)s AND %(last)s
+GROUP BY 1, 2, 3 ORDER BY t.scope NULLS LAST, 1
+
+-- name: bills
+-- Bills of the base's own gate, a row a month.
+SELECT b.month, b.total, b.energy_kwh, coalesce(l.energy, 0) AS energy_cost, b.demand_kw, coalesce(l.demand, 0) AS demand_cost, b.power_factor,
+       l.adjustment, b.n_expected, b.n_known, b.complete
+FROM bill_known b LEFT JOIN LATERAL (
+    SELECT sum(x.amount) FILTER (WHERE x.item LIKE 'energy.%%' OR x.item LIKE 'addition.%%' OR x.item LIKE '%%_loss.%%') AS energy,
+           sum(x.amount) FILTER (WHERE x.item LIKE 'demand%%' OR x.item = 'capacity') AS demand,
+           sum(x.amount) FILTER (WHERE x.item = 'power_factor') AS adjustment
+    FROM bill_line_known x WHERE x.base_id = b.base_id AND x.enterprise_id IS NOT DISTINCT FROM b.enterprise_id AND x.month = b.month) l ON true
+WHERE b.base_id = %(base)s AND b.enterprise_id IS NULL AND b.month BETWEEN %(first)s AND %(last)s ORDER BY b.month
+
+-- name: water
+-- Water of the base and its enterprises.
+SELECT e.code, e.name_zh, e.name_en, w.fresh, w.reclaimed, w.recirculated, w.discharged, w.hours_due, w.hours_known, w.consumed, w.reuse_rate,
+       w.n_expected, w.n_known
+FROM water_between(%(base)s::smallint, %(first)s, %(last)s) w
+LEFT JOIN enterprise_known e ON e.base_id = %(base)s AND e.enterprise_id = w.enterprise_id ORDER BY e.enterprise_id NULLS FIRST
+
+-- name: waste
+-- Stores of waste of the year; entries of its last days count although the year is not over.
+SELECT e.code, e.name_zh, e.name_en, w.kind, w.item, w.opening, w.generated, w.received, w.used, w.disposed, w.moved, w.closing, w.stored_differs,
+       w.negative_days, coalesce((SELECT bool_or(l.status = 'preliminary') FROM ledger l WHERE l.base_id = %(base)s
+                                  AND l.entry_id = ANY (w.entry_ids)), false) AS preliminary
+FROM waste_between(%(base)s::smallint, %(first)s, %(year_end)s) w
+LEFT JOIN enterprise_known e ON e.base_id = %(base)s AND e.enterprise_id = w.enterprise_id ORDER BY w.kind DESC, w.item, e.enterprise_id
+
+-- name: passed
+-- Exchanges of the ledger, once each: the giver's word, and the receiver's where both told it.
+SELECT x.kind, x.item, g.name_zh AS from_zh, g.name_en AS from_en, g.code AS from_code, r.name_zh AS to_zh, r.name_en AS to_en, r.code AS to_code,
+       x.unit, sum(x.amount) AS amount,
+       sum(x.confirmed_amount) AS confirmed, bool_or(x.status = 'preliminary') AS preliminary
+FROM exchange_booked x JOIN enterprise_known g ON g.base_id = x.base_id AND g.enterprise_id = x.giver_id
+JOIN enterprise_known r ON r.base_id = x.base_id AND r.enterprise_id = x.receiver_id
+WHERE x.base_id = %(base)s AND x.first_day >= %(first)s AND x.last_day <= %(year_end)s
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 ORDER BY 1, 2, 5, 8
+
+-- name: stock
+-- Land (ha, newest entry of each use) and waste heat (GJ, by the share of each entry's days) of the year.
+SELECT * FROM (
+    SELECT DISTINCT ON (l.enterprise_id, l.item) 'land' AS what, e.code, e.name_zh, e.name_en, l.item, l.value * k.multiplier AS amount, 'ha' AS unit,
+           l.status = 'preliminary' AS preliminary
+    FROM ledger_known l JOIN unit_conversion k ON k.carrier = '' AND k.source = l.unit AND k.target = 'ha'
+    LEFT JOIN enterprise_known e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
+    WHERE l.base_id = %(base)s AND l.kind = 'land' AND l.first_day <= %(year_end)s AND l.last_day >= %(first)s
+    ORDER BY l.enterprise_id, l.item, l.last_day DESC, l.entry_id DESC) land
+UNION ALL
+SELECT 'waste_heat', e.code, e.name_zh, e.name_en, l.action, sum(l.value * CASE l.unit WHEN 'MJ' THEN 0.001 ELSE 1 END
+           * (least(l.last_day, %(year_end)s) - greatest(l.first_day, %(first)s) + 1) / (l.last_day - l.first_day + 1)), 'GJ',
+       bool_or(l.status = 'preliminary')
+FROM ledger_known l LEFT JOIN enterprise_known e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
+WHERE l.base_id = %(base)s AND l.kind = 'waste_heat' AND l.first_day <= %(year_end)s AND l.last_day >= %(first)s
+GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 5
 
 -- name: exchange
 -- What went from one meter's owner to another's, by the flows of kind exchange and cascade.

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from reports.accounts import Account, BillRow, Passed, Stock, Waste, Water
+
 
 @dataclass(frozen=True)
 class Base:
@@ -73,6 +75,8 @@ class Balance:
     children_amount: float | None
     unaccounted: float | None
     parent_compared: float | None
+    uncertainty: float | None
+    assumed: int
     n_expected: int
     n_known: int
 
@@ -341,6 +345,12 @@ class Year:
     indicators: dict[str, Indicator]
     ledger: list[Entry]
     balance: list[Balance] = field(default_factory=list)
+    account: list[Account] = field(default_factory=list)
+    bills: list[BillRow] = field(default_factory=list)
+    water: list[Water] = field(default_factory=list)
+    waste: list[Waste] = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)
+    stock: list[Stock] = field(default_factory=list)
     exchange: list[Exchange] = field(default_factory=list)
     cost: list[PeriodCost] = field(default_factory=list)
     transmission: list[Transmission] = field(default_factory=list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports import figures
+from reports.accounts import Account
 from reports.context import Context, carrier_rows, energy_rows, headline, headline_name, renamed, years_table
 from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
 from reports.rows import Energy, Span, Year
@@ -48,10 +49,13 @@ def section(ctx: Context) -> Section:
         _carbon_chart(ctx.year),
         _enterprises(ctx),
         _enterprise_chart(ctx),
+        _account(ctx.year),
         _ratios(ctx),
     ]
     if ctx.year.cost:
         blocks.append(_tou(ctx.year))
+    if ctx.year.bills:
+        blocks.append(_bills(ctx.year))
     return Section("energy", Text("能源与碳排放", "Energy and carbon"), tuple(blocks))
 
 
@@ -293,4 +297,77 @@ def _tou(year: Year) -> Table:
         ),
         tuple(rows),
         (said("tou_scope"),),
+    )
+
+
+def _account(year: Year) -> Table:
+    """Scopes, grades and coverage by carrier, energy after deductions, CO2 by location and by market side by side."""
+    rows: Rows = []
+    for a in year.account:
+        name = f"account/{year.span.year}/{a.carrier}"
+        due = a.n_expected * max(1.0, year.span.days / a.days) if a.days else 0.0
+        coverage = min(1.0, a.n_known / due) if due else None
+
+        def cell(field: str, value: float | None, unit: str, scale: float = 1.0, of: Account = a, name: str = name,
+                 coverage: float | None = coverage) -> Cell:
+            absent = figures.NO_METER if of.amount is None else figures.NO_FACTOR
+            return Cell(id=f"{name}/{field}", value=tidy(None if value is None else scale * value), unit=unit, coverage=tidy(coverage),
+                        quality="estimated" if of.grade == "C" else "good" if of.grade else "", grade="" if value is None else of.grade,
+                        factors=tuple(of.factors), reason=absent if value is None else None)
+
+        rows.append((word("carriers", a.carrier), Text(f"范围{a.scope}" if a.scope else "—", f"scope {a.scope}" if a.scope else "—"),
+                     Text(a.grade or "—", a.grade or "—"),
+                     cell("tce_calorific_assessed", a.tce_calorific_assessed, "tce"),
+                     cell("tce_equivalent_assessed", a.tce_equivalent_assessed, "tce"),
+                     cell("co2_location", a.co2_kg, "tCO2", 0.001), cell("co2_market", a.co2_market_kg, "tCO2", 0.001)))
+    if not rows:
+        none = Text("—", "—")
+        rows.append((none, none, none, *(figures.plain(f"account/{year.span.year}/none/{f}", None, "tce", "measured")
+                                         for f in ("calorific", "equivalent", "location", "market"))))
+    used = sorted({s for a in year.account for s in a.settings})
+    told = ", ".join(used) or "—"
+    return Table(
+        "energy-account",
+        Text("核算口径：考核能耗与两种口径的碳排放", "Account: assessed energy, and CO2 by location and by market"),
+        (
+            Column(Text("品种", "Carrier"), width=1.1),
+            Column(Text("范围", "Scope"), width=0.7),
+            Column(Text("等级", "Grade"), width=0.6),
+            Column(Text("考核能耗（当量）", "Assessed, calorific"), "tce", 1.2),
+            Column(Text("考核能耗（等价）", "Assessed, equivalent"), "tce", 1.2),
+            Column(Text("基于位置", "Location-based"), "tCO2", 1.2),
+            Column(Text("基于市场", "Market-based"), "tCO2", 1.2),
+        ),
+        tuple(rows),
+        (said("account_meaning"), Text(f"采用的口径开关：{told}", f"Switches used: {told}")),
+    )
+
+
+def _bills(year: Year) -> Table:
+    """The base's own electricity bills as accounting reproduces them."""
+    rows: Rows = []
+    for b in year.bills:
+        name, coverage = f"bill/{b.month:%Y-%m}", b.n_known / b.n_expected if b.n_expected else None
+        absent = Text("无无功计量或考核标准", "no reactive meter or standard")
+        cells = (("energy_kwh", b.energy_kwh, "kWh", 0), ("energy_cost", b.energy_cost, "CNY", 0), ("demand_kw", b.demand_kw, "kW", 0),
+                 ("demand_cost", b.demand_cost, "CNY", 0), ("power_factor", b.power_factor, "1", 2), ("adjustment", b.adjustment, "CNY", 0),
+                 ("total", b.total, "CNY", 0))
+        rows.append((Text(f"{b.month:%Y-%m}", f"{b.month:%Y-%m}"),
+                     *(figures.plain(f"{name}/{field}", value, unit, "measured", digits=digits, coverage=coverage, reason=absent)
+                       for field, value, unit, digits in cells)))
+    return Table(
+        "energy-bills",
+        Text("园区关口电费核算", "Electricity bills of the base's gate"),
+        (
+            Column(Text("月份", "Month"), width=0.8),
+            Column(Text("电量", "Energy"), "kWh", 1.2),
+            Column(Text("电度电费及附加", "Energy and additions"), "CNY", 1.2),
+            Column(Text("最大需量", "Demand"), "kW", 0.9),
+            Column(Text("基本电费", "Demand charge"), "CNY", 1.0),
+            Column(Text("功率因数", "Power factor"), width=0.7),
+            Column(Text("力调电费", "Adjustment"), "CNY", 1.0),
+            Column(Text("合计", "Total"), "CNY", 1.2),
+        ),
+        tuple(rows),
+        (said("bill_meaning"),),
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from reports import figures
 from reports.context import Context, carrier_rows, headline, headline_name, renamed, years_table
 from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
-from reports.rows import Balance, Entry, Year
+from reports.rows import Balance, Year
+from reports.sections import materials
 from reports.sections.energy import MONTHS, by_month
 from reports.words import said, table, word
 
@@ -25,7 +26,10 @@ def section(ctx: Context) -> Section:
     blocks += [_ratios(ctx), _water(ctx)]
     if any(r.carrier in table()["water_carriers"] for r in ctx.year.energy):
         blocks.append(_water_chart(ctx.year))
-    blocks += [_waste(ctx.year), _exchange(ctx.year), _balance(ctx.year)]
+    blocks += [materials.water_balance(ctx.year), materials.waste_stores(ctx.year), materials.exchanges(ctx.year)]
+    land = materials.land_and_heat(ctx.year)
+    blocks += [land] if land is not None else []
+    blocks.append(_balance(ctx.year))
     return Section("resources", Text("资源利用", "Resources"), tuple(blocks))
 
 
@@ -90,116 +94,6 @@ def _water_chart(year: Year) -> Chart:
     return Chart("chart-water-months", Text("分月用水量", "Water by month"), "stacked", "m3", MONTHS, series)
 
 
-def _waste(year: Year) -> Table:
-    actions = tuple(table()["actions"])
-    inside = [e for e in year.ledger if e.kind in ("solid_waste", "hazardous_waste") and e.inside]
-    rows: Rows = []
-    for kind, item, unit in sorted({(e.kind, e.item, e.unit) for e in inside}):
-        cells = [
-            _declared(
-                f"waste/{year.span.year}/{kind}/{item}/{a}",
-                [e for e in inside if (e.kind, e.item, e.unit, e.action) == (kind, item, unit, a)],
-                unit,
-            )
-            for a in actions
-        ]
-        kind_name = word("ledger", kind)
-        name = Text(f"{kind_name.zh}：{item}", f"{kind_name.en}: {item}") if item else kind_name
-        rows.append((name, word("units", unit), *cells))
-    if not rows:
-        empty = [figures.plain(f"waste/{year.span.year}/none/{a}", None, "t", "declared") for a in actions]
-        rows.append((Text("固体废物", "Solid waste"), word("units", "t"), *empty))
-    return Table(
-        "waste",
-        Text("固体废物台账", "Solid waste by manifest"),
-        (
-            Column(Text("类别", "Kind"), width=1.9),
-            Column(Text("单位", "Unit"), width=0.7),
-            *(Column(word("actions", a), width=1.0) for a in actions),
-        ),
-        tuple(rows),
-        (said("waste_inside"),),
-    )
-
-
-def _declared(figure: str, entries: list[Entry], unit: str) -> Cell:
-    if not entries:
-        return figures.plain(figure, None, unit, "declared")
-    final = all(e.status == "final" for e in entries)
-    return Cell(
-        id=figure,
-        value=tidy(sum(e.value for e in entries)),
-        unit=unit,
-        basis="declared",
-        grade="B",
-        quality="final" if final else "preliminary",
-        digits=2,
-    )
-
-
-def _exchange(year: Year) -> Table:
-    rows: Rows = []
-    for x in year.exchange:
-        due = x.n_expected * max(1.0, year.span.days / x.days) if x.days else 0.0
-        coverage = min(1.0, x.n_known / due) if due else None
-        cell = Cell(
-            id=f"exchange/{year.span.year}/{x.code}",
-            value=tidy(x.amount),
-            unit=x.unit,
-            coverage=tidy(coverage),
-            grade="" if x.amount is None else "A",
-            reason=figures.NO_METER if x.amount is None else None,
-            digits=1,
-        )
-        rows.append(
-            (word("carriers", x.carrier), Text(x.from_zh, x.from_en), Text(x.to_zh, x.to_en), word("units", x.unit), cell)
-        )
-    booked: dict[tuple[str, Text, Text, str], list[Entry]] = {}
-    for e in year.ledger:
-        if e.kind == "exchange" and e.inside:
-            seller = Text(e.enterprise_zh or "—", e.enterprise_en or "—")
-            buyer = Text(e.counterparty_zh or "—", e.counterparty_en or "—")
-            booked.setdefault((e.item, seller, buyer, e.unit), []).append(e)
-    for (item, seller, buyer, unit), entries in booked.items():
-        rows.append(
-            (
-                word("carriers", item),
-                seller,
-                buyer,
-                word("units", unit),
-                _declared(f"exchange/{year.span.year}/ledger/{item}/{seller.zh}/{buyer.zh}/{unit}", entries, unit),
-            )
-        )
-    if not rows:
-        rows.append(
-            (
-                Text("—", "—"),
-                Text("—", "—"),
-                Text("—", "—"),
-                Text("—", "—"),
-                figures.plain(
-                    f"exchange/{year.span.year}/none",
-                    None,
-                    "t",
-                    "declared",
-                    reason=Text("无登记的企业间交换", "no exchange on record"),
-                ),
-            )
-        )
-    return Table(
-        "exchange",
-        Text("企业间蒸汽、余热与物料交换", "Steam, waste heat and materials between enterprises"),
-        (
-            Column(Text("种类", "Kind"), width=1.0),
-            Column(Text("供方", "From"), width=1.5),
-            Column(Text("受方", "To"), width=1.5),
-            Column(Text("单位", "Unit"), width=0.7),
-            Column(Text("数量", "Amount"), width=1.3),
-        ),
-        tuple(rows),
-    )
-
-
 def _balance(year: Year) -> Table:
     rows: Rows = []
     for b in year.balance:
@@ -217,6 +111,7 @@ def _balance(year: Year) -> Table:
             for f in ("parent_amount", "children_amount", "unaccounted")
         ]
         share = figures.ratio(f"{name}/share", b.unaccounted, b.parent_compared, "%", coverage, scale=100, digits=2)
+        margin = figures.ratio(f"{name}/uncertainty", b.uncertainty, b.parent_compared, "%", coverage, scale=100, digits=2)
         rows.append(
             (
                 Text(
@@ -226,6 +121,7 @@ def _balance(year: Year) -> Table:
                 word("units", b.unit),
                 *cells,
                 share,
+                margin,
             )
         )
     if not rows:
@@ -236,7 +132,7 @@ def _balance(year: Year) -> Table:
                 Text("—", "—"),
                 *(
                     figures.plain(f"balance/{year.span.year}/none/{f}", None, "", "measured", reason=absent)
-                    for f in ("parent", "children", "unaccounted", "share")
+                    for f in ("parent", "children", "unaccounted", "share", "uncertainty")
                 ),
             )
         )
@@ -249,7 +145,8 @@ def _balance(year: Year) -> Table:
             Column(Text("总表量", "Parent"), width=1.2),
             Column(Text("分表合计", "Children"), width=1.2),
             Column(Text("未计量", "Unaccounted"), width=1.1),
-            Column(Text("未计量占比", "Share"), "%", 1.0),
+            Column(Text("未计量占比", "Share"), "%", 0.9),
+            Column(Text("不确定度 ±", "Uncertainty ±"), "%", 0.9),
         ),
         tuple(rows),
         (said("unaccounted_meaning"),),
