@@ -3,6 +3,7 @@
 export const words = {
   brand: ["园区能环监测", "Park telemetry"],
   base: ["示范基地", "Base"],
+  ledger: ["台账", "Ledger"],
   strip: ["今日概况", "Today at a glance"],
   second: ["秒", "s"], minute: ["分", "min"], hour: ["时", "h"], day: ["天", "d"],
   loading: ["读取中…", "loading…"],

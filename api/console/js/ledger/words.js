@@ -1,0 +1,36 @@
+// Words of the page of manual entries: [Chinese, English].
+
+import { language } from "../i18n.js";
+
+const words = {
+  title: ["人工台账", "Ledger"], back: ["返回监测", "Back to monitoring"], other_language: ["English", "中文"],
+  no_token: ["请先在监测页面登录。", "Sign in on the monitoring page first."],
+  book: ["登记", "Book an entry"], correct_title: ["更正", "Correct an entry"], correcting: ["更正第 {id} 条：原记录保留，须说明原因。", "Corrects entry {id}: it stays in the record; say why."],
+  kind: ["类别", "Kind"], enterprise: ["企业", "Enterprise"], counterparty: ["对方企业", "The other enterprise"], item: ["品目", "Item"], carrier: ["能源品种", "Carrier"],
+  action: ["去向", "Action"], first_day: ["起始日", "First day"], last_day: ["截止日", "Last day"], value: ["数量", "Amount"], unit: ["单位", "Unit"],
+  status: ["状态", "State"], preliminary: ["初步", "preliminary"], final: ["确定", "final"], evidence: ["凭证编号", "Evidence: number or place"],
+  documents: ["附件（pdf、png、jpeg、xlsx、docx、csv，每份不超过 10 MB）", "Documents (pdf, png, jpeg, xlsx, docx, csv; 10 MB each)"],
+  note: ["备注", "Note"], reason: ["更正原因", "Why it is corrected"], send: ["提交", "Book"], cancel: ["取消", "Cancel"], none: ["—", "—"], whole_base: ["园区", "the base"],
+  booked: ["已登记第 {id} 条", "Booked as entry {id}"], uploading: ["上传中…", "uploading…"], uploaded: ["已保存", "kept"],
+  entries: ["台账记录", "Entries"], audit: ["变更记录", "Audit"], all_kinds: ["全部类别", "all kinds"], period: ["期间", "Days"], by: ["登记", "Booked"],
+  correct: ["更正", "Correct"], finalise: ["设为确定", "Make final"], finalise_why: ["核对无误", "checked"], more: ["更早的记录", "Older"], empty: ["没有记录", "No entries"],
+  step: ["操作", "Step"], "step.booked": ["登记", "booked"], "step.corrected": ["更正", "corrected"], "step.finalised": ["确定", "made final"],
+  what: ["内容", "What"], changes: ["变更", "Changes"], why: ["原因", "Why"], who: ["何人何时", "Who and when"],
+  sheet: ["批量登记（xlsx）", "Many at once (xlsx)"], sheet_about: ["下载模板，在 entries 表中每行填一条，检查后一次登记；有错误时一条也不登记，并给出单元格地址。",
+    "Take the template, fill a row an entry in the sheet `entries`, check, then book all at once. With a mistake nothing is booked, and its cell is named."],
+  template: ["下载模板", "Template"], check: ["检查", "Check"], import: ["登记全部", "Book all"], choose: ["选择文件", "A filled template"],
+  checked: ["{n} 条，无错误", "{n} entries, no mistakes"], imported: ["已登记 {n} 条", "{n} entries booked"], no_answer: ["服务器无响应", "the server does not answer"],
+};
+
+/** A word in the page's language, places filled. */
+export function t(key, places = {}) {
+  const text = words[key]?.[language() === "zh" ? 0 : 1] ?? key;
+  return text.replace(/\{(\w+)\}/g, (_, name) => places[name] ?? "");
+}
+
+export const nameOf = (row) => (row ? (language() === "zh" ? row.zh ?? row.name_zh : row.en ?? row.name_en) : "");
+
+export const CARRIERS = {
+  electricity: ["电力", "electricity"], natural_gas: ["天然气", "natural gas"], steam: ["蒸汽", "steam"], heat: ["热力", "heat"], water: ["新鲜水", "fresh water"],
+  reclaimed_water: ["再生水", "reclaimed water"], compressed_air: ["压缩空气", "compressed air"], diesel: ["柴油", "diesel"], coal: ["原煤", "coal"],
+};
