@@ -17,14 +17,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import numpy as np
 import paho.mqtt.client as mqtt
 import psycopg
+from psycopg import sql
 
+from bench import _compression as compression
 from ingest.bulk import load_blocks
 from ingest.directory import load_directory
 from ingest.importing import import_file
@@ -38,6 +43,7 @@ from park.broker import Broker
 from park.database import connect as open_database
 from park.database import migrate
 from park.embedded import Postgres
+from park.engine import CITUS, TIMESCALEDB, engine_of
 from park.mqtt import connect, new_client
 from park.settings import Settings
 from park.wire import Batch as Columns
@@ -53,20 +59,45 @@ MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 def run() -> list[Row]:
     """Rows of name, figure, limit or goal."""
-    with tempfile.TemporaryDirectory(prefix="park-bench-") as folder, \
-            Postgres(Path(folder) / "pg").start() as postgres, _QueueingBroker(Path(folder) / "broker").start() as broker:
-        migrate(postgres.url())
-        settings = Settings(database_url=postgres.url(), mqtt_url=broker.url)
-        with open_database(postgres.url(), autocommit=True) as db:
+    with tempfile.TemporaryDirectory(prefix="park-bench-") as folder, _database(Path(folder)) as (url, server), \
+            _QueueingBroker(Path(folder) / "broker").start() as broker:
+        settings = Settings(database_url=url, mqtt_url=broker.url)
+        with open_database(url, autocommit=True) as db:
             _catalogue(db)
             rows = _from_broker(db, settings)
-            server = postgres.pid or 0
             rows += _rollups(db, server)
             storage = _storage(db)
-            rows.append(_import(db, settings.database_url, Path(folder), server))
-            rows += _history(db, settings.database_url, server)
+            rows.append(_import(db, url, Path(folder), server))
+            rows += _history(db, url, server)
             rows.append(storage)
+            if engine_of(db) == TIMESCALEDB:
+                rows += compression.measure(db)
         return rows
+
+
+@contextmanager
+def _database(folder: Path) -> Iterator[tuple[str, Server]]:
+    """URL of an empty migrated database, and the server's process id (0: on another machine).
+
+    On the embedded server, or on that of PARK_BENCH_DATABASE_URL, whose extension decides the engine.
+    """
+    elsewhere = os.environ.get("PARK_BENCH_DATABASE_URL")
+    if elsewhere is None:
+        with Postgres(folder / "pg").start() as postgres:
+            migrate(postgres.url())
+            yield postgres.url(), postgres.pid or 0
+        return
+    name = f"park_bench_{uuid4().hex[:8]}"
+    with psycopg.connect(elsewhere, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        url = urlunsplit(urlsplit(elsewhere)._replace(path="/" + name))
+        stat = Path(f"/proc/{conn.info.backend_pid}/stat")
+        citus = conn.execute("SELECT FROM pg_settings WHERE name = 'citus.shard_count'").fetchone() is not None
+        try:
+            migrate(url, citus=citus)
+            yield url, int(stat.read_text().rsplit(")", 1)[1].split()[1]) if stat.exists() else 0
+        finally:
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 class _QueueingBroker(Broker):
@@ -82,10 +113,12 @@ class _QueueingBroker(Broker):
 
 
 class _Took:
-    """Wall and processor seconds since it was made; the processor's of this process, the server and its sessions."""
+    """Wall and processor seconds since it was made; the processor's of this process, the server and its sessions, and
+    `others`."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *others: int) -> None:
         self.server = server
+        self.others = others
         self._began = time.perf_counter(), self._processor_s()
 
     def _processor_s(self) -> float:
@@ -95,7 +128,7 @@ class _Took:
                 fields = (folder / "stat").read_text().rsplit(")", 1)[1].split() if folder.name.isdigit() else []
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if fields and (int(folder.name) == self.server or int(fields[1]) == self.server):
+            if fields and (int(folder.name) in (self.server, *self.others) or int(fields[1]) == self.server):
                 ticks += sum(map(int, fields[11:15] if int(folder.name) == self.server else fields[11:13]))
         own = os.times()
         return own.user + own.system + ticks / os.sysconf("SC_CLK_TCK")
@@ -103,6 +136,22 @@ class _Took:
     def seconds(self) -> tuple[float, float]:
         """Wall, processor."""
         return time.perf_counter() - self._began[0], self._processor_s() - self._began[1]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Readings a second, and what each cost of processor time, client and server together."""
+
+    a_second: float
+    each_us: float
+
+    @staticmethod
+    def of(n: int, took: _Took) -> Rate:
+        wall_s, processor_s = took.seconds()
+        return Rate(n / wall_s, processor_s / n * 1e6)
+
+    def __str__(self) -> str:
+        return f"{self.a_second:,.0f} (processor {self.each_us:.1f} µs each)"
 
 
 def _catalogue(db: psycopg.Connection[Any]) -> None:
@@ -120,36 +169,38 @@ def _readings(first: datetime, points: int, n: int, step_s: int) -> Readings:
                     np.random.default_rng(1).uniform(0, 100, total), np.zeros(total, np.int16), np.zeros(total, np.int32))
 
 
-def _raw_copy(db: psycopg.Connection[Any], run_number: int, rows: int, *, ordered: bool) -> float:
-    """Rows a second of binary COPY alone over one connection into the table with its key: so many rows a transaction, as
-    they arrive or ordered by point as ingest orders its batches."""
+def _raw_copy(db: psycopg.Connection[Any], server: Server, run_number: int, rows: int, *, ordered: bool) -> Rate:
+    """Binary COPY alone over one connection into the table with its key: so many rows a transaction, as they arrive or
+    ordered by point as ingest orders its batches."""
     first = MONDAY + timedelta(days=70, hours=12 * run_number + (6 if ordered else 0))
     db.execute("SELECT ensure_reading_partitions(%s, %s)", (first, first + timedelta(hours=6)))
     readings = _readings(first, POINTS, 500, 5)
     batches = [readings.take(np.arange(k, k + rows)) for k in range(0, len(readings), rows)]
     if ordered:
         batches = [batch.take(np.lexsort((batch.ts_us, batch.point_id))) for batch in batches]
-    began = time.perf_counter()
+    took = _Took(server)
     for batch in batches:
         with db.transaction(), db.cursor() as cur:
             copy_into(cur, "reading", reading_columns(batch))
-    return len(readings) / (time.perf_counter() - began)
+    return Rate.of(len(readings), took)
 
 
-def _from_broker(db: psycopg.Connection[Any], settings: Settings) -> list[Row]:
+def _from_broker(db: psycopg.Connection[Any], settings: Settings, server: Server) -> list[Row]:
     """Ingest with its rollups beside it, and in the same minute its two limits: COPY without MQTT, MQTT without storage."""
     rows = []
     for k, (size, messages) in enumerate(((1, 20_000), (10, 20_000), (50, 30_000))):
         for client_id in (CLIENT, CLIENT_BARE):
             _subscribe_once(settings, client_id)
         _publish(settings.mqtt_url, size, messages, k)
-        copied, best = _raw_copy(db, k, 10_000, ordered=False), _raw_copy(db, k, 50_000, ordered=True)
-        rate = _drain(db, settings, size * messages)
+        copied = _raw_copy(db, server, k, 10_000, ordered=False)
+        best = _raw_copy(db, server, k, 50_000, ordered=True)
+        ours = _drain(db, settings, size * messages, server)
         bare = size * _paho_alone(settings.mqtt_url, messages)
         goal = "goal 150,000 and 0.6 of raw COPY; " if size == 50 else ""
-        rows.append((f"MQTT to committed rows/s, {size} a message", f"{rate:,.0f}",
-                     f"{goal}raw COPY, 10,000 a commit {copied:,.0f} ({rate / copied:.2f} of it), 50,000 ordered "
-                     f"{best:,.0f} ({rate / best:.2f}); paho without storage {bare:,.0f} ({rate / bare:.2f})"))
+        rows.append((f"MQTT to committed rows/s, {size} a message", f"{ours}, rollups included",
+                     f"{goal}raw COPY, 10,000 a commit {copied} ({ours.a_second / copied.a_second:.2f} of it), 50,000 ordered "
+                     f"{best} ({ours.a_second / best.a_second:.2f}); paho without storage {bare:,.0f} "
+                     f"({ours.a_second / bare:.2f})"))
     return rows
 
 
@@ -190,25 +241,25 @@ def _publish(url: str, size: int, messages: int, run_number: int) -> None:
     client.loop_stop()
 
 
-def _drain(db: psycopg.Connection[Any], settings: Settings, total: int) -> float:
+def _drain(db: psycopg.Connection[Any], settings: Settings, total: int, server: Server) -> Rate:
     before = _stored(db)
-    with _process(settings):
+    with _process(settings) as pid:
         while _stored(db) == before:
             time.sleep(0.005)
-        began, first = time.perf_counter(), _stored(db) - before
+        took, first = _Took(server, pid), _stored(db) - before
         while (there := _stored(db) - before) < total:
             time.sleep(0.02)
-        return (there - first) / (time.perf_counter() - began)
+        return Rate.of(there - first, took)
 
 
 @contextmanager
-def _process(settings: Settings) -> Iterator[None]:
+def _process(settings: Settings) -> Iterator[int]:
     env = os.environ | {"PARK_DATABASE_URL": settings.database_url, "PARK_MQTT_URL": settings.mqtt_url,
                         "PARK_LOG_LEVEL": "ERROR"}
     process = subprocess.Popen([sys.executable, "-m", "park.cli", "ingest", "--client-id", CLIENT], env=env,
                                cwd=Path(__file__).parents[1])
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait(10)
@@ -299,8 +350,10 @@ def _storage(db: psycopg.Connection[Any]) -> Row:
 
 def _bytes_each(db: psycopg.Connection[Any]) -> float:
     low = MONDAY + timedelta(days=70)
-    row = db.execute("""SELECT sum(pg_total_relation_size(inhrelid))::float8
+    size = "citus_total_relation_size" if engine_of(db) == CITUS else "pg_total_relation_size"
+    row = db.execute(sql.SQL("""SELECT sum({size}(inhrelid))::float8
             / (SELECT count(*) FROM reading WHERE ts >= %(low)s)
         FROM pg_inherits JOIN pg_class w ON w.oid = inhrelid WHERE inhparent = 'reading'::regclass
-        AND to_date(right(w.relname, 6), 'IYYYIW') >= %(low)s::date""", {"low": low}).fetchone()
+        AND to_date(right(w.relname, 6), 'IYYYIW') >= %(low)s::date""").format(size=sql.Identifier(size)),
+                     {"low": low}).fetchone()
     return float(row[0]) if row else 0.0

@@ -1,16 +1,13 @@
 -- What `park migrate --citus` adds; run after the migrations, each time to the same end. Readings and their rollups, nearly all
--- bytes of a park, are distributed by base_id and lie together; look-ups without a base are reference tables. Catalogue, figures,
--- alerts and logs of work stay on the coordinator: their versions are kept by triggers, which distributed tables do not have.
+-- bytes of a park, are distributed by base_id and lie together. Catalogue, figures, alerts and logs of work stay on the
+-- coordinator: their versions are kept by triggers, which distributed and reference tables do not have. Look-ups stay there too:
+-- as reference tables they would bring every query of a figure before Citus, which does not plan all of them.
 SET LOCAL citus.multi_shard_modify_mode = 'sequential';
 
 DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['quality', 'carrier', 'unit_conversion', 'quantity_name'] LOOP
-        CONTINUE WHEN EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = name::regclass);
-        PERFORM create_reference_table(name);
-    END LOOP;
     FOREACH name IN ARRAY ARRAY['reading', 'reading_1m', 'reading_15m', 'reading_1h', 'reading_1d', 'reading_1mo'] LOOP
         CONTINUE WHEN EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = name::regclass);
         -- policies of distributed tables are judged at the workers, which know no catalogue: by the bases of the transaction

@@ -185,7 +185,7 @@ def test_an_archive_is_a_file_that_import_reads(filled: Db, database_url: str, t
     run(filled, database_url, archive=tmp_path)
     filled.execute("TRUNCATE closed_week, reading, reading_1m, reading_15m, reading_1h, reading_1d, reading_1mo, latest")
     for name in ("reading_15m_w202623", "reading_1m_w202623"):
-        filled.execute(f"DROP TABLE {name}")
+        filled.execute(f"DROP TABLE IF EXISTS {name}")
     assert import_file(database_url, "mini", tmp_path / "mini_2026-W23.parquet", lambda _: None).stored == 7 * 48 * len(CODES)
 
 
