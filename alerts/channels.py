@@ -17,6 +17,7 @@ The score at t uses nothing after t. Series too short for weeks fall back to day
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,11 @@ class Rhythm:
         day = max(1, round(86400 / step_s))
         return cls(max(1, round(3600 / step_s)), day, 7 * day)
 
+    @property
+    def pause(self) -> int:
+        """Steps between two looks at what is slow: a part of the day, some four of them."""
+        return next(n for n in range(max(1, self.day // 4), 0, -1) if self.day % n == 0)
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -87,8 +93,9 @@ def _level(residual: Floats, r: Rhythm) -> Floats:
 
 
 def _size(x: Floats, r: Rhythm) -> Floats:
-    """Usual size of x over the last four weeks."""
-    return blockwise_scale(x, r.day, 28, least=min(2 * r.day, 48))
+    """Usual size of x over the four weeks before its day, from every other value."""
+    every = 2 if r.day % 2 == 0 else 1
+    return np.repeat(blockwise_scale(x[::every], r.day // every, 28, least=min(2 * r.day, 48) // every), every)[:len(x)]
 
 
 def _scale(u: Floats, size: Floats, r: Rhythm) -> Floats:
@@ -115,8 +122,7 @@ def channels(x: Floats, step_s: float) -> Channels:
     scores = {
         "jump": _jump(x, beyond, e, size, r),
         "ratio": _ratio(x, e, r),
-        "days": _together(_of_own_weeks(x, 1, 1, 6, r), _of_own_weeks(x, 3, 1, 6, r)),
-        "drift": _drift(x, r, residual),
+        **_slow(x, residual, r),
         "shift": _shift(x, far, r),
         "flat": _flat(x, r),
         "repeat": _repeat(x, r),
@@ -127,33 +133,41 @@ def channels(x: Floats, step_s: float) -> Channels:
     return Channels(e + level, s, scores)
 
 
+def _slow(x: Floats, residual: Floats, r: Rhythm) -> dict[str, Floats]:
+    """Channels of days and weeks, worked out some four times a day and held in between."""
+    every = r.pause
+    at = slice(every - 1, None, every)
+    few = Rhythm(1, r.day // every, r.week // every)
+    day, three, fortnight = (mean_of_last(x, k * r.day, k * r.day // 2)[at] for k in (1, 3, 14))
+    low = quantile_of_sorted(np.sort(lags_of(x, range(0, r.day, max(1, r.day // 24)))[at], axis=1), 0.15, least=min(12, r.day))
+    drift = _together(_level_cusum(mean_of_last(residual, r.day, r.day // 2)[at], few) / 29.6,
+                      _level_cusum(low, few, weekly=True) / 37.6, _of_own_weeks(fortnight, 2, 8, few))
+    days = _together(_of_own_weeks(day, 1, 6, few), _of_own_weeks(three, 1, 6, few))
+    return {"days": _held(days, every, len(x)), "drift": _held(drift, every, len(x))}
+
+
+def _held(few: Floats, every: int, n: int) -> Floats:
+    """(n,) each value from the step at which it was known until the next."""
+    return np.concatenate([np.full(every - 1, np.nan), np.repeat(few, every)])[:n]
+
+
 def _level_cusum(m: Floats, r: Rhythm, weekly: bool = False) -> Floats:
     """A day's figure against its last weeks, summed over four weeks: two-sided CUSUM, in days of one deviation."""
     lags = [k * r.week for k in range(1, WEEKS + 1)] if weekly else [k * r.day for k in range(3, 43)]
     usual = quantile_of_lags(m, lags, least=3 if weekly else 7)
     d = m - usual
-    scale = _slow_scale(d, r, days=56, least=7)
+    scale = blockwise_scale(d, r.week, 8, least=7 * r.day)
     g = np.nan_to_num(np.clip(d / np.maximum(scale, 0.01 * np.abs(usual) + 1e-12), -8, 8))
     up, down = (_cusum(sign * g, 1.0, r) for sign in (1.0, -1.0))
     return np.where(np.isnan(d), np.nan, np.where(up >= down, up, -down))
 
 
-def _of_own_weeks(x: Floats, days: int, first: int, n: int, r: Rhythm) -> Floats:
-    """Mean of the last `days` days against the same of `n` earlier weeks from the `first` on, as a logarithm, in its own
-    usual sizes of the last 300 days."""
-    m = mean_of_last(x, days * r.day, days * r.day // 2)
+def _of_own_weeks(m: Floats, first: int, n: int, r: Rhythm) -> Floats:
+    """A mean against the same of `n` earlier weeks from the `first` on, as a logarithm, in its own usual sizes of 43 weeks."""
     with np.errstate(invalid="ignore", divide="ignore"):
         y = np.log(np.where(m > 0, m, np.nan))
     d = y - quantile_of_lags(y, [k * r.week for k in range(first, first + n)], least=3)
-    return np.clip(d / np.maximum(_slow_scale(d, r, days=301, least=14), 0.02), -30, 30)
-
-
-def _slow_scale(d: Floats, r: Rhythm, days: int, least: int, block: int = 7) -> Floats:
-    """Usual size over `days` that ended before t's block of days, from some four values a day: d is slow, so its neighbours say
-    the same. NaN with fewer than `least` days."""
-    every = next(e for e in range(max(1, r.day // 4), 0, -1) if r.day % e == 0)
-    blocks = blockwise_scale(d[::every], block * r.day // every, days // block, least=max(1, least * r.day // every))
-    return np.repeat(blocks, every)[:len(d)]
+    return np.clip(d / np.maximum(blockwise_scale(d, r.week, 43, least=14 * r.day), 0.02), -30, 30)
 
 
 def _together(*parts: Floats) -> Floats:
@@ -162,13 +176,6 @@ def _together(*parts: Floats) -> Floats:
     down = np.all([p < 0 for p in parts], axis=0)
     size = np.abs(np.prod(parts, axis=0)) ** (1 / len(parts))
     return np.where(up, size, np.where(down, -size, np.where(np.isnan(size), np.nan, 0.0)))
-
-
-def _drift(x: Floats, r: Rhythm, residual: Floats) -> Floats:
-    """The day's mean and its low both off for weeks, and the fortnight off its own weeks: in units of what is usual of each."""
-    level = _level_cusum(mean_of_last(residual, r.day, r.day // 2), r)
-    low = quantile_of_lags(x, range(0, r.day, max(1, r.day // 24)), 0.15, least=min(12, r.day))
-    return _together(level / 29.6, _level_cusum(low, r, weekly=True) / 37.6, _of_own_weeks(x, 14, 2, 8, r))
 
 
 def _jump(x: Floats, beyond: Floats, e: Floats, size: Floats, r: Rhythm) -> Floats:
@@ -200,31 +207,38 @@ def _ratio(x: Floats, e: Floats, r: Rhythm) -> Floats:
     recent = quantile_of_lags(ratio, range(0, 6 * r.hour, r.hour), least=4)
     usual = quantile_of_lags(recent, [k * max(1, r.day // 4) for k in range(2, 30)], least=8)
     d = recent - fill(usual, np.zeros_like(x))
-    out: Floats = d / np.maximum(_slow_scale(d, r, days=28, least=2, block=1), 0.02)
-    return out
+    every = r.pause
+    usual_size = np.repeat(blockwise_scale(d[::every], r.day // every, 28, least=max(1, 2 * r.day // every)), every)[:len(x)]
+    return np.asarray(d / np.maximum(usual_size, 0.02))
 
 
 def _shift(x: Floats, far: Floats, r: Rhythm) -> Floats:
-    """log of how much better the last three days fit an expectation moved by 2 to 6 hours than the one in place."""
+    """log of how much better the last three days fit an expectation moved by 2 to 6 hours than the one in place; looked at
+    some four times a day and held in between."""
     if r.day < 12:
         return np.full_like(x, np.nan)
-    width, reach = 3 * r.day, 6 * r.hour
+    reach, every = 6 * r.hour, r.pause
     around = np.concatenate([np.full(reach, np.nan), far])      # so that around[reach - k:][t] is far[t - k]
-    here, *moved = (_misfit(x, around[reach + h * r.hour:][:len(x)], width) for h in (0, *MOVES))
-    best = np.fmin.reduce(moved)
+    n = len(x) // every * every
+    parts = (around[reach + h * r.hour:][:n] for h in (0, *MOVES))
+    here, *moved = (_misfit(x[:n], part, every, 3 * r.day // every) for part in parts)
     with np.errstate(invalid="ignore", divide="ignore"):
-        out: Floats = np.maximum(np.log((here + 0.01) / (best + 0.01)), 0.0)
-    return out
+        score = np.maximum(np.log((here + 0.01) / (np.fmin.reduce(moved) + 0.01)), 0.0)
+    return _held(np.append(score, np.nan), every, len(x))
 
 
-def _misfit(x: Floats, moved: Floats, width: int) -> Floats:
-    """1 - correlation of both over the last `width` steps that both know; NaN with fewer than half of them."""
+def _misfit(x: Floats, moved: Floats, every: int, width: int) -> Floats:
+    """(n / every,) 1 - correlation of both over the last `width` blocks of `every` steps; NaN where less than half is known."""
     known = ~(np.isnan(x) | np.isnan(moved))
     a, b = np.where(known, x, 0.0), np.where(known, moved, 0.0)
-    n = np.where(known.all(), np.minimum(np.arange(1, len(x) + 1), width), sum_of_last(known, width)).astype(float)
+
+    def over(v: NDArray[Any]) -> Floats:
+        return sum_of_last(np.asarray(sum(v[k::every] for k in range(every)), float), width)   # BLAS would round by the length
+
+    n = over(known)
     with np.errstate(invalid="ignore", divide="ignore"):
-        every = 1.0 / np.where(n >= width // 2, n, np.nan)
-        ma, mb, maa, mbb, mab = (sum_of_last(v, width) * every for v in (a, b, a * a, b * b, a * b))
+        share = 1.0 / np.where(n >= width * every // 2, n, np.nan)
+        ma, mb, maa, mbb, mab = (over(v) * share for v in (a, b, a * a, b * b, a * b))
         return np.asarray(1.0 - (mab - ma * mb) / np.sqrt(np.maximum((maa - ma * ma) * (mbb - mb * mb), 1e-12)))
 
 
