@@ -32,7 +32,8 @@ class Limits:
 
     connections: int = 10_000
     unproven_per_address: int = 256
-    """Connections of one address that have not yet given a good frame of a known logger."""
+    """Connections of one address that have not yet given a good frame of a known logger; or twice as many as there are
+    known loggers, if that is more: all of a park may come through one router, at once after it was down."""
     links_per_logger: int = 4
     """A logger that comes again leaves its broken connections behind: the oldest are closed."""
     first_frame_s: float = 120.0
@@ -93,6 +94,7 @@ class Door:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.loggers = 0  # how many are known
         self.open: set[Visitor] = set()
         self.refused: Counter[str] = Counter()
         self.closed: Counter[str] = Counter()
@@ -105,7 +107,7 @@ class Door:
     def admit(self, address: str, hang_up: Callable[[], None], now: float) -> Visitor | None:
         """A place for a new connection; None when its address has too many that gave nothing yet, or all places are taken
         by loggers."""
-        if self._at_address[address] >= self.limits.unproven_per_address:
+        if self._at_address[address] >= max(self.limits.unproven_per_address, 2 * self.loggers):
             self._refuse("address", f"{address} has {self._at_address[address]} connections without a good frame", now)
             return None
         if len(self.open) >= self.limits.connections and not self._make_room(now):

@@ -50,6 +50,7 @@ class Hj212Server:
         self.commander = commander or Commander(clock_ms)
         self.reception = Reception(loggers, base, clock_ms, self.commander)
         self.door = Door(fitted(limits or Limits()))
+        self.door.loggers = len(loggers)
         self.uplinks = uplinks
         self.base = base
         self._intake = intake
@@ -79,6 +80,7 @@ class Hj212Server:
             if old is not None:
                 logger.keep(old)
         self.reception.loggers = dict(loggers)
+        self.door.loggers = len(loggers)
 
     @property
     def loggers(self) -> Mapping[str, Logger]:

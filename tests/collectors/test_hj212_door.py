@@ -50,6 +50,8 @@ def test_an_address_that_proves_nothing_gets_few_places_and_loggers_behind_it_ge
     assert [house.come() is not None for _ in range(5)] == [True] * 3 + [False] * 2
     assert house.door.refused == {"address": 2}
     assert house.come("b") is not None
+    house.door.loggers = 20
+    assert [house.come() is not None for _ in range(40)] == [True] * 37 + [False] * 3, "a park behind one router comes at once"
 
 
 def test_the_one_who_waited_longest_without_a_frame_makes_room_and_loggers_stay() -> None:
