@@ -31,12 +31,13 @@ class CatalogueSource(Protocol):
 
 
 class FileCatalogue:
-    """YAML files; a folder stands for all its YAML files."""
+    """YAML files; a folder stands for all its YAML files. Template files that devices name by path are watched too."""
 
     def __init__(self, paths: Sequence[Path], poll_s: float = 1.0) -> None:
         self.paths = list(paths)
         self.poll_s = poll_s
         self._loaded = ""
+        self._templates: list[Path] = []
 
     def _files(self) -> list[Path]:
         files: list[Path] = []
@@ -46,7 +47,7 @@ class FileCatalogue:
 
     def _mark(self) -> str:
         marks = []
-        for file in self._files():
+        for file in (*self._files(), *self._templates):
             try:
                 stat = file.stat()
                 marks.append(f"{file}:{stat.st_mtime_ns}:{stat.st_size}")
@@ -55,13 +56,17 @@ class FileCatalogue:
         return "\n".join(marks)
 
     def load(self) -> list[FieldDevice]:
-        self._loaded = self._mark()
+        self._loaded = before = self._mark()  # also when the catalogue is wrong: it is read again when it changes
         files = self._files()
         if not files:
             raise InputError(f"expected catalogue files, got an empty folder {', '.join(map(str, self.paths))}")
         catalogue = read_catalogue(files)
         if catalogue.base is None:
             raise InputError(f"expected a `base:` section in {', '.join(map(str, files))}")
+        known = self._templates
+        self._templates = sorted({Path(d.template) for d in catalogue.devices
+                                  if d.template is not None and d.template.endswith((".yaml", ".yml"))})
+        self._loaded = before if known == self._templates else self._mark()
         return field_devices(catalogue)
 
     def wait_for_change(self, timeout_s: float) -> bool:

@@ -78,7 +78,7 @@ def _units(devices: Sequence[FieldDevice], protocol: Polled, known: Known) -> tu
             if name is None or url is None:
                 raise InputError(f"a {protocol.protocol} device needs template and connection")
             if name not in templates:
-                templates[name] = protocol.load(name)
+                templates[name] = _loaded(protocol, name, known)
             protocol.endpoint(url)
             unit = _same(known.get((d.base, d.code)), d, templates[name]) or protocol.unit(d, templates[name])
         except ParkError as exc:
@@ -92,5 +92,12 @@ def _units(devices: Sequence[FieldDevice], protocol: Polled, known: Known) -> tu
     return by_url, mistakes
 
 
+def _loaded(protocol: Polled, name: str, known: Known) -> Any:
+    """The template; the object that units have already when it says the same, so that it is compared once."""
+    loaded = protocol.load(name)
+    former = next((u.template for u in known.values() if u.template.template == loaded.template), None)
+    return former if former == loaded else loaded
+
+
 def _same(unit: PolledUnit | None, device: FieldDevice, template: object) -> PolledUnit | None:
-    return unit if unit is not None and unit.field == device and unit.template == template else None
+    return unit if unit is not None and unit.template is template and unit.field == device else None

@@ -183,10 +183,13 @@ async def _tell_health(collection: Collection) -> None:
         await asyncio.sleep(HEALTH_LOOK_S)
         since_s += HEALTH_LOOK_S
         now = now_ms()
-        states = {(d.base, d.device): d.state(now) for d in collection.health()}
-        if states != told or since_s >= collection.options.health_s:
-            collection.tell_health()
-            told, since_s = states, 0.0
+        try:
+            states = {(d.base, d.device): d.state(now) for d in collection.health()}
+            if states != told or since_s >= collection.options.health_s:
+                collection.tell_health()
+                told, since_s = states, 0.0
+        except Exception:  # who watches devices must not fall silent himself
+            log.exception("health could not be told; trying again")
 
 
 async def _reload(collection: Collection, catalogue: CatalogueSource) -> None:
