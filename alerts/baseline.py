@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 
 from alerts.context import Context
 from alerts.daytype import SHUTDOWN, day_type, like
+from alerts.discovery import discoveries
 from alerts.explain import clock_of, figure, name_en, name_zh
 from alerts.finding import Finding
 from alerts.rolling import Floats, quantile0
@@ -26,6 +27,7 @@ from alerts.store import Connection, Q
 
 SETTLE = timedelta(seconds=150)     # readings of an hour are in the rollup by then
 LIKE_DAYS = 8
+LEAST_SIZE = 2.6    # 99th percentile of a bell curve in deviations: no point is steadier
 HOUR = timedelta(hours=1)
 
 
@@ -46,6 +48,7 @@ class Hours:
     expected: Floats
     scale: Floats
     known: np.ndarray[Any, np.dtype[np.intp]]
+    size: Floats        # 99th percentile of the deviations of all hours of the like days: what this point does by itself
 
     @property
     def z(self) -> Floats:
@@ -79,7 +82,8 @@ def _judge_rule(conn: Connection, context: Context, rule: Rule, points: Sequence
     usable = (newest.known >= least_known) & ~np.isnan(newest.z)
     away = np.abs(newest.value - newest.expected) >= rule.number("min_share") * np.abs(newest.expected)
     beyond = np.stack([np.nan_to_num(h.z) for h in run])
-    present = usable & away & ((beyond > rule.number("z")).all(axis=0) | (beyond < -rule.number("z")).all(axis=0))
+    believed = discoveries(np.where(usable, np.abs(beyond).min(axis=0), np.nan), newest.size, rule.number("false_share"))
+    present = believed & away & ((beyond > rule.number("z")).all(axis=0) | (beyond < -rule.number("z")).all(axis=0))
     gone = usable & (np.abs(np.nan_to_num(newest.z)) < rule.number("clear_z"))
     prices = dict(conn.execute(Q["energy_prices"], {"base": rule.base_id}).fetchall())
     raised, returned = np.flatnonzero(present).tolist(), np.flatnonzero(gone).tolist()
@@ -101,7 +105,7 @@ def compare(conn: Connection, base: int, points: Sequence[Point], hour: datetime
     table = _table(conn, base, points, wanted).reshape(len(same) + 1, 25, len(points))
     if not same:
         nothing = np.full(len(points), np.nan)
-        return Hours(table[0, 0], nothing, nothing, np.zeros(len(points), np.intp))
+        return Hours(table[0, 0], nothing, nothing, np.zeros(len(points), np.intp), nothing)
     usual = quantile0(table[1:].reshape(len(same), -1), least=2).reshape(25, -1)
     away = table - usual                                        # of every hour from its like hours
     level = np.stack([quantile0(day[1:], least=12) for day in away])
@@ -109,7 +113,9 @@ def compare(conn: Connection, base: int, points: Sequence[Point], hour: datetime
     u = away[1:, 0] - level[1:]
     spread = 1.4826 * quantile0(np.abs(u), least=2)
     known = np.count_nonzero(~np.isnan(u), axis=0)
-    return Hours(table[0, 0], expected, np.maximum(spread, 0.03 * np.abs(expected) + 1e-9), known)
+    scale = np.maximum(spread, 0.03 * np.abs(expected) + 1e-9)
+    every = np.abs(away[1:] - level[1:, None]).reshape(-1, len(points)) / scale
+    return Hours(table[0, 0], expected, scale, known, np.maximum(quantile0(every, 0.99, least=24), LEAST_SIZE))
 
 
 def _table(conn: Connection, base: int, points: Sequence[Point], hours: Sequence[datetime]) -> Floats:

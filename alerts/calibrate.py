@@ -17,10 +17,10 @@ import numpy as np
 import yaml
 
 from alerts.channels import FINE_S, LONG_WEEKS, Rhythm
+from alerts.discovery import tail_p
 from alerts.rolling import Floats
 
 TABLE = Path(__file__).parent / "thresholds.yaml"
-TAIL = 0.45
 FASTER = ("ratio", "range", "surge", "swing")     # one alarm together; the others each by itself
 
 
@@ -125,7 +125,7 @@ def judge(scores: Mapping[str, Floats], step_s: float, budget: float) -> Verdict
         strength[i] = relative[i] / np.where(long, *(thresholds(regime, budget).get(name, np.inf) for regime in regimes))
     best = np.argmax(strength, axis=0)
     at = np.arange(n)
-    p = np.minimum(1.0, 0.01 * np.maximum(relative[best, at], 1e-9) ** (-1 / TAIL))
+    p = tail_p(relative[best, at], 1.0)
     signed = np.stack([np.nan_to_num(scores[name]) for name in names])
     return Verdict(names, strength[best, at], best, p, signed[best, at], strength >= 1.0)
 
