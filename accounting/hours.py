@@ -99,6 +99,26 @@ def minutes(ts: NDArray[np.int64], value: Floats, quality: NDArray[np.int16], da
     return Minutes(mean, stopped & (count == 0), np.bincount(at, minlength=n) > 0)
 
 
+def to_dry_standard(value: Minutes, basis: str, flow: bool, temperature: Minutes | None, pressure: Minutes | None,
+                    moisture: Minutes | None, atmosphere_kpa: float) -> Minutes:
+    """Minutes as they are on dry basis at 273.15 K and 101.325 kPa; not valid where what that needs was not measured.
+
+    basis: `wet` (standard state, moist), `actual` (state of the duct, dry) or `actual_wet`. temperature in °C, pressure in kPa
+    above the atmosphere, moisture in %. Concentration: C x 101.325 / (Ba + Ps) x (273.15 + t) / 273.15 / (1 - Xsw); a flow is
+    the inverse of it (HJ 75-2017, HJ 76-2017).
+    """
+    factor = np.ones(len(value.value))
+    unknown = np.full(len(value.value), np.nan)
+    if basis in ("actual", "actual_wet"):
+        t = unknown if temperature is None else temperature.value
+        p = unknown if pressure is None else pressure.value
+        factor = factor * 101.325 / (atmosphere_kpa + p) * (273.15 + t) / 273.15
+    if basis in ("wet", "actual_wet"):
+        x = unknown if moisture is None else moisture.value
+        factor = factor / np.where(x < 100, 1 - x / 100, np.nan)
+    return Minutes(value.value / factor if flow else value.value * factor, value.stopped, value.any)
+
+
 def _hourly(minute: NDArray[np.bool_]) -> NDArray[np.int16]:
     count: NDArray[np.int16] = minute.reshape(-1, 60).sum(axis=1).astype(np.int16)
     return count

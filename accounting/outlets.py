@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from accounting import treatment
 from accounting.columns import Columns, Connection, from_us, read_columns, to_us, write_columns
 from accounting.counters import READING, SQL
-from accounting.hours import HOUR_US, VALID_MINUTES, Hours, Minutes, State, air_hours, minutes, water_hours
+from accounting.hours import (
+    HOUR_US,
+    VALID_MINUTES,
+    Hours,
+    Minutes,
+    State,
+    air_hours,
+    minutes,
+    to_dry_standard,
+    water_hours,
+)
 from accounting.localday import Days, local_days
 from accounting.marks import apply_marks, marks_of
 from accounting.substitution import LOOK_BACK_DAYS, RULES, Substituted, substitute_air, substitute_water
@@ -28,6 +38,8 @@ STAGE = {"unit_id": "i4", "quantity": "i2", "ts": "ts", "n_valid": "i2", "state"
          "oxygen": "f8", "flow": "f8", "mass_kg": "f8", "limit_id": "i4", "limit_value": "f8", "exceeded": "i2",
          "exempt_id": "i4"}
 STORED = {"ts": "ts", "n_valid": "i2", "state": "i2", "measured": "f8", "flow": "f8", "mass_kg": "f8", "substituted": "i2"}
+STATE_OF_GAS = ("flue_gas_temperature", "flue_gas_pressure", "flue_gas_humidity")
+BASES = ("wet", "actual", "actual_wet")
 Spans = list[tuple[int, datetime, datetime]]
 
 
@@ -95,8 +107,8 @@ def _account_outlet(conn: Connection, base_id: int, zone: str, trace: Trace, out
     # a day more before it: a slow instrument's last reading of the day before stands for the first minutes of this one
     days = local_days(int(touched.borders[0]) - 1, int(touched.borders[-1]), zone)
     first_hour = int((touched.borders[0] - days.borders[0]) // HOUR_US)
-    helpers = [outlet.points[q] for q in ("o2", FLOW[outlet.medium]) if q in outlet.points]
-    grids = _grids(conn, base_id, [*pollutants, *helpers], days)
+    helpers = [outlet.points[q] for q in ("o2", FLOW[outlet.medium], *STATE_OF_GAS) if q in outlet.points]
+    grids = _dry_standard(outlet, _grids(conn, base_id, [*pollutants, *helpers], days))
     starts = days.borders[0] + HOUR_US * np.arange(int(days.borders[-1] - days.borders[0]) // HOUR_US)
     begun = _first_readings(conn, base_id, pollutants)
     wanted = (np.arange(len(starts)) >= first_hour) & (starts + HOUR_US <= to_us(now))
@@ -141,6 +153,15 @@ def _grids(conn: Connection, base_id: int, points: list[TracePoint], days: Days)
         value = got["value"][part] * factor + offset
         grids[p.quantity] = minutes(got["ts"][part], value, got["quality"][part], days, p.expected_s)
     return grids
+
+
+def _dry_standard(outlet: Facility, grids: dict[str, Minutes]) -> dict[str, Minutes]:
+    """Minutes of points whose attribute `basis` says that they are moist or in the state of the duct, made dry and standard."""
+    flow = FLOW[outlet.medium]
+    state = [grids.get(q) for q in STATE_OF_GAS]
+    atmosphere = float(outlet.attributes.get("atmosphere_kpa", 101.325))
+    return {q: to_dry_standard(m, str(basis), q == flow, state[0], state[1], state[2], atmosphere)
+            if (basis := outlet.points[q].attributes.get("basis")) in BASES else m for q, m in grids.items()}
 
 
 def _first_readings(conn: Connection, base_id: int, points: list[TracePoint]) -> dict[int, int]:

@@ -41,10 +41,10 @@ SET first = least(t.first, excluded.first), last = greatest(t.last, excluded.las
 
 -- name: span_of_readings
 -- First and last reading of a base.
-SELECT min(s.low), max(s.high) FROM point p CROSS JOIN LATERAL (
-    SELECT (SELECT ts FROM reading r WHERE r.base_id = p.base_id AND r.point_id = p.point_id ORDER BY ts LIMIT 1) AS low,
-           (SELECT ts FROM reading r WHERE r.base_id = p.base_id AND r.point_id = p.point_id ORDER BY ts DESC LIMIT 1) AS high) s
-WHERE p.base_id = %(base)s
+SELECT min(low), max(high) FROM (
+    SELECT (SELECT ts FROM reading r WHERE r.base_id = %(base)s::smallint AND r.point_id = p.point_id ORDER BY ts LIMIT 1) AS low,
+           (SELECT ts FROM reading r WHERE r.base_id = %(base)s::smallint AND r.point_id = p.point_id ORDER BY ts DESC LIMIT 1) AS high
+    FROM unnest(ARRAY(SELECT point_id FROM point WHERE base_id = %(base)s)) AS p (point_id)) s
 
 -- name: newest_todo
 -- The newest day on the list of a base.
@@ -478,7 +478,8 @@ SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
         WHERE superseded_at IS NULL AND base_id = %(base)s
     UNION ALL SELECT 'unit', unit_id, role, attributes::text, '', '', '' FROM unit
         WHERE base_id = %(base)s AND role IN ('production', 'treatment', 'outlet')
-    UNION ALL SELECT 'point', p.point_id, p.quantity, p.unit, p.expected_s::text, p.unit_id::text, p.removed_at::text
+    UNION ALL SELECT 'point', p.point_id, p.quantity, p.unit || coalesce(p.attributes ->> 'basis', ''), p.expected_s::text,
+        p.unit_id::text, p.removed_at::text
         FROM point p JOIN unit u USING (base_id, unit_id)
         WHERE p.base_id = %(base)s AND u.role IN ('production', 'treatment', 'outlet') AND p.kind <> 'counter') x), ''))
 
@@ -525,9 +526,11 @@ WHERE p.base_id = %(base)s AND u.role IN ('production', 'treatment', 'outlet') A
 ORDER BY p.point_id
 
 -- name: limits
--- Limits on hourly means and on instants; the permit stands over the standard.
-SELECT unit_id, quantity, limit_id, low, high, valid_from, valid_to FROM limit_value
-WHERE base_id = %(base)s AND superseded_at IS NULL AND statistic IN ('hour', 'instant') AND rank <> 'internal'
+-- Limits on hourly means and on instants; the permit stands over the standard. An outlet that is judged by the day (attribute
+-- `judged_by: day`, waste incineration) has no hourly judgement.
+SELECT unit_id, quantity, limit_id, low, high, valid_from, valid_to FROM limit_value l JOIN unit u USING (base_id, unit_id)
+WHERE l.base_id = %(base)s AND superseded_at IS NULL AND rank <> 'internal'
+  AND (statistic = 'instant' OR statistic = 'hour' AND u.attributes ->> 'judged_by' IS DISTINCT FROM 'day')
 ORDER BY rank = 'permit', valid_from, limit_id
 
 -- name: hour_stage

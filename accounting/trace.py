@@ -8,7 +8,7 @@ from typing import Any
 from accounting.columns import Connection
 from accounting.counters import SQL
 
-AIR = ("so2", "nox", "dust", "nmhc")
+AIR = ("so2", "nox", "dust", "hcl", "co", "nmhc")
 WATER = ("cod", "ammonia", "total_phosphorus", "total_nitrogen", "ph")
 WITHOUT_MASS = ("ph",)
 POLLUTANTS = AIR + WATER

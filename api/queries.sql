@@ -286,10 +286,74 @@ FROM emission_1d e JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_i
 WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s AND u.code = %(outlet)s
   AND (%(quantity)s::text IS NULL OR e.quantity = %(quantity)s) ORDER BY e.quantity, e.day
 
+-- name: emission_months
+-- Months of an outlet's pollutants.
+SELECT e.quantity, e.month, e.days, e.days_due, e.days_valid, e.hours_valid, e.hours_stopped, e.hours_exempt, e.hours_missing,
+       e.mean_measured, e.mean_converted, e.max_day, e.mass_kg, e.hours_substituted, e.hours_exceeded, e.days_exceeded, e.valid,
+       e.limit_value, e.exceeded
+FROM emission_1mo e JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+WHERE e.base_id = %(base)s AND e.month BETWEEN %(first)s AND %(last)s AND u.code = %(outlet)s
+  AND (%(quantity)s::text IS NULL OR e.quantity = %(quantity)s) ORDER BY e.quantity, e.month
+
+-- name: emission_rates
+-- Capture and transmission of the quarters that a period touches, with the rule of substitution that follows.
+SELECT c.quantity, c.quarter, c.hours, c.hours_stopped, c.hours_valid, c.hours_exempt, c.hours_insufficient, c.hours_missing,
+       c.hours_substituted, c.hours_without_mass, c.capture_rate, c.usable, c.rule, t.hours_due, t.hours_received, t.hours_marked,
+       t.transmission_rate, t.valid_rate, t.effective_rate
+FROM capture_rate_1q c JOIN transmission_rate_1q t USING (base_id, unit_id, quantity, quarter)
+WHERE c.base_id = %(base)s AND c.unit_id = %(unit)s AND (%(quantity)s::text IS NULL OR c.quantity = %(quantity)s)
+  AND c.quarter BETWEEN date_trunc('quarter', %(first)s::date)::date AND %(last)s ORDER BY c.quantity, c.quarter
+
+-- name: emission_marks
+-- Marks that share time with a period.
+SELECT e.exempt_id AS id, e.quantity, e.started_at AS start, e.ended_at AS end, e.kind, e.reason, e.evidence, e.recorded_by, e.recorded_at
+FROM exempt_period_known e
+WHERE e.base_id = %(base)s AND e.unit_id = %(unit)s AND e.started_at < %(end)s AND e.ended_at > %(start)s
+  AND (%(quantity)s::text IS NULL OR e.quantity IS NULL OR e.quantity = %(quantity)s) ORDER BY e.exempt_id
+
+-- name: emission_exempt_year
+-- Hours marked in the year by kind, beside what the outlet may have (attribute exempt_cap_h: {start_up: 60, ...}).
+SELECT e.kind, sum(extract(epoch FROM least(e.ended_at, y.last) - greatest(e.started_at, y.first)) / 3600)::float8 AS hours,
+       (u.attributes -> 'exempt_cap_h' ->> e.kind)::float8 AS cap
+FROM exempt_period_known e JOIN unit u USING (base_id, unit_id) JOIN base b USING (base_id)
+CROSS JOIN LATERAL (SELECT date_trunc('year', %(first)s::timestamp) AT TIME ZONE b.timezone AS first,
+                           (date_trunc('year', %(first)s::timestamp) + interval '1 year') AT TIME ZONE b.timezone AS last) y
+WHERE e.base_id = %(base)s AND e.unit_id = %(unit)s AND e.started_at < y.last AND e.ended_at > y.first
+GROUP BY e.kind, u.attributes ORDER BY e.kind
+
+-- name: emission_layers
+-- The layers of each hour of an outlet's pollutants: what was sent (mean of every number, whatever its flag), how many readings
+-- carried which flag, and samples that a later arrival replaced.
+WITH own AS (
+    SELECT DISTINCT ON (p.quantity) p.quantity, p.point_id FROM point p
+    WHERE p.base_id = %(base)s AND p.unit_id = %(unit)s AND p.kind <> 'counter' AND p.removed_at IS NULL
+      AND (%(quantity)s::text IS NULL OR p.quantity = %(quantity)s) ORDER BY p.quantity, p.point_id
+), flagged AS (
+    SELECT o.quantity, date_bin('1 hour', r.ts, '2000-01-01Z') AS at, q.word, count(*) AS n, sum(r.value) AS total, count(r.value) AS numbers
+    FROM own o JOIN reading_shown r ON r.base_id = %(base)s AND r.point_id = o.point_id AND r.ts >= %(start)s AND r.ts < %(end)s
+    JOIN quality q ON q.code = r.quality GROUP BY 1, 2, 3
+), replaced AS (
+    SELECT o.quantity, date_bin('1 hour', v.ts, '2000-01-01Z') AS at, count(*) AS n, avg(v.value) AS former
+    FROM own o JOIN reading_revision v ON v.base_id = %(base)s AND v.point_id = o.point_id AND v.ts >= %(start)s AND v.ts < %(end)s
+    WHERE v.reason <> 'not_taken' GROUP BY 1, 2
+)
+SELECT f.quantity, f.at, sum(f.total) / nullif(sum(f.numbers), 0) AS raw, sum(f.n)::integer AS n, jsonb_object_agg(f.word, f.n) AS flags,
+       coalesce(max(r.n), 0)::integer AS replaced, max(r.former) AS replaced_former
+FROM flagged f LEFT JOIN replaced r USING (quantity, at) GROUP BY 1, 2 ORDER BY 1, 2
+
+-- name: emission_former_hours
+-- What finished hours of an outlet no longer say.
+SELECT h.quantity, h.ts AS at, h.state, h.measured, h.converted, h.mass_kg, h.exceeded, h.exempt_id, h.recorded_at, h.superseded_at,
+       h.superseded_by, h.reason
+FROM emission_1h_history h
+WHERE h.base_id = %(base)s AND h.unit_id = %(unit)s AND h.ts >= %(start)s AND h.ts < %(end)s
+  AND (%(quantity)s::text IS NULL OR h.quantity = %(quantity)s)
+  AND h.recorded_at >= h.ts + interval '1 hour' AND h.superseded_at <= (SELECT known_at()) ORDER BY h.quantity, h.ts, h.superseded_at
+
 -- name: emission_hours
 -- Hours of an outlet's pollutants with the limit that each was judged by.
 SELECT e.quantity, e.ts AS at, e.state, e.n_valid, e.measured, e.converted, e.oxygen, e.flow, e.mass_kg, e.substituted,
-       e.substitution, e.limit_id, e.limit_value, e.exceeded
+       e.substitution, e.limit_id, e.limit_value, e.exceeded, e.exempt_id
 FROM emission_1h_known e JOIN unit u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
 WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s AND u.code = %(outlet)s
   AND (%(quantity)s::text IS NULL OR e.quantity = %(quantity)s) ORDER BY e.quantity, e.ts
@@ -297,7 +361,7 @@ WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s AND u.code =
 -- name: outlet
 -- Outlets of a code, in every base that the token may see.
 SELECT u.unit_id, u.base_id, b.code AS base, b.timezone, u.code, u.name_zh, u.name_en, u.attributes ->> 'medium' AS medium,
-       (u.attributes ->> 'o2_reference')::double precision AS o2_reference
+       (u.attributes ->> 'o2_reference')::double precision AS o2_reference, coalesce(u.attributes ->> 'judged_by', 'hour') AS judged_by
 FROM unit u JOIN base b USING (base_id)
 WHERE u.code = %(outlet)s AND u.role = 'outlet' AND (%(base)s::text IS NULL OR b.code = %(base)s)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from accounting.columns import to_us
-from accounting.hours import Hours, Minutes, State, air_hours, minutes, prevailing_step, water_hours
+from accounting.hours import Hours, Minutes, State, air_hours, minutes, prevailing_step, to_dry_standard, water_hours
 from accounting.localday import Days, local_days
 from accounting.substitution import RULES, capture_rate, substitute_air, substitute_water
 from park.quality import Quality
@@ -45,6 +45,22 @@ def test_conversion_to_reference_oxygen_and_mass_from_the_measured_value() -> No
     got = air_hours(an_hour(20, 60), an_hour(12, 60), flow_of(50_000), 8.0)
     assert got.converted[0] == pytest.approx(20 * 13 / 9)
     assert (got.measured[0], got.mass_kg[0], got.oxygen[0]) == (pytest.approx(20), pytest.approx(1.0), pytest.approx(12))
+
+
+def minute(value: float) -> Minutes:
+    return Minutes(np.full(60, value), np.zeros(60, bool), np.ones(60, bool))
+
+
+@pytest.mark.parametrize(("basis", "flow", "expected"), [
+    ("wet", False, 100 / 0.9), ("wet", True, 90.0),
+    ("actual", False, 100 * 101.325 / 100.0 * 423.15 / 273.15), ("actual", True, 100 / (101.325 / 100.0 * 423.15 / 273.15)),
+    ("actual_wet", True, 100 * 0.9 / (101.325 / 100.0 * 423.15 / 273.15)),
+])
+def test_a_duct_s_state_becomes_dry_and_standard(basis: str, flow: bool, expected: float) -> None:
+    got = to_dry_standard(minute(100.0), basis, flow, minute(150.0), minute(-1.0), minute(10.0), 101.0)
+    assert got.value[0] == pytest.approx(expected)
+    unknown = to_dry_standard(minute(100.0), basis, flow, None, None, None, 101.0)
+    assert np.isnan(unknown.value).all()             # no guess: what is not measured leaves the minute without a value
 
 
 def test_the_converted_minutes_are_averaged_not_the_averages_converted() -> None:

@@ -118,3 +118,47 @@ def test_baselines_tell_their_model_and_savings_by_month(operator: httpx.Client,
     baselines.fit(mini, 1, "e1.furnace.kwh", first, date(2026, 4, 28), reason="新工艺", **model)  # type: ignore[arg-type]
     both = operator.get("/baselines?base=mini&superseded=true").json()["baselines"]
     assert [b["reason"] for b in both] == ["新工艺", "首次"]
+
+
+def test_an_hour_of_an_outlet_shows_its_layers(operator: httpx.Client, mini: Connection) -> None:
+    start = datetime(2026, 5, 10, 16, tzinfo=UTC)
+    mini.execute("SELECT ensure_reading_partitions(%s, %s)", (start, start + timedelta(days=1)))
+
+    def send(point: str, values: list[float], quality: list[int]) -> None:
+        mini.execute("""INSERT INTO reading (ts, value, point_id, base_id, quality)
+            SELECT %s::timestamptz + (i - 1) * interval '1 minute', v, p.point_id, 1, q
+            FROM unnest(%s::float8[], %s::smallint[]) WITH ORDINALITY AS x (v, q, i), point p WHERE p.code = %s
+            ON CONFLICT (base_id, point_id, ts) DO UPDATE SET value = excluded.value, quality = excluded.quality""",
+                     (start, values, quality, point))
+        mini.execute("""INSERT INTO dirty_account (base_id, point_id, bucket)
+            SELECT 1, point_id, %s FROM point WHERE code = %s""", (start, point))
+
+    send("e1.stack.so2", [20.0] * 50 + [500.0] * 10, [0] * 50 + [12] * 10)      # ten minutes of calibration gas
+    send("e1.stack.o2", [8.0] * 60, [0] * 60)
+    run_pass(mini, start + timedelta(hours=1))
+    mini.execute("""INSERT INTO reading_revision (base_id, point_id, ts, value, quality, by_source, reason)
+        SELECT 1, point_id, %s, 20, 0, 'x', 'corrected' FROM point WHERE code = 'e1.stack.so2'""", (start,))
+    send("e1.stack.so2", [26.0] * 50, [0] * 50)
+    run_pass(mini, start + timedelta(hours=1))
+    made = operator.post("/exemptions", json={
+        "base": "mini", "outlet": "e1.stack", "start": "2026-05-10T16:00:00Z", "end": "2026-05-10T16:30:00Z",
+        "kind": "start_up", "reason": "点火"}).json()
+    mini.execute("""UPDATE unit SET attributes = attributes || '{"exempt_cap_h": {"start_up": 60}}' WHERE code = 'e1.stack'""")
+    run_pass(mini, start + timedelta(hours=1))
+    body = operator.get("/emissions?outlet=e1.stack&period=2026-05-11&quantity=so2&layers=true").json()
+    (hour,) = body["pollutants"][0]["hours"]
+    layers = hour["layers"]
+    assert layers["raw"] == pytest.approx((50 * 26 + 10 * 500) / 60) and layers["flagged"] == {"good": 50, "calibration": 10}
+    assert hour["measured"] == pytest.approx(26.0) and hour["state"] == "exempt"
+    assert (layers["replaced"], layers["replaced_former"]) == (1, 20.0)
+    assert layers["exempted"]["id"] == made["id"] and layers["exempted"]["reason"] == "点火"
+    # the test's clock is months behind the database's: all versions were recorded after the hour
+    assert [(r["measured"], r["state"]) for r in layers["revised"]] == [(20.0, "valid"), (26.0, "valid")]
+    assert all(r["superseded_by"] == "park account" and r["reason"] for r in layers["revised"])
+    assert body["exempt_year"] == [{"kind": "start_up", "hours": 0.5, "cap": 60.0}]
+    assert body["exemptions"][0]["kind"] == "start_up" and body["pollutants"][0]["capture_rate"] == 1.0
+    (quarter,) = body["pollutants"][0]["rates"]
+    assert quarter["capture_rate"] == 1.0 and quarter["effective_rate"] == 1.0 and quarter["quarter"] == "2026-04-01"
+    assert operator.get("/emissions?outlet=e1.stack&period=2026-05&layers=true").status_code == 422
+    (month,) = operator.get("/emissions?outlet=e1.stack&period=2026-05").json()["pollutants"][0]["months"]
+    assert (month["days_valid"], month["valid"]) == (0, False)
