@@ -106,6 +106,7 @@ def adopt(
     import yaml
 
     from collectors.control import ask, control_path
+    from collectors.hj212_data import standard_units
     from collectors.hj212_strangers import adoption
     from park.errors import NotFound
     from park.settings import load_settings
@@ -123,6 +124,11 @@ def adopt(
     else:
         _apply(settings.database_url, base, rows)
     print(f"{rows['devices'][0]['code']}: {len(rows['points'])} points; no quantity known for: {', '.join(unknown) or 'none'}")
+    for point in rows["points"]:
+        code = point["source"]["key"].partition(".")[0]
+        if code in standard_units() and ".cou" not in point["source"]["key"]:
+            print(f"{point['code']} is taken in {point['unit']}; the standard's unit is {standard_units()[code]}: say what "
+                  f"the logger sends, `attributes: {{units: {{{code}: ...}}}}`")
     if stranger["encrypted"]:
         print("its data are encrypted: give the device `attributes: {sm4_key: \"${NAME}\"}`; its factors then show as values "
               "that no point takes")

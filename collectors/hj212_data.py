@@ -59,10 +59,19 @@ KEY_SHOWN, TEXT_SHOWN = 60, 40
 
 
 @lru_cache(maxsize=1)
+def _codes() -> dict[str, dict[str, str]]:
+    raw = yaml.safe_load((TABLES / "hj212_codes.yaml").read_text(encoding="utf-8"))
+    return {name: {str(code): str(v) for code, v in raw[name].items()} for name in ("today", "units")}
+
+
 def today_codes() -> dict[str, str]:
     """Today's factor code of each older one."""
-    raw = yaml.safe_load((TABLES / "hj212_codes.yaml").read_text(encoding="utf-8"))
-    return {str(old): str(new) for old, new in raw["today"].items()}
+    return _codes()["today"]
+
+
+def standard_units() -> dict[str, str]:
+    """The standard's unit of factors that many loggers send in another one."""
+    return _codes()["units"]
 
 
 @dataclass(frozen=True)

@@ -256,6 +256,12 @@ def test_a_stranger_is_adopted_commanded_and_stored_once_over_a_restart(
         command = [m for m in logger.heard if m["CN"] == cn][-1]
         assert (command["ST"], command["PW"], command["MN"], command["Flag"]) == ("31", "123456", NEW, "9")
     logger.close()
+    flow = FieldLogger(collector.hj212_port, NEW[:-1] + "2")
+    flow.send(flow.segment("2011", f"DataTime={at:%Y%m%d%H%M%S};a00000-Rtd=5.5,a00000-Flag=N"))
+    until(lambda: flow.mn in _park(tmp_path, database_url, "hj212", "strangers")[1])
+    code, said = _park(tmp_path, database_url, "hj212", "adopt", flow.mn, "--base", "mini", "-o", str(tmp_path / "new.yaml"))
+    assert code == 0 and "the standard's unit is m3/s" in said, "a flow in the wrong unit is wrong by 3,600"
+    flow.close()
     assert collector.stop() < 5
     collector.start()
     until(lambda: collector.log().count("listening") == 2)
