@@ -64,7 +64,7 @@ def run() -> list[Row]:
         settings = Settings(database_url=url, mqtt_url=broker.url)
         with open_database(url, autocommit=True) as db:
             _catalogue(db)
-            rows = _from_broker(db, settings)
+            rows = _from_broker(db, settings, server)
             rows += _rollups(db, server)
             storage = _storage(db)
             rows.append(_import(db, url, Path(folder), server))
