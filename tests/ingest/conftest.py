@@ -22,6 +22,7 @@ import psutil
 import psycopg
 import pytest
 
+from ingest.replay import replay
 from ingest.verify import verify
 from park.broker import Broker, free_port
 from park.catalogue import read_catalogue
@@ -38,6 +39,14 @@ SIZE = 50           # readings a message
 RESEND_S = 2.5
 RESEND_MOST_S = 60.0        # later each time: what nobody answers must not fill the broker
 WINDOW = 2_000      # batches sent and not confirmed; what is more waits at the sender, as in a spool
+
+OFF_CLOCK = """
+import pathlib, sys, time
+real, off = time.time_ns, pathlib.Path(sys.argv.pop(1))
+time.time_ns = lambda: real() + int(off.read_text()) * 1_000_000_000
+from park.cli import main
+main()
+"""
 
 
 def wait_for(reached: Callable[[], bool], timeout_s: float = 20.0, what: str = "it") -> None:
@@ -58,10 +67,12 @@ class Server(Protocol):
 class Ingest:
     """`park ingest` as a process of its own, started again whenever it is asked."""
 
-    def __init__(self, database_url: str, mqtt_url: str, log: Path, *options: str) -> None:
+    def __init__(self, database_url: str, mqtt_url: str, log: Path, *options: str, clock: Path | None = None) -> None:
         self._environment = os.environ | {"PARK_DATABASE_URL": database_url, "PARK_MQTT_URL": mqtt_url}
         self._log = log
         self._options = options or ("--client-id", f"ingest-{uuid4().hex[:8]}")
+        # with `clock`, the process's clock is off by the seconds that this file holds
+        self._program = ["-c", OFF_CLOCK, str(clock)] if clock else ["-m", "park.cli"]
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -72,7 +83,7 @@ class Ingest:
         if self.process is not None:
             self.process.wait()
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "park.cli", "ingest", *self._options], cwd=ROOT,
+            self.process = subprocess.Popen([sys.executable, *self._program, "ingest", *self._options], cwd=ROOT,
                                             env=self._environment, stderr=log)
         return self
 
@@ -192,7 +203,7 @@ class Stream:
     """A database of its own with 1,000 points, a broker, ingest, and a sender on it."""
 
     def __init__(self, folder: Path, *, rate: int, points: int = 1000, data_dir: Path | None = None,
-                 options: tuple[str, ...] = (), **config: str) -> None:
+                 options: tuple[str, ...] = (), clock: Path | None = None, ago_s: int = 86_400, **config: str) -> None:
         self.postgres = Postgres(data_dir or folder / "pg", config={"shared_buffers": "128MB"} | config).start()
         self.url = self.postgres.url()
         migrate(self.url)
@@ -202,11 +213,11 @@ class Stream:
                 SELECT 1, 'soak.' || i, 'p', 'p', 'active_energy', 'kWh', CASE WHEN i %% 3 = 0 THEN 'counter' ELSE 'gauge' END
                 FROM generate_series(0, %s) i""", (points - 1,))
         self.broker = Broker(folder / "broker", free_port()).start()
-        self.ingests = [Ingest(self.url, self.broker.url, folder / "ingest.log", *options).start()]
+        self.ingests = [Ingest(self.url, self.broker.url, folder / "ingest.log", *options, clock=clock).start()]
         self.log = folder / "ingest.log"
         # the session begins with the first subscription: the sender's resends cover what comes before it
         self.sender = Sender(self.broker.url, "mini", [f"soak.{i}" for i in range(points)], rate=rate,
-                             first_ms=int(time.time() - 86_400) * 1000)
+                             first_ms=int(time.time() - ago_s) * 1000)
 
     @property
     def ingest(self) -> Ingest:
@@ -220,10 +231,14 @@ class Stream:
             row = db.execute("SELECT coalesce(sum(n), 0) FROM ingest_counter WHERE outcome = 'stored'").fetchone()
         return int(row[0]) if row else 0
 
-    def check(self, timeout_s: float = 60.0) -> str:
-        """End the stream and compare: nothing missing, nothing double or different, rollups equal a recompute."""
+    def check(self, timeout_s: float = 60.0, *, replayed: bool = False) -> str:
+        """End the stream and compare: nothing missing, nothing double or different, rollups equal a recompute.
+
+        With `replayed`, what was set aside for its time is replayed first."""
         began = time.monotonic()
         self.sender.settle(timeout_s)
+        if replayed:
+            assert replay(self.url, ["bad_time"]).left == 0
         settled_s = time.monotonic() - began
         n = self.sender.sent
         with self.db() as db:
@@ -235,10 +250,11 @@ class Stream:
             assert wrong == (0,)
             counts = dict(db.execute("SELECT outcome, sum(n) FROM ingest_counter GROUP BY outcome").fetchall())
             assert counts.pop("stored") == n
+            assert counts.pop("dead:bad_time", 0) == counts.pop("replayed", 0)
             assert not counts.keys() - {"duplicate", "late"}, counts
             assert db.execute("SELECT count(*), sum(n_readings) FROM ingest_batch").fetchone() == (self.sender.batches, n)
-            assert db.execute("SELECT (SELECT count(*) FROM dead_letter), (SELECT count(*) FROM reading_revision)"
-                              ).fetchone() == (0, 0)
+            assert db.execute("SELECT (SELECT count(*) FROM dead_letter WHERE replayed_at IS NULL), "
+                              "(SELECT count(*) FROM reading_revision)").fetchone() == (0, 0)
         assert verify(self.url) == []
         return f"{n:,} readings, 0 missing, 0 double; {self.sender.resent} batches resent; settled in {settled_s:.1f} s"
 

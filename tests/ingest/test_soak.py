@@ -96,6 +96,21 @@ def test_the_database_is_away_for_ten_minutes_under_20_000_readings_a_second(str
     print(f"\n{said}; {s.check(1800)}; caught up {time.monotonic() - back:.0f} s after the return, with the check")
 
 
+def test_the_clock_of_ingest_is_put_back_and_on_and_every_reading_is_kept(stream: Open, tmp_path: Path) -> None:
+    """While it is two hours behind, readings of now are of the future to it: set aside, and replayed on request."""
+    clock = tmp_path / "clock"
+    clock.write_text("0")
+    s = stream(rate=2_000, points=200, clock=clock, ago_s=120)
+    for off_s in (0, -7_200, 0, 5_000_000, 0):
+        clock.with_suffix(".new").write_text(str(off_s))
+        clock.with_suffix(".new").rename(clock)
+        time.sleep(1.5)
+    s.sender.settle(60)
+    with s.db() as db:
+        assert db.execute("SELECT count(*) > 0 FROM dead_letter WHERE reason = 'bad_time'").fetchone() == (True,)
+    s.check(replayed=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 400 MB."""
@@ -129,7 +144,8 @@ def test_a_full_disk_of_the_database_stops_nothing_for_good(stream: Open, small_
     s.check()
 
 
-@pytest.mark.parametrize("names", [("a", "b"), ("a", "a")], ids=["two sessions", "one session, fought over"])
+@pytest.mark.parametrize("names", [("a", "b"), pytest.param(("a", "a"), marks=pytest.mark.soak)],
+                         ids=["two sessions", "one session, fought over"])
 def test_two_ingest_processes_on_the_same_messages_store_each_reading_once(stream: Open, names: tuple[str, str],
                                                                            tmp_path: Path) -> None:
     from_same = [("--client-id", f"ingest-{name}") for name in names]
