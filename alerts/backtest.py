@@ -132,7 +132,7 @@ def _compile(conn: Connection, context: Context, base_id: int, rules: Sequence[R
     flat = np.full(len(context.points), np.nan)
     if any(r.kind == "stuck" for r in instant):
         flat = flat_history(conn, context.points, context.index, now)
-    return compile_rules(instant, context.points, covered, flat, context.limits)
+    return compile_rules(instant, context.points, covered, flat, context.limits, context.gateways)
 
 
 def _instant(h: History, plan: Plan, pairs: Sequence[Pair]) -> Iterable[Episode]:
@@ -146,11 +146,13 @@ def _instant(h: History, plan: Plan, pairs: Sequence[Pair]) -> Iterable[Episode]
     for i, pair in enumerate(pairs):
         if words is None:
             return
-        points = of_device[h.base_id, pair.device_id if pair.point is None else pair.point.device_id]
+        behind = pair.gateway.devices if pair.gateway else (pair.device_id if pair.point is None else pair.point.device_id,)
+        points = [p for d in behind for p in of_device[h.base_id, d]]
         gate = gates.get(i)
         mask = None if gate is None else partial(plants.in_force, gate)
         happened = replay.pair_events(h.context, plan, i, pair, h.readings, points, words, mask)
-        code = pair.point.code if pair.point else h.context.devices.get((h.base_id, pair.device_id or 0), "")
+        code = (pair.point.code if pair.point else pair.gateway.name if pair.gateway
+                else h.context.devices.get((h.base_id, pair.device_id or 0), ""))
         yield from episodes(pair.rule, code, happened, pair.point.point_id if pair.point else None)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from psycopg.rows import dict_row
 
 from alerts.enabling import Calendars, Gate, UnitKey, is_bound, plant_of
-from alerts.evaluator import Band, Floats, Pair, Place, Plan, compile_rules
+from alerts.evaluator import Band, Floats, Gateway, Pair, Place, Plan, compile_rules
 from alerts.part import WHOLE, Part
 from alerts.rules import Point, Rule, check, covers
 from alerts.store import Connection, Q
@@ -53,6 +53,7 @@ class Context:
     gates: list[Gate]                   # pairs that are not always in force
     calendars: Calendars
     unit_ids: dict[tuple[int, str], int]
+    gateways: list[Gateway]
 
     def of_kind(self, kind: str) -> list[Rule]:
         return [r for r in self.rules if r.kind == kind]
@@ -64,7 +65,7 @@ def load(conn: Connection, now: datetime, part: Part = WHOLE) -> Context:
         points = [_point(r) for r in cur.execute(Q["points"]) if part.has(r["base_id"])]
         units = {(r["base_id"], r["unit_id"]): Unit(**r) for r in cur.execute(Q["units"]) if part.has(r["base_id"])}
         rows = [r for r in cur.execute(Q["rules"]) if part.has(r["base_id"])]
-        devices = {(r["base_id"], r["device_id"]): r["code"] for r in cur.execute(Q["devices"])}
+        known = cur.execute(Q["devices"]).fetchall()
         bases = [r for r in cur.execute(Q["bases"]) if part.has(r["base_id"])]
         limits = _limits(cur.execute(Q["limits_in_force"], {"now": now}).fetchall(), points)
         days = cur.execute(Q["own_days"]).fetchall()
@@ -76,7 +77,9 @@ def load(conn: Connection, now: datetime, part: Part = WHOLE) -> Context:
     flat = flat_history(conn, points, index, now) if any(r.kind == "stuck" for r in rules) else None
     instant = [r for r in rules if r.instant]
     covered = [[i for i, p in enumerate(points) if covers(r, p)] for r in instant]
-    plan, pairs = compile_rules(instant, points, covered, flat, limits)
+    gateways = gateways_of(known, points)
+    plan, pairs = compile_rules(instant, points, covered, flat, limits, gateways)
+    devices = {(r["base_id"], r["device_id"]): r["code"] for r in known}
     facility = _facility(points)
     own: dict[int, dict[date, str]] = defaultdict(dict)
     for d in days:
@@ -84,7 +87,28 @@ def load(conn: Connection, now: datetime, part: Part = WHOLE) -> Context:
     return Context(rules, mistakes, points, units, devices, {b["base_id"]: b["timezone"] for b in bases},
                    {b["base_id"]: b["code"] for b in bases}, index, plan, pairs, facility, limits,
                    gates_of(pairs, units, facility), Calendars(own),
-                   {(u.base_id, u.code): u.unit_id for u in units.values()})
+                   {(u.base_id, u.code): u.unit_id for u in units.values()}, gateways)
+
+
+SHARED = 3      # as many devices on one connection are a gateway
+
+
+def gateways_of(devices: list[dict[str, Any]], points: list[Point]) -> list[Gateway]:
+    """Connections that several devices share; those without a point in use, or whose points belong to no unit, are left out."""
+    unit: dict[tuple[int, int], int | None] = {}
+    for p in points:
+        if p.device_id is not None:
+            unit.setdefault((p.base_id, p.device_id), p.unit_id)
+    behind: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for d in devices:
+        if d["gateway"] and (d["base_id"], d["device_id"]) in unit:
+            behind[d["base_id"], d["gateway"]].append(d["device_id"])
+    out = []
+    for (base, name), ids in behind.items():
+        at = next((u for d in sorted(ids) if (u := unit[base, d]) is not None), None)
+        if len(ids) >= SHARED and at is not None:
+            out.append(Gateway(base, name, tuple(sorted(ids)), at))
+    return out
 
 
 def flat_history(conn: Connection, points: list[Point], index: Mapping[tuple[int, int], int], now: datetime) -> Floats:

@@ -10,7 +10,7 @@ Shapes: points (P,), pairs (N,). Times are epoch seconds, ages seconds since the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,14 @@ class Plan:
     hold_s: Floats
     clear_hold_s: Floats
     values_only: bool           # every pair is a limit: nothing else has to be measured
-    formulas: tuple[Formula, ...] = ()      # their measures follow those of the devices, in order
+    formulas: tuple[Formula, ...] = ()      # their measures follow those of devices and gateways, in order
+    gateway: Ints = field(default_factory=lambda: np.empty(0, np.intp))     # (D,) index of the gateway a device hangs on, or -1
+    n_gateways: int = 0
+
+    @property
+    def wide(self) -> int:
+        """Where the measures begin that are about more than one point: devices, gateways, expressions."""
+        return DEVICE * self.n_points
 
 
 @dataclass(frozen=True)
@@ -68,12 +75,24 @@ class State:
 
 
 @dataclass(frozen=True)
+class Gateway:
+    """Devices that share a connection: if it goes, that is one alert and not one a device."""
+
+    base_id: int
+    name: str
+    devices: tuple[int, ...]
+    unit_id: int
+
+
+@dataclass(frozen=True)
 class Pair:
-    """One (rule, object): the point, or with `device_id` a device whose points are all silent."""
+    """One (rule, object): the point, or with `device_id` a device whose points are all silent; with `gateway` the connection
+    that it shares with others, all of them silent, named by its first device and that one's unit."""
 
     rule: Rule
     point: Point | None
     device_id: int | None = None
+    gateway: Gateway | None = None
 
 
 def fresh(plan: Plan) -> State:
@@ -169,10 +188,10 @@ def _observe(state: State, usable: Floats, ages: Floats, now: float) -> State:
 
 
 def _measures(state: State, usable: Floats, quiet: Floats, ages: Floats) -> Floats:
-    """(5 P + D + K,) value, rate, silence and flat run (but for zero, and with it) of each point, then of each device its
-    silence as a multiple of the allowed one, then the expressions."""
+    """(5 P + D + G + K,) value, rate, silence and flat run (but for zero, and with it) of each point, then of each device and
+    gateway its silence as a multiple of the allowed one, then the expressions."""
     plan = state.plan
-    p, d = plan.n_points, plan.n_devices
+    p, d = plan.n_points, plan.n_devices + plan.n_gateways
     out = np.concatenate([np.empty(DEVICE * p + d), *(f.evaluate(usable, ages) for f in plan.formulas)])
     rows = out[:DEVICE * p].reshape(DEVICE, p)
     rows[VALUE], rows[RATE] = usable, state.rate
@@ -183,8 +202,9 @@ def _measures(state: State, usable: Floats, quiet: Floats, ages: Floats) -> Floa
 
 
 def silence(plan: Plan, ages: Floats) -> tuple[Floats, Floats]:
-    """(points, devices). A device's point is silent only beside its device, so that a dead device is one alert and not
-    one a point; a device is silent when each of its points is: the least share of the allowed silence."""
+    """(points, devices and then gateways). A device's point is silent only beside its device, so that a dead device is one
+    alert and not one a point; a device is silent when each of its points is: the least share of the allowed silence. In the
+    same way a device is silent only beside its gateway, and a gateway when each of its devices is."""
     newest, share = np.full(plan.n_devices, np.inf), np.full(plan.n_devices, np.inf)
     with_device = np.flatnonzero((plan.device >= 0) & ~np.isnan(ages) & np.isfinite(plan.after_s))
     np.minimum.at(newest, plan.device[with_device], ages[with_device])
@@ -192,11 +212,20 @@ def silence(plan: Plan, ages: Floats) -> tuple[Floats, Floats]:
     alone = ages.copy()
     alone[with_device] -= newest[plan.device[with_device]]
     share[np.isinf(share)] = np.nan      # no point of it has ever sent: unknown
-    return alone, share
+    if not plan.n_gateways:
+        return alone, share
+    shared = np.full(plan.n_gateways, np.inf)
+    behind = np.flatnonzero((plan.gateway >= 0) & ~np.isnan(share))
+    np.minimum.at(shared, plan.gateway[behind], share[behind])
+    beside = share.copy()
+    beside[behind] -= shared[plan.gateway[behind]]
+    shared[np.isinf(shared)] = np.nan
+    return alone, np.concatenate([beside, shared])
 
 
 def compile_rules(rules: Sequence[Rule], points: Sequence[Point], covered: Sequence[Sequence[int]],
-                  flat_s: Floats | None = None, limits: Mapping[Place, Band] | None = None) -> tuple[Plan, list[Pair]]:
+                  flat_s: Floats | None = None, limits: Mapping[Place, Band] | None = None,
+                  gateways: Sequence[Gateway] = ()) -> tuple[Plan, list[Pair]]:
     """The plan of the instant rules and what each pair is about; `covered[i]` are the point indexes of rule i,
     `flat_s` the longest flat run in each point's own history (seconds, NaN: not known), `limits` those in force. A rule that
     goes by the limit in force covers no point without one."""
@@ -213,7 +242,7 @@ def compile_rules(rules: Sequence[Rule], points: Sequence[Point], covered: Seque
         hold, clear = rule.number("hold_s"), rule.number("clear_hold_s")
         if rule.kind == "expression":
             formulas.append(compile_formula(rule, points))
-            first = DEVICE * p + len(devices) + sum(len(f.anchors) for f in formulas[:-1])
+            first = DEVICE * p + len(devices) + len(gateways) + sum(len(f.anchors) for f in formulas[:-1])
             for k, i in enumerate(formulas[-1].anchors.tolist()):
                 low, high, margin = _band_of_expression(rule)
                 rows.append((first + k, low, high, low + margin, high - margin, hold, clear))
@@ -232,7 +261,16 @@ def compile_rules(rules: Sequence[Rule], points: Sequence[Point], covered: Seque
             for d in sorted({int(device[i]) for i in indexes if device[i] >= 0}):
                 rows.append((DEVICE * p + d, -np.inf, 1.0, -np.inf, 1.0, hold, clear))
                 pairs.append(Pair(rule, None, devices[d][1]))
-    return replace(_plan(p, len(devices), device, after, rows), formulas=tuple(formulas)), pairs
+            touched = {devices[int(device[i])] for i in indexes if device[i] >= 0}
+            for g, gateway in enumerate(gateways):
+                if any((gateway.base_id, d) in touched for d in gateway.devices):
+                    rows.append((DEVICE * p + len(devices) + g, -np.inf, 1.0, -np.inf, 1.0, hold, clear))
+                    pairs.append(Pair(rule, None, gateway.devices[0], gateway))
+    hangs = np.full(len(devices), -1, np.intp)
+    for g, gateway in enumerate(gateways):
+        hangs[[number[gateway.base_id, d] for d in gateway.devices if (gateway.base_id, d) in number]] = g
+    return replace(_plan(p, len(devices), device, after, rows), formulas=tuple(formulas), gateway=hangs,
+                   n_gateways=len(gateways)), pairs
 
 
 def _plan(p: int, d: int, device: Ints, after: Floats, rows: list[BandRow]) -> Plan:

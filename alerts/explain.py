@@ -78,6 +78,17 @@ def of_device(rule: Rule, code: str, n_points: int, last: datetime | None, zone:
             "contributor": {"device": code}}
 
 
+def of_gateway(name: str, n_devices: int, n_points: int, last: datetime | None, zone: str) -> dict[str, Any]:
+    """Explanation of a connection all of whose devices are silent: one alert instead of one a device."""
+    at = clock_of(last, zone) if last else "—"
+    shown = name.rpartition("@")[2]         # never a password that an address may hold
+    return {"zh": f"网关 {shown} 离线:其 {n_devices} 台设备、{n_points} 个测点均无数据,最后一条数据 {at}。",
+            "en": f"Gateway {shown} is offline: none of its {n_devices} devices and {n_points} points sends; last reading "
+                  f"{at}.",
+            "since": last.astimezone(UTC).isoformat() if last else None, "n_devices": n_devices, "n_points": n_points,
+            "contributor": {"gateway": shown}}
+
+
 def of_expression(rule: Rule, p: Point, value: float, low: float | None, high: float | None,
                   figures: Sequence[tuple[str, float, Point]], since: datetime, zone: str) -> dict[str, Any]:
     """Explanation of an expression rule: the expression, what it came to, and the figure of each name."""

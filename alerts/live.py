@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alerts import explain
 from alerts.context import Context
-from alerts.evaluator import DEVICE, FLAT, SILENCE, Flags, Floats, Ints, Pair, State, fresh
+from alerts.evaluator import DEVICE, FLAT, SILENCE, Flags, Floats, Gateway, Ints, Pair, State, fresh
 from alerts.finding import Finding, Key
 from alerts.hearing import Hearing
 from alerts.store import Connection, Q, pack, unpack
@@ -83,8 +83,12 @@ def _silent(state: State) -> Flags:
     active = plan.slot[state.active]
     points = np.zeros(plan.n_points, bool)
     points[active[(active >= SILENCE * plan.n_points) & (active < FLAT * plan.n_points)] - SILENCE * plan.n_points] = True
+    wide = active[active >= plan.wide] - plan.wide
     devices = np.zeros(plan.n_devices + 1, bool)
-    devices[active[active >= DEVICE * plan.n_points] - DEVICE * plan.n_points] = True
+    devices[wide[wide < plan.n_devices]] = True
+    gateways = np.zeros(plan.n_gateways + 1, bool)
+    gateways[wide[(wide >= plan.n_devices) & (wide < plan.n_devices + plan.n_gateways)] - plan.n_devices] = True
+    devices[:-1] |= gateways[plan.gateway] if plan.n_gateways else False
     devices[-1] = False         # -1: no device
     return points | devices[plan.device]
 
@@ -92,7 +96,7 @@ def _silent(state: State) -> Flags:
 def snapshot(context: Context, state: State) -> bytes:
     """The state with the keys of its rows, so that it fits again after the catalogue changed."""
     points = np.array([(p.base_id, p.point_id) for p in context.points], np.int64).reshape(-1, 2)
-    pairs = np.array([_numbers(pair_key(pair)) for pair in context.pairs], np.int64).reshape(-1, 4)
+    pairs = np.array([_numbers(pair_key(pair)) for pair in context.pairs], np.int64).reshape(-1, 5)
     arrays = {name: getattr(state, name) for name in (*POINT_ARRAYS, *PAIR_ARRAYS)}
     return pack({"points": points, "pairs": pairs, "active": state.active, **arrays})
 
@@ -123,11 +127,12 @@ def _carry(arrays: dict[str, Any], old: dict[str, Any], names: tuple[str, ...], 
 def pair_key(pair: Pair) -> Key:
     """The key of the alert that a pair raises."""
     point = pair.point.point_id if pair.point else None
-    return pair.rule.base_id, pair.rule.rule_id, point, None, pair.device_id
+    unit = pair.gateway.unit_id if pair.gateway else None       # so that it is not the alert of its first device
+    return pair.rule.base_id, pair.rule.rule_id, point, unit, pair.device_id
 
 
-def _numbers(key: Key) -> tuple[int, int, int, int]:
-    return key[0], key[1], key[2] or 0, key[4] or 0
+def _numbers(key: Key) -> tuple[int, int, int, int, int]:
+    return key[0], key[1], key[2] or 0, key[3] or 0, key[4] or 0
 
 
 def findings(context: Context, before: State, state: State, live: Live, raised: Ints, returned: Ints,
@@ -137,13 +142,15 @@ def findings(context: Context, before: State, state: State, live: Live, raised: 
         Finding(context.pairs[i].rule, False, now, *_object(context.pairs[i])) for i in returned]
 
 
-def _object(pair: Pair) -> tuple[int | None, None, int | None]:
-    return (pair.point.point_id if pair.point else None), None, pair.device_id
+def _object(pair: Pair) -> tuple[int | None, int | None, int | None]:
+    return pair_key(pair)[2:]
 
 
 def _raised(context: Context, before: State, state: State, live: Live, i: int, now: datetime) -> Finding:
     pair, plan = context.pairs[i], context.plan
     zone = context.zones[pair.rule.base_id]
+    if pair.gateway is not None:
+        return _gateway(context, pair, pair.gateway, live, now)
     if pair.point is None:
         of = [j for j, p in enumerate(context.points) if p.base_id == pair.rule.base_id and p.device_id == pair.device_id]
         last = np.nanmax(live.at[of]) if np.any(~np.isnan(live.at[of])) else np.nan
@@ -167,10 +174,19 @@ def _raised(context: Context, before: State, state: State, live: Live, i: int, n
                    explanation=text)
 
 
+def _gateway(context: Context, pair: Pair, gateway: Gateway, live: Live, now: datetime) -> Finding:
+    """A connection all of whose devices are silent."""
+    of = [j for j, p in enumerate(context.points) if p.base_id == gateway.base_id and p.device_id in gateway.devices]
+    last = np.nanmax(live.at[of]) if np.any(~np.isnan(live.at[of])) else np.nan
+    seen = None if np.isnan(last) else datetime.fromtimestamp(last, UTC)
+    text = explain.of_gateway(gateway.name, len(gateway.devices), len(of), seen, context.zones[gateway.base_id])
+    return Finding(pair.rule, True, now, *_object(pair), channel="gateway_offline", explanation=text)
+
+
 def _expression(context: Context, before: State, live: Live, i: int, now: datetime) -> Finding:
     """An expression rule's finding: what it came to, and the value of each of its names."""
     pair, plan = context.pairs[i], context.plan
-    k = int(plan.slot[i]) - DEVICE * plan.n_points - plan.n_devices
+    k = int(plan.slot[i]) - plan.wide - plan.n_devices - plan.n_gateways
     formula = plan.formulas[0]
     for formula in plan.formulas:
         if k < len(formula.anchors):

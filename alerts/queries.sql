@@ -18,8 +18,9 @@ WHERE p.removed_at IS NULL ORDER BY p.base_id, p.point_id
 SELECT base_id, unit_id, code, name_zh, name_en, role, attributes, parent_id FROM unit ORDER BY base_id, unit_id
 
 -- name: devices
--- Devices in use, for the names of alerts about them.
-SELECT base_id, device_id, code FROM device WHERE removed_at IS NULL
+-- Devices in use, for the names of alerts about them, and the connection that they may share.
+SELECT base_id, device_id, code, coalesce(settings #>> '{attributes,gateway}', settings ->> 'connection') AS gateway
+FROM device WHERE removed_at IS NULL
 
 -- name: bases
 -- Zone of every base.
@@ -473,16 +474,19 @@ FROM balance_1d b WHERE b.base_id = %(base)s AND b.day >= (%(start)s AT TIME ZON
 
 -- name: late_hours
 -- Hours of points outside the limit of their pair that no alert of the rule covers as a whole.
-SELECT w.pair, r.bucket, r.n, r.min, r.max
-FROM unnest(%(pairs)s::integer[], %(bases)s::smallint[], %(rules)s::integer[], %(points)s::integer[], %(lows)s::float8[],
-            %(highs)s::float8[], %(recorded)s::timestamptz[]) AS w (pair, base_id, rule_id, point_id, low, high, recorded_at)
-JOIN reading_1h r ON r.base_id = w.base_id AND r.point_id = w.point_id
-WHERE r.bucket >= %(since)s AND r.bucket + interval '1 hour' <= %(until)s AND r.bucket + interval '1 hour' > w.recorded_at
-  AND (r.max > w.high OR r.min < w.low)
-  AND NOT EXISTS (SELECT FROM alert a
-                  WHERE a.base_id = w.base_id AND a.rule_id = w.rule_id AND a.point_id = w.point_id AND a.opened_at <= r.bucket
-                    AND coalesce(a.returned_at, a.closed_at, 'infinity') >= r.bucket + interval '1 hour')
-ORDER BY w.pair, r.bucket
+WITH outside AS MATERIALIZED (
+    SELECT w.pair, w.base_id, w.rule_id, w.point_id, r.bucket, r.n, r.min, r.max
+    FROM unnest(%(pairs)s::integer[], %(bases)s::smallint[], %(rules)s::integer[], %(points)s::integer[], %(lows)s::float8[],
+                %(highs)s::float8[], %(recorded)s::timestamptz[]) AS w (pair, base_id, rule_id, point_id, low, high, recorded_at)
+    JOIN reading_1h r ON r.base_id = w.base_id AND r.point_id = w.point_id
+    WHERE r.bucket >= %(since)s AND r.bucket + interval '1 hour' <= %(until)s AND r.bucket + interval '1 hour' > w.recorded_at
+      AND (r.max > w.high OR r.min < w.low)
+)
+SELECT o.pair, o.bucket, o.n, o.min, o.max FROM outside o
+WHERE NOT EXISTS (SELECT FROM alert a
+                  WHERE a.base_id = o.base_id AND a.rule_id = o.rule_id AND a.point_id = o.point_id AND a.opened_at <= o.bucket
+                    AND coalesce(a.returned_at, a.closed_at, 'infinity') >= o.bucket + interval '1 hour')
+ORDER BY o.pair, o.bucket
 
 -- name: alerts_of_point
 -- From when to when (epochs) each alert of a rule and point was active; a late one as the readings say.

@@ -39,7 +39,10 @@ def pair_events(context: Context, plan: Plan, i: int, pair: Pair, readings: Mapp
     band = Band(*(float(a[i]) for a in (plan.low, plan.high, plan.low_clear, plan.high_clear, plan.hold_s, plan.clear_hold_s)))
     slot, n = int(plan.slot[i]), plan.n_points
     if slot >= DEVICE * n:
-        return _wide(context, plan, slot - DEVICE * n, pair, readings, of_device, words, band, mask)
+        shared = None if pair.gateway else next((g for g in context.gateways if pair.device_id in g.devices
+                                                 and g.base_id == pair.rule.base_id), None)
+        beside = None if shared is None else _silent_times(context, plan, shared.devices, readings)
+        return _wide(context, plan, slot - DEVICE * n, pair, readings, of_device, words, band, mask, beside)
     assert pair.point is not None
     mine = readings.get(pair.point.point_id, NOTHING)
     if slot // n == SILENCE:
@@ -61,14 +64,16 @@ def _measure(kind: int, r: Readings) -> tuple[Floats, Floats]:
 
 
 def _wide(context: Context, plan: Plan, k: int, pair: Pair, readings: Mapping[int, Readings], of_device: Sequence[int],
-          words: Heard, band: Band, mask: Mask | None) -> Events:
-    """A pair that is about more than one point: a device, or an expression."""
-    if k < plan.n_devices:
+          words: Heard, band: Band, mask: Mask | None, beside: tuple[list[Floats], Floats] | None) -> Events:
+    """A pair that is about more than one point: a device, a gateway, or an expression."""
+    if k < plan.n_devices + plan.n_gateways:
         after = np.array([plan.after_s[context.index[pair.rule.base_id, p]] for p in of_device])
         times = [readings.get(p, NOTHING).at for p in of_device]
         happened = device_silences(times, after, band.hold_s, band.clear_hold_s, words)
+        if beside and len(happened[0]):
+            happened = _not_of_gateway(happened, device_silences(*beside, band.hold_s, band.clear_hold_s, words))
         return happened if mask is None else _masked(happened, mask)
-    k -= plan.n_devices
+    k -= plan.n_devices + plan.n_gateways
     for formula in plan.formulas:
         if k < len(formula.anchors):
             break
@@ -81,6 +86,21 @@ def _wide(context: Context, plan: Plan, k: int, pair: Pair, readings: Mapping[in
               for name, r in named.items()}
     m = np.broadcast_to(formula.expression.evaluate(values), when.shape)
     return events(when, m, band, None if mask is None else mask(when))
+
+
+def _silent_times(context: Context, plan: Plan, devices: Sequence[int],
+                  readings: Mapping[int, Readings]) -> tuple[list[Floats], Floats]:
+    """Epochs of the readings of every point of some devices, and the silence that each may keep."""
+    of = [i for i, p in enumerate(context.points) if p.device_id in devices]
+    return [readings.get(context.points[i].point_id, NOTHING).at for i in of], plan.after_s[of]
+
+
+def _not_of_gateway(device: Events, gateway: Events) -> Events:
+    """Silences of a device during which its gateway was not silent as a whole."""
+    ends = np.where(np.isnan(device[1]), np.inf, device[1])
+    gone = np.where(np.isnan(gateway[1]), np.inf, gateway[1])
+    keep = np.array([not ((gateway[0] < b) & (gone > a)).any() for a, b in zip(device[0], ends, strict=True)], bool)
+    return device[0][keep], device[1][keep]
 
 
 def _masked(happened: Events, mask: Mask) -> Events:

@@ -27,8 +27,8 @@ Row = tuple[Any, ...]
 
 def write(conn: Connection, findings: Sequence[Finding], snapshot: tuple[str, bytes] | None = None,
           hushed: Hushed | None = None) -> list[Row]:
-    """(transition_id, alert_id, change) of every transition that the findings led to, committed with the snapshot; with `hushed`
-    those of `look_after` too."""
+    """(transition_id, alert_id, change) of every transition that the findings led to, committed with the snapshot; with
+    `hushed` those of `look_after` too."""
     present = [f for f in findings if f.present]
     gone = [f for f in findings if not f.present]
     done: list[Row] = []

@@ -58,6 +58,26 @@ def test_what_is_out_of_service_is_kept_underneath_and_told_to_nobody_until_it_i
     assert len(log_of(mini)) == 3                                       # an order whose time is over binds nothing
 
 
+def test_a_gateway_that_goes_is_one_alert_and_its_devices_are_none(mini: Db) -> None:
+    mini.execute("UPDATE rule SET enabled = false")
+    points = ["e1.main.kw", "e1.stack.so2", "e2.cod"]
+    add_rule(mini, "silent", "stale", {"points": points}, {"after_s": 180, "auto_close": True})
+    mini.execute("UPDATE device SET settings = settings || '{\"connection\": \"tcp://user:pw@10.0.0.5:502\"}'")
+    mini.execute("UPDATE point SET device_id = (SELECT device_id FROM device WHERE code = 'd.e2.mqtt') WHERE code = 'e2.cod'")
+    e = service.start(mini, T0)
+    for i in range(12):
+        now = T0 + timedelta(seconds=60 * i)
+        read(mini, "e2.ph", 7, now)                                     # something else is heard all the time
+        for k, code in enumerate(points):
+            if i < 3 or i > 9:
+                read(mini, code, 10 + i, now - timedelta(seconds=5 * k))
+        service.step(mini, e, now)
+    assert log_of(mini) == [("silent", "raise"), ("silent", "return")]
+    row = mini.execute("SELECT channel, explanation->>'en', explanation->>'zh' FROM alert").fetchone()
+    assert row is not None and row[0] == "gateway_offline" and "3 devices and 8 points" in row[1]
+    assert "pw" not in row[1] + row[2]
+
+
 def duty(db: Db, person: str, after_s: int, from_h: float = -1, to_h: float = 7) -> None:
     db.execute("""INSERT INTO duty (base_id, person, starts_at, ends_at, after_s, recorded_by)
         SELECT base_id, %s, now() + make_interval(secs => %s), now() + make_interval(secs => %s), %s, 'test' FROM base""",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alerts.evaluator import Pair, Plan, State, compile_rules, fresh, tick
+from alerts.evaluator import Gateway, Pair, Plan, State, compile_rules, fresh, tick
 from alerts.rules import Point, Rule, check, covers, table
 
 
@@ -164,3 +164,25 @@ def test_a_scope_covers_what_fits_every_one_of_its_words() -> None:
     assert not covers(rule("limit", {"quantity": "so2", "tag": "spare"}, high=1), p)
     assert not covers(rule("stuck"), point(2, kind="state"))
     assert set(table()["kinds"]) >= {"limit", "rate", "stale", "stuck", "emission_limit", "baseline", "linkage", "balance"}
+
+
+def test_a_dead_gateway_is_one_alert_instead_of_one_a_device_and_a_device_alone_is_its_own() -> None:
+    points = [point(i, device=i, unit_id=1) for i in range(1, 301)]
+    gateway = Gateway(1, "tcp://10.0.0.5:502", tuple(range(1, 301)), 1)
+    plan, pairs = compile_rules([rule("stale", k=3)], points, [list(range(300))], gateways=[gateway])
+    state = fresh(plan)
+
+    def judge(ages: Any, now: float) -> tuple[list[str], list[str]]:
+        nonlocal state
+        state, raised, returned = tick(state, np.ones(300), np.zeros(300, int), np.array(ages, float), now)
+        names = ["gateway" if p.gateway else f"p{p.point.point_id}" if p.point else f"d{p.device_id}" for p in pairs]
+        return [names[i] for i in raised], [names[i] for i in returned]
+
+    spread = np.arange(300) % 20                            # polled one after the other
+    assert judge(spread, 0) == ([], [])
+    alone = spread.copy()
+    alone[6] = 90
+    assert judge(alone, 60) == (["d7"], [])                 # one device behind a gateway that answers
+    assert judge(spread + 100, 160) == (["gateway"], ["d7"])
+    assert judge(spread + 200, 260) == ([], [])
+    assert judge(spread, 300) == ([], ["gateway"])

@@ -1,0 +1,100 @@
+"""What counts for a baseline: hours of good readings, minutes without a doubtful part; excess that grows; contributors."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.alerts.test_slow import HOUR, NOW, add_rule, evaluate, hour, load_hours, usual_load
+
+Db = psycopg.Connection[Any]
+LAST = datetime(2026, 6, 11, 18, tzinfo=UTC)        # Friday 02:00 in Shanghai: the night's 100 kW
+
+
+@pytest.mark.parametrize(("n", "n_good", "n_usable", "speaks"), [
+    (60, 60, 60, True), (60, 45, 45, True),         # three quarters are good
+    (60, 44, 44, False),                            # fewer
+    (60, 50, 52, False),                            # two estimated or doubtful ones are in the mean
+    (60, 0, 60, False),
+])
+def test_an_hour_counts_when_three_quarters_of_its_readings_are_good_and_nothing_doubtful_is_in_the_mean(
+        mini: Db, n: int, n_good: int, n_usable: int, speaks: bool) -> None:
+    add_rule(mini, "baseline", "baseline", {"points": ["e1.main.kw"]}, {"hours": 1})
+    load = usual_load(LAST, 60)
+    load[LAST] = 400.0
+    load_hours(mini, "e1.main.kw", load)
+    mini.execute("UPDATE reading_1h SET n = %s, n_good = %s, n_usable = %s, sum = 400.0 * %s WHERE bucket = %s",
+                 (n, n_good, n_usable, n_usable, LAST))
+    assert bool(evaluate(mini, LAST + HOUR + timedelta(minutes=3))) is speaks
+
+
+@pytest.mark.parametrize(("n_good", "n_usable", "warns"), [(1, 1, True), (0, 1, False), (1, 2, False)])
+def test_a_minute_of_the_running_hour_counts_only_when_nothing_in_it_is_estimated_or_doubtful(
+        mini: Db, n_good: int, n_usable: int, warns: bool) -> None:
+    add_rule(mini, "emission", "emission_limit", {"role": "outlet"}, {"min_minutes": 15}, "critical")
+    hour(mini, NOW - HOUR, 10)
+    mini.execute("SELECT ensure_reading_partitions(%s, %s)", (NOW, NOW + HOUR))
+    for minute in range(20):
+        mini.execute("""INSERT INTO reading_1m (bucket, min, max, sum, first, last, point_id, n, n_good, n_usable, base_id)
+            SELECT %s, v, v, v * %s, v, v, point_id, %s, %s, %s, base_id FROM point
+            JOIN (VALUES ('e1.stack.so2', 60.0), ('e1.stack.o2', 8.0)) x(code, v) USING (code)""",
+                     (NOW + timedelta(minutes=minute), n_usable, n_usable, n_good, n_usable))
+    assert bool(evaluate(mini, NOW + timedelta(minutes=20))) is warns
+
+
+def test_the_excess_of_an_alert_that_goes_on_grows_by_each_hour_once_and_stops_when_it_has_returned(mini: Db) -> None:
+    add_rule(mini, "baseline", "baseline", {"points": ["e1.main.kw"]}, {"hours": 2})
+    load = usual_load(LAST, 60)
+    load[LAST] = load[LAST - HOUR] = 400.0
+    load_hours(mini, "e1.main.kw", load)
+
+    def excess() -> tuple[float, float]:
+        row = mini.execute("""SELECT (explanation #>> '{excess,amount}')::float8, (explanation ->> 'cost')::float8
+            FROM alert""").fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    evaluate(mini, LAST + HOUR + timedelta(minutes=3))
+    assert excess() == (pytest.approx(600, abs=30), pytest.approx(390, abs=20))
+    load_hours(mini, "e1.main.kw", {LAST + HOUR: 500.0})
+    for _ in range(3):                                              # a restart counts no hour twice
+        evaluate(mini, LAST + 2 * HOUR + timedelta(minutes=3))
+    grown = excess()
+    assert grown == (pytest.approx(1000, abs=45), pytest.approx(650, abs=30))
+    load_hours(mini, "e1.main.kw", {LAST + 2 * HOUR: 101.0})
+    evaluate(mini, LAST + 3 * HOUR + timedelta(minutes=3))
+    assert excess()[0] == pytest.approx(grown[0], abs=15)
+    load_hours(mini, "e1.main.kw", {LAST + 3 * HOUR: 130.0})        # over the expectation, but nothing is active
+    before = excess()
+    evaluate(mini, LAST + 4 * HOUR + timedelta(minutes=3))
+    assert excess() == before
+
+
+def test_a_tariff_by_the_time_of_day_counts_with_what_a_kwh_came_to(mini: Db) -> None:
+    add_rule(mini, "baseline", "baseline", {"points": ["e1.main.kw"]}, {"hours": 1})
+    mini.execute("""UPDATE tariff SET terms = '{"prices": {"peak": 1.2, "flat": 0.7, "valley": 0.3}}'
+        WHERE carrier = 'electricity'""")
+    mini.execute("""INSERT INTO energy_total (base_id, day, enterprise_id, carrier, unit, amount, n_expected, n_known, n_good,
+            cost) SELECT base_id, current_date - 1, NULL, 'electricity', 'kWh', 1000, 96, 96, 96, 800 FROM base""")
+    load = usual_load(LAST, 60)
+    load[LAST] = 400.0
+    load_hours(mini, "e1.main.kw", load)
+    evaluate(mini, LAST + HOUR + timedelta(minutes=3))
+    row = mini.execute("""SELECT (explanation ->> 'cost')::float8 / (explanation #>> '{excess,amount}')::float8
+        FROM alert""").fetchone()
+    assert row is not None and row[0] == pytest.approx(0.8, rel=0.01)
+
+
+def test_the_point_below_that_departs_most_is_named_as_contributor(mini: Db) -> None:
+    add_rule(mini, "baseline", "baseline", {"quantity": "active_power"}, {"hours": 1})
+    for code, more in (("e1.main.kw", 300.0), ("e1.furnace.kw", 250.0), ("e1.filter.kw", 20.0)):
+        load = usual_load(LAST, 60, seed=len(code))
+        load[LAST] = 100.0 + more
+        load_hours(mini, code, load)
+    evaluate(mini, LAST + HOUR + timedelta(minutes=3))
+    rows = dict(mini.execute("""SELECT p.code, a.explanation #>> '{contributor,point}' FROM alert a
+        JOIN point p USING (base_id, point_id)""").fetchall())
+    assert rows["e1.main.kw"] == "e1.furnace.kw" and rows["e1.furnace.kw"] is None
