@@ -190,6 +190,8 @@ class Uplink:
                 await self._send(writer, hear)
             except (OSError, StorageError) as exc:
                 self._note("lost", str(exc))
+            except RuntimeError as exc:  # what uvloop says of a write on a connection that was closed this moment
+                self._note("lost", str(exc))
             finally:
                 self.counters.connected = False
                 writer.transport.abort()  # before anything that waits: a cancellation may come there
@@ -273,14 +275,13 @@ class Uplink:
             for frame in frames.feed(data):
                 try:
                     message = parse_message(frame.data)
+                    if message.cn == "9014":
+                        done += self._answered(message)
+                    elif message.cn not in ("9011", "9012", "9013"):
+                        writer.write(_refusal(message))
+                        self.counters.errors["command_refused"] += 1
                 except FrameError:
                     self.counters.errors["grammar"] += 1
-                    continue
-                if message.cn == "9014":
-                    done += self._answered(message)
-                elif message.cn not in ("9011", "9012", "9013"):
-                    writer.write(_refusal(message))
-                    self.counters.errors["command_refused"] += 1
             if done:
                 await asyncio.to_thread(self.spool.delete, done)
                 self._wake.set()

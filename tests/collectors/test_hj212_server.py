@@ -286,3 +286,18 @@ def test_a_platform_may_answer_heartbeats_as_its_loggers_expect(basket: Any) -> 
         (beat,) = await talk(build_frame(_data("", cn="9015")), 1)
         assert "CN=9013" in beat
     _with_server(basket, script, [_device(attributes={"heartbeat_answer": "9013"})])
+
+
+def test_three_editions_speak_on_one_port_side_by_side(basket: Any) -> None:
+    devices = [_device(f"d.{edition}", f"MN{edition}", edition=edition) for edition in ("2005", "2017", "2025")]
+
+    async def script(server: Hj212Server, talk: Talk) -> None:
+        sent = [("MN2005", 1, "02-Rtd=5,02-Flag=S"), ("MN2017", 5, "a21026-Rtd=17,a21026-Flag=S"),
+                ("MN2025", 9, "a21026-Rtd=25,a21026-Flag=S")]
+        answers = await talk(b"".join(build_frame(_data(f"DataTime=20261123110000;{cp}", mn=mn, flag=flag))
+                                      for mn, flag, cp in sent), 3)
+        assert [re.findall(r"MN=(\w+);Flag=(\d+)", a)[0] for a in answers] == [("MN2005", "0"), ("MN2017", "4"), ("MN2025", "8")]
+        assert [(v, q) for _, _, v, q in basket.rows()] == [(5.0, "uncertain"), (17.0, "manual"), (25.0, "manual")], \
+            "old factor codes, and S means another thing in 2005"
+        assert basket.letters() == []
+    _with_server(basket, script, devices)
