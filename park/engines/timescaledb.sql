@@ -62,6 +62,26 @@ BEGIN
     RETURN made;
 END $$;
 
+-- Views over these tables, to be made again over the hypertables: those that lie directly on them and all above.
+CREATE TEMP TABLE view_above ON COMMIT DROP AS
+WITH RECURSIVE above (oid, depth) AS (
+    SELECT r.ev_class, 1 FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+    WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid IN ('reading'::regclass, 'reading_1m'::regclass)
+      AND (r.ev_class NOT IN ('reading_shown'::regclass, 'reading_by_minute'::regclass)
+           OR (SELECT relkind = 'p' FROM pg_class WHERE oid = 'reading'::regclass))
+    UNION
+    SELECT r.ev_class, a.depth + 1 FROM above a JOIN pg_depend d ON d.refobjid = a.oid
+    JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass AND r.ev_class <> a.oid
+)
+SELECT c.relname AS name, max(a.depth) AS depth, pg_get_viewdef(c.oid) AS definition, c.reloptions AS options, c.relacl AS rights
+FROM above a JOIN pg_class c ON c.oid = a.oid GROUP BY c.oid, c.relname, c.reloptions, c.relacl;
+DO $$
+DECLARE view_name text;
+BEGIN
+    FOR view_name IN SELECT name FROM view_above ORDER BY depth DESC, name LOOP
+        EXECUTE format('DROP VIEW %I', view_name);
+    END LOOP;
+END $$;
 SELECT become_hypertable('reading', 'ts'), become_hypertable('reading_1m', 'bucket');
 
 -- Readings for the roles of readers: rows of the bases of `visible_bases()`, and for park_enterprise of its points. Views run
@@ -84,6 +104,24 @@ CREATE OR REPLACE VIEW reading_by_minute WITH (security_barrier) AS
       AND ((SELECT visible_points() IS NULL) OR point_id = ANY ((SELECT visible_points())::integer[]));
 GRANT SELECT ON reading_shown, reading_by_minute TO PUBLIC;
 DROP TABLE IF EXISTS reading_former, reading_1m_former;
+
+-- The views above again; what they read of `reading` they read as readers see it.
+DO $$
+DECLARE
+    v record;
+    holder record;
+BEGIN
+    FOR v IN SELECT * FROM view_above WHERE name NOT IN ('reading_shown', 'reading_by_minute') ORDER BY depth, name LOOP
+        EXECUTE format('CREATE VIEW %I %s AS %s', v.name, 'WITH (' || array_to_string(v.options, ', ') || ')',
+                       regexp_replace(v.definition, '(\mFROM \(*|\mJOIN )reading\M', '\1reading_shown', 'g'));
+        FOR holder IN SELECT coalesce(r.rolname, 'public') AS name, x.privilege_type AS privilege
+                      FROM aclexplode(v.rights) x LEFT JOIN pg_roles r ON r.oid = x.grantee LOOP
+            EXECUTE format('GRANT %s ON %I TO %s', holder.privilege, v.name,
+                           CASE holder.name WHEN 'public' THEN 'PUBLIC' ELSE quote_ident(holder.name) END);
+        END LOOP;
+    END LOOP;
+END $$;
+DROP TABLE view_above;
 
 -- secure_tables() passes over tables that have these policies; they say no, should somebody switch row security on here
 DO $$
