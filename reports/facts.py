@@ -35,11 +35,13 @@ from reports.rows import (
     Event,
     Exchange,
     Factor,
+    Forecast,
     Indicator,
     Limit,
     Outcome,
     PeriodCost,
     Points,
+    Programme,
     Span,
     Target,
     Transmission,
@@ -132,6 +134,8 @@ def read_year(conn: Connection, base: Base, year: int, as_of: datetime) -> Year:
         alerts=_rows(conn, "alert_list", Alert, of),
         alert_rules=_rows(conn, "alert_rules", AlertRule, of),
         outcomes=_rows(conn, "ingest_outcomes", Outcome, of),
+        forecasts={f.indicator: f for f in _rows(conn, "forecasts", Forecast, of)},
+        programmes=_rows(conn, "programmes", Programme, of),
     )
 
 

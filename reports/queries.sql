@@ -240,6 +240,20 @@ FROM classed LEFT JOIN heard USING (point_id) GROUP BY 1 ORDER BY 1
 SELECT indicator, value, unit, coverage, grade, inputs, computed_at FROM indicator_value_known
 WHERE base_id = %(base)s AND period = %(period)s
 
+-- name: forecasts
+-- Where accounting expects the running year to end, with the interval that holds nine times in ten.
+SELECT indicator, value, low, high, unit, until, target_likely, threshold_likely FROM indicator_forecast_known
+WHERE base_id = %(base)s AND year = %(period)s::integer AND value IS NOT NULL
+
+-- name: programmes
+-- Indicators that definitions give (sets of programmes and of the base), with the value of the period.
+SELECT d.set_code, d.code, d.name_zh, d.name_en, d.unit, d.sense, d.source, d.verified, d.note, v.value, v.coverage, v.grade, v.inputs
+FROM (SELECT DISTINCT ON (code) * FROM indicator_definition_known
+      WHERE (base_id = %(base)s OR base_id IS NULL) AND valid_from <= %(year_end)s AND (valid_to IS NULL OR valid_to > %(year_end)s)
+      ORDER BY code, base_id IS NULL, valid_from DESC) d
+LEFT JOIN indicator_value_known v ON v.base_id = %(base)s AND v.indicator = d.code AND v.period = %(period)s
+ORDER BY d.set_code, d.definition_id
+
 -- name: targets
 -- Targets of the base's plan as known then, every year.
 SELECT indicator, name_zh, name_en, year, value, unit, sense, baseline, baseline_year, responsible, source, verified

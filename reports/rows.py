@@ -205,6 +205,39 @@ class Indicator:
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """Where a year will probably end; low and high hold nine times in ten."""
+
+    indicator: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    until: date
+    target_likely: float | None
+    threshold_likely: float | None
+
+
+@dataclass(frozen=True)
+class Programme:
+    """An indicator that a definition gives, with the year's value."""
+
+    set_code: str
+    code: str
+    name_zh: str
+    name_en: str
+    unit: str
+    sense: str
+    source: str
+    verified: bool
+    note: str
+    value: float | None
+    coverage: float | None
+    grade: str | None
+    inputs: Any
+
+
+@dataclass(frozen=True)
 class Target:
     indicator: str
     name_zh: str
@@ -364,6 +397,8 @@ class Year:
     alerts: list[Alert] = field(default_factory=list)
     alert_rules: list[AlertRule] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    forecasts: dict[str, Forecast] = field(default_factory=dict)
+    programmes: list[Programme] = field(default_factory=list)
 
     @property
     def has_data(self) -> bool:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from reports import figures
 from reports.context import HEADLINES, Context, headline, renamed
 from reports.model import MIN_COVERAGE, Block, Cell, Chart, Column, Heading, Paragraph, Section, Series, Table, Text, tidy
-from reports.rows import Target, Year
+from reports.rows import Programme, Target, Year
 from reports.words import both, indicator_digits, is_extensive, said, table, word
 
 METHOD = said("target_method")
+SETS = {"zero_carbon_park": ("国家级零碳园区指标", "Indicators of the national zero-carbon park"),
+        "eco_park": ("国家生态工业示范园区指标", "Indicators of the national eco-industrial park"),
+        "plan": ("基地自定指标", "Indicators of the base's own")}
 FILL = Text("（由基地填写）", "(to be filled by the base)")
 
 
@@ -38,6 +43,7 @@ def targets(ctx: Context) -> Section:
         )
     if ctx.several:
         blocks += _progress(ctx)
+    blocks += programmes(ctx.year)
     return Section("targets", Text("目标完成情况", "Targets"), tuple(blocks))
 
 
@@ -52,11 +58,16 @@ def completion(target: Target, value: float | None) -> float | None:
 
 
 def forecast(year: Year, indicator: str, actual: Cell) -> float | None:
-    """The value expected for the whole year; the actual one where the year has ended or the indicator is a ratio."""
+    """The value expected for the whole year; the actual one where the year has ended or the indicator is a ratio.
+
+    Accounting's forecast where there is one (weeks against the year before), else the same pace to the year's end.
+    """
     if actual.value is None or year.span.days == 0:
         return None
     if year.span.complete or not is_extensive(indicator):
         return actual.value
+    if (known := year.forecasts.get(indicator)) is not None:
+        return known.value
     whole = (year.span.last - year.span.first).days + 1
     return actual.value * whole / year.span.days
 
@@ -127,6 +138,8 @@ def _row(ctx: Context, year: Year, t: Target) -> tuple[Text | Cell, ...]:
     expected = None if reason else forecast(year, t.indicator, actual)
     done = completion(t, expected)
     ahead = _derived(f"{name}/forecast", expected, actual.unit or t.unit, actual, reason, digits)
+    if expected is not None and not year.span.complete and (known := year.forecasts.get(t.indicator)) is not None:
+        ahead = msgspec.structs.replace(ahead, reason=interval(known.low, known.high, digits, known.target_likely))
     share = _derived(f"{name}/done", None if done is None else 100 * done, "%", actual, reason, 1)
     return (
         _sense(t),
@@ -139,6 +152,71 @@ def _row(ctx: Context, year: Year, t: Target) -> tuple[Text | Cell, ...]:
         _verdict(t, expected, year),
         both(t.responsible or "—"),
     )
+
+
+def interval(low: float, high: float, digits: int, likely: float | None) -> Text:
+    """Nine in ten year ends lie here, and how likely the goal is met."""
+    span = f"{low:,.{digits}f}–{high:,.{digits}f}"
+    if likely is None:
+        return Text(f"90 % 区间 {span}", f"90 % interval {span}")
+    return Text(f"90 % 区间 {span}，达标可能性 {likely:.0%}", f"90 % interval {span}, {likely:.0%} likely to meet it")
+
+
+def programmes(year: Year) -> list[Block]:
+    """Sets of indicators that the base may be measured by beside its own plan, each row with its threshold and source."""
+    return [_programme(year, code, [p for p in year.programmes if p.set_code == code])
+            for code in dict.fromkeys(p.set_code for p in year.programmes) if any(
+                p.value is not None for p in year.programmes if p.set_code == code)]
+
+
+def _programme(year: Year, code: str, rows: list[Programme]) -> Table:
+    zh, en = SETS.get(code, (code, code))
+    loose = sum(not p.verified for p in rows)
+    return Table(
+        f"programme-{year.span.year}-{code}",
+        Text(f"{zh}（{year.span.year}年）", f"{en}, {year.span.year}"),
+        (
+            Column(Text("指标", "Indicator"), width=2.4),
+            Column(Text("单位", "Unit"), width=0.9),
+            Column(Text("数值", "Value"), width=1.1),
+            Column(Text("要求", "Threshold"), width=1.0),
+            Column(Text("判断", "Result"), width=0.9),
+            Column(Text("依据", "Source"), width=2.2),
+        ),
+        tuple(_programme_row(year, p) for p in rows),
+        (_unchecked(loose),) if loose else (),
+    )
+
+
+def _unchecked(n: int) -> Text:
+    return Text(
+        f"{n} 项的公式或阈值未与原文核对，仅供参考。",
+        f"Formula or threshold of {n} rows was not checked against the original: for orientation.",
+    )
+
+
+def _programme_row(year: Year, p: Programme) -> tuple[Text | Cell, ...]:
+    inputs = p.inputs if isinstance(p.inputs, dict) else {}
+    limit, kept = inputs.get("threshold"), inputs.get("kept")
+    name = f"programme/{year.span.year}/{p.code}"
+    there = p.value is not None
+    value = Cell(
+        id=name,
+        value=tidy(p.value),
+        unit=p.unit,
+        coverage=tidy(p.coverage),
+        grade=(p.grade or "") if there else "",
+        factors=tuple(inputs.get("factors") or ()),
+        digits=3,
+        reason=None if there else _withheld(inputs),
+    )
+    goal = figures.plain(f"{name}/threshold", limit, p.unit, "reference", digits=2, reason=figures.NO_THRESHOLD)
+    result = Text("—", "—") if kept is None else Text("达到", "kept") if kept else Text("未达到", "not kept")
+    return (Text(p.name_zh, p.name_en), both(p.unit), value, goal, result, both(p.source or "—"))
+
+
+def _withheld(inputs: dict[str, Any]) -> Text:
+    return both(str(inputs["withheld"])) if inputs.get("withheld") else figures.NO_INDICATOR
 
 
 def same_unit(a: str, b: str) -> bool:
