@@ -296,7 +296,8 @@ def test_three_editions_speak_on_one_port_side_by_side(basket: Any) -> None:
                 ("MN2025", 9, "a21026-Rtd=25,a21026-Flag=S")]
         answers = await talk(b"".join(build_frame(_data(f"DataTime=20261123110000;{cp}", mn=mn, flag=flag))
                                       for mn, flag, cp in sent), 3)
-        assert [re.findall(r"MN=(\w+);Flag=(\d+)", a)[0] for a in answers] == [("MN2005", "0"), ("MN2017", "4"), ("MN2025", "8")]
+        told = [re.findall(r"MN=(\w+);Flag=(\d+)", a)[0] for a in answers]
+        assert told == [("MN2005", "0"), ("MN2017", "4"), ("MN2025", "8")]
         assert [(v, q) for _, _, v, q in basket.rows()] == [(5.0, "uncertain"), (17.0, "manual"), (25.0, "manual")], \
             "old factor codes, and S means another thing in 2005"
         assert basket.letters() == []
