@@ -27,7 +27,7 @@ Place = tuple[int, int, str]        # base, point, statistic (instant, hour, day
 Band = tuple[float, float]          # low, high
 VALUE, RATE, SILENCE, FLAT, FLAT_ANY, DEVICE = range(6)   # rows of the measure table; DEVICE is as wide as there are devices
 CHATTER_RAISES = 5          # so many raises, each counting less with time ...
-CHATTER_S = 600.0           # ... over this time are chatter: the alert then stays until it is calm for as long
+CHATTER_S = 600.0           # ... over this time are chatter: the alert then stays until it has been calm for as long
 
 
 @dataclass(frozen=True)
@@ -131,14 +131,13 @@ def _compare(state: State, m: Floats, ages: Floats, now: float, in_force: Flags 
         return state, candidates, candidates
     since = state.since.copy()
     since[settled] = np.nan
-    state = _still_chattering(state, settled, now)
     plan = state.plan
     evidence = _evidence(plan, candidates, ages, now)
     began = np.where(np.isnan(since[candidates]), evidence, since[candidates])
     rising = ~state.active[candidates]
     recent = state.raises[candidates] * np.exp((state.raised_at[candidates] - now) / CHATTER_S)
     clear = plan.clear_hold_s[candidates]
-    calm = np.where(recent >= CHATTER_RAISES - 1, np.maximum(clear, CHATTER_S), clear)
+    calm = np.where(state.raises[candidates] > CHATTER_RAISES - 1, np.maximum(clear, CHATTER_S), clear)
     hold = np.where(rising, plan.hold_s[candidates], calm)
     due = evidence - began >= hold
     since[candidates] = np.where(due, np.nan, began)
@@ -153,17 +152,6 @@ def _compare(state: State, m: Floats, ages: Floats, now: float, in_force: Flags 
     raises[raised] = 1.0 + recent[due & rising]
     raised_at[raised] = now
     return replace(state, active=active, since=since, low=low, high=high, raises=raises, raised_at=raised_at), raised, returned
-
-
-def _still_chattering(state: State, settled: Ints, now: float) -> State:
-    """A pair that chatters and is outside again has not been calm: its count of raises fades from now on."""
-    held = settled[state.active[settled]]
-    busy = held[state.raises[held] * np.exp((state.raised_at[held] - now) / CHATTER_S) >= CHATTER_RAISES - 1]
-    if not len(busy):
-        return state
-    raised_at = state.raised_at.copy()
-    raised_at[busy] = now
-    return replace(state, raised_at=raised_at)
 
 
 def _evidence(plan: Plan, pairs: Ints, ages: Floats, now: float) -> Floats:

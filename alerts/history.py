@@ -47,7 +47,7 @@ def events(at: Floats, m: Floats, band: Band, in_force: Flags | None = None) -> 
     up = _due(at, beyond, band.hold_s)
     down = _due(at, inside, band.clear_hold_s)
     raises, returns = alternate(up, down)
-    if len(raises) >= CHATTER_RAISES and _chatters(raises, returns):
+    if len(raises) >= CHATTER_RAISES and max(counts(raises)) > CHATTER_RAISES - 1:
         return _one_by_one(at, beyond, inside, band)
     return raises, returns
 
@@ -97,55 +97,33 @@ def alternate(up: Floats, down: Floats) -> Events:
     return raises, np.concatenate([returns, np.full(len(raises) - len(returns), np.nan)])
 
 
-def _chatters(raises: Floats, returns: Floats) -> bool:
-    """Whether the fading count of raises ever makes the evaluator wait for calm."""
-    count, last = 0.0, -np.inf
-    for raised, returned in zip(raises.tolist(), returns.tolist(), strict=True):
-        count = 1.0 + count * float(np.exp((last - raised) / CHATTER_S))
-        last = raised
-        end = raised if np.isnan(returned) else returned
-        if count * float(np.exp((last - end) / CHATTER_S)) >= CHATTER_RAISES - 1:
-            return True
-    return False
+def counts(raises: Floats) -> list[float]:
+    """The fading count of raises at each of them."""
+    out: list[float] = []
+    for i, at in enumerate(raises.tolist()):
+        out.append(1.0 + (out[-1] * float(np.exp((raises[i - 1] - at) / CHATTER_S)) if out else 0.0))
+    return out
 
 
 def _one_by_one(at: Floats, beyond: Flags, inside: Flags, band: Band) -> Events:
     """Run by run, for a pair that chatters: after many raises a return waits until it has been calm."""
-    ups, downs = _due(at, beyond, band.hold_s), runs(inside)
-    first, end = downs
+    ups = _due(at, beyond, band.hold_s)
+    downs = {chatters: _due(at, inside, max(band.clear_hold_s, CHATTER_S) if chatters else band.clear_hold_s)
+             for chatters in (False, True)}
     raises: list[float] = []
     returns: list[float] = []
-    count, last, now = 0.0, -np.inf, -np.inf
-    while True:
-        i = int(np.searchsorted(ups, now, side="right"))
-        if i == len(ups):
-            break
+    count, now = 0.0, -np.inf
+    while (i := int(np.searchsorted(ups, now, side="right"))) < len(ups):
         raised = float(ups[i])
-        count, last = 1.0 + count * float(np.exp((last - raised) / CHATTER_S)), raised
+        count = 1.0 + (count * float(np.exp((raises[-1] - raised) / CHATTER_S)) if raises else 0.0)
         raises.append(raised)
-        back, last = _calm(at, first, end, raised, count, band.clear_hold_s)
-        returns.append(back)
-        if np.isnan(back):
+        back = downs[count > CHATTER_RAISES - 1]
+        j = int(np.searchsorted(back, raised, side="right"))
+        returns.append(float(back[j]) if j < len(back) else np.nan)
+        if np.isnan(returns[-1]):
             break
-        now = back
+        now = returns[-1]
     return np.array(raises), np.array(returns)
-
-
-def _calm(at: Floats, first: Ints, end: Ints, raised: float, count: float, clear_s: float) -> tuple[float, float]:
-    """(when an alert raised then returns, from when its count of raises fades): the first reading inside for its clear hold, or
-    for CHATTER_S while it chatters; the count does not fade while it goes on."""
-    fades = raised
-    for k in range(int(np.searchsorted(at[first], raised, side="right")), len(first)):
-        inside = at[first[k]:end[k]]
-        recent = count * np.exp((fades - inside) / CHATTER_S)
-        hold = np.where(recent >= CHATTER_RAISES - 1, np.maximum(clear_s, CHATTER_S), clear_s)
-        due = np.flatnonzero(inside - inside[0] >= hold)
-        if len(due):
-            return float(inside[due[0]]), fades
-        out = float(at[min(end[k], len(at) - 1)])
-        if count * np.exp((fades - out) / CHATTER_S) >= CHATTER_RAISES - 1:
-            fades = out
-    return float("nan"), fades
 
 
 def rates(at: Floats, value: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -231,7 +232,7 @@ def test_kill_9_at_any_instant_neither_loses_nor_repeats_a_transition(mini: Db, 
     def begin() -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", code], env=env, start_new_session=True)
 
-    process, value, crossings = begin(), 20.0, 0
+    process, value, crossings, chance = begin(), 20.0, 0, random.Random(20261123)
     try:
         for kill in range(6):
             for _ in range(3):
@@ -239,7 +240,7 @@ def test_kill_9_at_any_instant_neither_loses_nor_repeats_a_transition(mini: Db, 
                 read(mini, points[crossings // 2], value, datetime.now(UTC))
                 crossings += 1
                 if _ == kill % 3:
-                    time.sleep(0.11 * kill)        # the kill falls at another place of the tick each time
+                    time.sleep(chance.uniform(0.0, 0.6))    # anywhere in the two ticks or so after the reading
                     process.send_signal(signal.SIGKILL)
                     process.wait()
                     process = begin()
