@@ -220,23 +220,39 @@ def remember(message: Message, station: Station, arrived_ms: int) -> None:
         station.seen.popitem(last=False)
 
 
+@lru_cache(maxsize=8192)
+def _name(cn: str, name: str) -> tuple[str, str | None] | None:
+    """(today's factor code, key) of a name such as `a21026-Rtd` in a command's data; no key for a flag, None for DataTime
+    and the like. The same names come with every message."""
+    factor, dash, statistic = name.rpartition("-")
+    if not dash:
+        return None
+    factor, statistic = today_codes().get(factor, factor), statistic.lower()
+    if statistic == "flag":
+        return factor, None
+    parts = [factor] + ([] if statistic == PLAIN.get(cn) else [statistic]) + ([PERIODS[cn]] if PERIODS[cn] else [])
+    return factor, ".".join(parts)
+
+
 def _values(message: Message) -> Iterator[tuple[str, str, str]]:
     """(key, text, flag) of every value: today's factor code, lower-case statistic, period of the command."""
-    period, plain_statistic = PERIODS[message.cn], PLAIN.get(message.cn)
-    about = ""
+    cn, about = message.cn, ""
     for group in message.groups:
-        if message.cn == "3020" and "PolId" in group:
+        if cn == "3020" and "PolId" in group:
             about = today_codes().get(group["PolId"], group["PolId"]) + "."
-        factors: dict[str, dict[str, str]] = {}
+        flags: dict[str, str] = {}
+        found: list[tuple[str, str, str]] = []
         for name, text in group.items():
-            factor, dash, statistic = name.rpartition("-")
-            if dash:
-                factors.setdefault(today_codes().get(factor, factor), {})[statistic.lower()] = text
-        for factor, statistics in factors.items():
-            flag = statistics.pop("flag", "N")
-            for statistic, text in statistics.items():
-                parts = [factor] + ([] if statistic == plain_statistic else [statistic]) + ([period] if period else [])
-                yield about + ".".join(parts), text, flag
+            known = _name(cn, name) if len(name) <= KEY_SHOWN else _name.__wrapped__(cn, name)
+            if known is None:
+                continue
+            factor, key = known
+            if key is None:
+                flags[factor] = text
+            else:
+                found.append((key, factor, text))
+        for key, factor, text in found:
+            yield about + key, text, flags.get(factor, "N")
 
 
 def values_of(message: Message) -> list[tuple[str, str]]:
