@@ -29,6 +29,8 @@ def collect(
         help="Catalogue files or a folder of them; without any, the database at PARK_DATABASE_URL.")] = None,
     once: Annotated[bool, typer.Option(
         "--once", help="Poll every meter (Modbus, DL/T 645, CJ/T 188) once, show what it gave, and end.")] = False,
+    listen: Annotated[float, typer.Option(
+        min=0, help="With --once: wait up to so many seconds for data loggers and MQTT devices too.")] = 0.0,
     source: Annotated[str, typer.Option(help="Name of this collector, for ever; two collectors need two names.")] = "collector",
     hj212_port: Annotated[int | None, typer.Option(min=0, max=65535, show_default="9212 when the catalogue has data loggers",
                                                    help="Port on which data loggers (HJ 212) connect.")] = None,
@@ -42,7 +44,9 @@ def collect(
     """
     from collectors.service import run_service
 
-    run_service(catalogue or [], once=once, source=source, hj212_host=hj212_host, hj212_port=hj212_port,
+    if listen and not once:
+        raise typer.BadParameter("expected it together with --once", param_hint="--listen")
+    run_service(catalogue or [], once=once, listen_s=listen, source=source, hj212_host=hj212_host, hj212_port=hj212_port,
                 metrics_port=metrics_port)
 
 

@@ -208,17 +208,25 @@ async def _reload(collection: Collection, catalogue: CatalogueSource) -> None:
             await asyncio.sleep(5)
 
 
-async def collect_once(catalogue: CatalogueSource, options: CollectOptions) -> Collection:
-    """Poll every Modbus device one time, for commissioning; readings go the usual way. HJ 212 and MQTT devices report
-    by themselves and are not waited for."""
+async def collect_once(catalogue: CatalogueSource, options: CollectOptions, listen_s: float = 0.0) -> Collection:
+    """Poll every meter one time, for commissioning; readings go the usual way. Data loggers and MQTT devices report by
+    themselves: they are heard for `listen_s`, or until each has given something."""
     devices = await asyncio.to_thread(catalogue.load)
     collection = open_collection(options)
+    intake = asyncio.create_task(collection.intake.run(), name="intake")
     try:
         wanted, collection.mistakes = polled_gateways(devices)
-        await asyncio.gather(*(g.poll_once(collection.intake) for g in wanted))
-        collection.polls = {g.endpoint.url: (g, asyncio.create_task(asyncio.sleep(0))) for g in wanted}
         collection.bases, collection.devices = sorted({d.base for d in devices}), devices
         collection.mistakes += health_mistakes(devices)
+        if listen_s > 0:
+            collection.mistakes += await _apply_hj212(collection, devices) + _apply_mqtt(collection, devices)
+        await asyncio.gather(*(g.poll_once(collection.intake) for g in wanted))
+        heard = collection.health()
+        collection.polls = {g.endpoint.url: (g, asyncio.create_task(asyncio.sleep(0))) for g in wanted}
+        until = asyncio.get_running_loop().time() + listen_s
+        while any(d.last_answer is None for d in heard) and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.2)
     finally:
         await close_collection(collection)
+        await intake
     return collection

@@ -19,7 +19,7 @@ from park.wire import TOPIC
 
 
 def run_service(files: Sequence[Path], *, once: bool, source: str, hj212_host: str, hj212_port: int | None,
-                metrics_port: int | None) -> None:
+                metrics_port: int | None, listen_s: float = 0.0) -> None:
     """Run `park collect` with the settings of the environment until SIGTERM or SIGINT."""
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -32,7 +32,7 @@ def run_service(files: Sequence[Path], *, once: bool, source: str, hj212_host: s
                              spool_max_mb=settings.spool_max_mb, spool_full=settings.spool_full,
                              confirm_after_s=settings.confirm_after_s)
     if once:
-        _show(run_loop(collect_once(catalogue, options)))
+        _show(run_loop(collect_once(catalogue, options, listen_s)))
         return
     run_loop(_until_signal(catalogue, options, metrics_port))
 

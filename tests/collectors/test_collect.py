@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -229,6 +230,27 @@ def test_collect_once_polls_every_meter_and_says_how_it_went(tmp_path: Path, bro
     meter.silent.add(1)
     failed = _park("collect", str(file), "--once", **environment)
     assert failed.returncode == 1 and "offline" in failed.stdout and "timeout" in failed.stdout
+
+
+def test_collect_once_hears_loggers_and_mqtt_devices_when_asked_to(
+        tmp_path: Path, broker: Broker, catalogue: tuple[Path, Any], until: Any) -> None:
+    port = free_port()
+    arguments = ["collect", str(catalogue[0]), "--once", "--hj212-port", str(port), "--hj212-host", "127.0.0.1"]
+    environment = {"PARK_MQTT_URL": broker.url, "PARK_DATA_DIR": str(tmp_path / "once"), "CEMS_PW": "123456"}
+    silent = _park(*arguments, "--listen", "0.5", **environment)
+    assert silent.returncode == 1 and "d.cems" in silent.stdout and "offline" in silent.stdout
+
+    def report() -> None:
+        _send_hj212(port, _frame(12.5), until)
+        _publish(broker.url, "vendor/plc/up", {"ts": int(time.time() * 1000), "temp": "21.5"})
+    devices = threading.Thread(target=report)
+    devices.start()
+    began = time.monotonic()
+    done = _park(*arguments, "--listen", "30", **environment)
+    devices.join()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 readings taken" in done.stdout and time.monotonic() - began < 25, "it ends when each has given something"
+    assert _park("collect", str(catalogue[0]), "--listen", "5").returncode == 2
 
 
 def test_a_wrong_catalogue_ends_collect_with_its_mistakes(tmp_path: Path) -> None:
