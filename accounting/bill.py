@@ -7,7 +7,8 @@ are dated rows of `tables/electricity_bill.yaml`. Terms, beside prices and hours
     demand: {price_kw: 40.8, price_kva: 25.5, contracts: {e1: {capacity_kva: 8000, basis: actual_demand}}}
     power_factor: {standard: 0.90, surcharges_in_base: false, standards: {e2: 0.85}}
     additions: [{code: funds, price: 0.0292, surcharge: true}, {code: line_loss, price: 0.021}]
-    losses: {e2: {transformer: {iron_kw: 4.2, copper_share: 0.012, iron_kvar: 30, copper_kvar_share: 0.05}, line: {share: 0.008}}}
+    losses: {e2: {transformer: {iron_kw: 4.2, copper_share: 0.012, iron_kvar: 30, copper_kvar_share: 0.05}, line: {share:
+    0.008}}}
 
 `contracts` is by enterprise code (`base`: the park's own gate); basis capacity, actual_demand or contract_demand (with
 `contract_kw`). An addition is a price per kWh; `surcharge: true` marks government funds, which the power factor adjusts only
@@ -157,8 +158,8 @@ def losses(month: Month, terms: Terms, energy: float) -> Losses:
     known = {"iron_kw", "copper_share", "iron_kvar", "copper_kvar_share"}
     if set(told) - {"transformer", "line"} or set(transformer) - known or set(line_) - {"share"} or any(
             not float(v) >= 0 for v in (*transformer.values(), *line_.values())):
-        raise InputError(f"losses of {month.customer}: expected transformer with {', '.join(sorted(known))} and line with share, each 0 "
-                         f"or more, got {dict(told)}")
+        raise InputError(f"losses of {month.customer}: expected transformer with {', '.join(sorted(known))} and line "
+                         f"with share, each 0 or more, got {dict(told)}")
     hours = month.hours or 24.0 * monthrange(month.month.year, month.month.month)[1]
     inside = float(transformer.get("iron_kw", 0)) * hours + float(transformer.get("copper_share", 0)) * energy
     return Losses(inside, float(line_.get("share", 0)) * (energy + inside),
@@ -226,7 +227,8 @@ def _addition_lines(month: Month, terms: Terms, loss: Losses) -> Iterator[Line]:
     for tariff_id, row in terms.rows.items():
         kwh = sum(v for (t, _), v in month.energy_kwh.items() if t == tariff_id)
         for one in row.get("additions", []):
-            yield line(f"addition.{one['code']}", kwh * (1 + loss.kwh / whole) if whole > 0 else kwh, "kWh", float(one["price"]), tariff_id,
+            yield line(f"addition.{one['code']}", kwh * (1 + loss.kwh / whole) if whole > 0 else kwh, "kWh",
+                       float(one["price"]), tariff_id,
                        in_base=not one.get("surcharge", False) or _surcharges_in_base(terms),
                        source=str(one.get("source", terms.sources.get(tariff_id, ("", False))[0])),
                        verified=bool(one.get("verified", False)))

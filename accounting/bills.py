@@ -208,7 +208,8 @@ def _bill(gate: Gate, rows: list[TariffRow], labels: dict[int, Labels | None], s
     reactive = [_dense(slots[p], days, m)[0] for p, m in gate.reactive.items()]
     known = np.isfinite(amounts)
     said = Month(
-        month, gate.customer, {key: kwh for key, kwh, _ in energy}, float(amounts[known & ~measured].sum()), int(due.sum()) * len(amounts),
+        month, gate.customer, {key: kwh for key, kwh, _ in energy}, float(amounts[known & ~measured].sum()),
+        int(due.sum()) * len(amounts),
         int((known & due).sum()), float(np.nansum(reactive)) if reactive and np.isfinite(reactive).any() else None,
         None if peak is None else peak.kw, None if peak is None else from_us(int(days.borders[0]) + SLOT_US * peak.slot),
         peak is not None and peak.is_lower_bound, now_us >= int(days.borders[-1]),
@@ -232,7 +233,8 @@ def _tariff_of_slots(rows: list[TariffRow], labels: dict[int, Labels | None], da
 
 def _energy(rows: list[TariffRow], labels: dict[int, Labels | None], chosen: NDArray[np.int64], amounts: Floats
             ) -> Iterator[tuple[tuple[int, str], float, float | None]]:
-    """(tariff row and period, kWh, mean price where prices vary); those without any energy stay, where a slot carries the label."""
+    """(tariff row and period, kWh, mean price where prices vary); those without any energy stay, where a slot carries the
+    label."""
     total = np.nansum(amounts, axis=0)
     for i in dict.fromkeys(chosen[chosen >= 0].tolist()):
         label = labels[rows[i].tariff.tariff_id]

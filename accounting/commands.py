@@ -64,7 +64,7 @@ def bill(
 def tariff_prices(
     base: Annotated[str, typer.Argument(help="Code of the base.")],
     tariff: Annotated[str, typer.Argument(help="Code of the tariff; its terms have `table: {}`.")],
-    file: Annotated[Path, typer.Argument(help="CSV with the columns start (base-local, 2026-03-01 00:15) and price (CNY/kWh).")],
+    file: Annotated[Path, typer.Argument(help="CSV: start (base-local, 2026-03-01 00:15), price (CNY/kWh).")],
 ) -> None:
     """Market prices that vary by the hour, half hour or quarter: read a CSV into the tariff's table, whole days at a time.
 

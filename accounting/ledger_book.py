@@ -1,4 +1,5 @@
-"""`park ledger template|import|audit`: manual entries by xlsx, booked as one, and the record of who booked and corrected what."""
+"""`park ledger template|import|audit`: manual entries by xlsx, booked as one, and the record of who booked and corrected
+what."""
 
 from __future__ import annotations
 
@@ -56,8 +57,39 @@ def print_audit(database_url: str, base: str, limit: int = 100) -> None:
     shown = Table(title=f"Ledger of {base}, newest first")
     for name in ("entry", "at", "by", "step", "what", "value", "before", "why"):
         shown.add_column(name)
-    for entry, at, by, kind, enterprise, item, action, first, last, value, unit, status, former, former_value, former_unit, why in rows:
-        step = "booked" if former is None else f"corrected {former}" if (value, unit) != (former_value, former_unit) else f"{status}: {former}"
-        shown.add_row(str(entry), f"{at:%Y-%m-%d %H:%M}Z", by, step, " ".join(x for x in (kind, enterprise, item, action, f"{first}..{last}") if x),
-                      f"{value:g} {unit}", "" if former is None else f"{former_value:g} {former_unit}", why)
+    for (
+        entry,
+        at,
+        by,
+        kind,
+        enterprise,
+        item,
+        action,
+        first,
+        last,
+        value,
+        unit,
+        status,
+        former,
+        former_value,
+        former_unit,
+        why,
+    ) in rows:
+        step = (
+            "booked"
+            if former is None
+            else f"corrected {former}"
+            if (value, unit) != (former_value, former_unit)
+            else f"{status}: {former}"
+        )
+        shown.add_row(
+            str(entry),
+            f"{at:%Y-%m-%d %H:%M}Z",
+            by,
+            step,
+            " ".join(x for x in (kind, enterprise, item, action, f"{first}..{last}") if x),
+            f"{value:g} {unit}",
+            "" if former is None else f"{former_value:g} {former_unit}",
+            why,
+        )
     Console().print(shown)

@@ -1,4 +1,5 @@
-"""`park tariff prices`: market prices of a CSV into a tariff's table, day by day; a new version of the tariff row, never an edit."""
+"""`park tariff prices`: market prices of a CSV into a tariff's table, day by day; a new version of the tariff row, never an
+edit."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from park.catalogue_store import base_id_of
 from park.database import connect
 from park.errors import CatalogueError, InputError, Mistake, NotFound
 
-STEPS = {24: 60, 48: 30, 96: 15}      # prices a day: minutes
+STEPS = {24: 60, 48: 30, 96: 15}  # prices a day: minutes
 
 
 def read_prices(file: Path) -> dict[date, list[float]]:
@@ -36,8 +37,15 @@ def read_prices(file: Path) -> dict[date, list[float]]:
         except (AttributeError, TypeError, ValueError):
             at, price = None, float("nan")
         if at is None or at.tzinfo is not None or at.minute % 15 or at.second or not isfinite(price):
-            mistakes.append(Mistake(str(file), rows.line_num, "", "expected a base-local start such as 2026-03-01 00:15 and a price, "
-                                                                  f"got {row['start']!r} and {row['price']!r}"))
+            mistakes.append(
+                Mistake(
+                    str(file),
+                    rows.line_num,
+                    "",
+                    "expected a base-local start such as 2026-03-01 00:15 and a price, "
+                    f"got {row['start']!r} and {row['price']!r}",
+                )
+            )
             continue
         minute = at.hour * 60 + at.minute
         if minute in found.setdefault(at.date(), {}):
@@ -46,8 +54,14 @@ def read_prices(file: Path) -> dict[date, list[float]]:
     for day, prices in found.items():
         step = STEPS.get(len(prices))
         if not mistakes and (step is None or set(prices) != set(range(0, 1440, step))):
-            mistakes.append(Mistake(str(file), None, "", f"{day} has {len(prices)} prices: expected one an hour (24), half hour (48) or "
-                                                         "quarter (96), from 00:00 on"))
+            mistakes.append(
+                Mistake(
+                    str(file),
+                    None,
+                    "",
+                    f"{day} has {len(prices)} prices: expected one an hour (24), half hour (48) or quarter (96), from 00:00 on",
+                )
+            )
     if mistakes or not found:
         raise CatalogueError(mistakes or [Mistake(str(file), None, "", "no prices")])
     return {day: [prices[m] for m in sorted(prices)] for day, prices in sorted(found.items())}
@@ -74,8 +88,9 @@ def take_prices(conn: Connection, base: str, code: str, prices: dict[date, list[
         for tariff_id, terms in changed.items():
             if terms == next(r[3] for r in rows if r[0] == tariff_id):
                 continue
-            new = conn.execute(SQL["new_tariff_version"], {"base": base_id, "tariff": tariff_id, "terms": Jsonb(terms),
-                                                           "source": source}).fetchone()
+            new = conn.execute(
+                SQL["new_tariff_version"], {"base": base_id, "tariff": tariff_id, "terms": Jsonb(terms), "source": source}
+            ).fetchone()
             made.append(int((new or (0,))[0]))
         if made:
             conn.execute("SELECT pg_notify('park_catalogue', %s)", (base,))

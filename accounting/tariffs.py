@@ -5,8 +5,10 @@ Terms: `{"flat": p}`, or `{"prices": {"critical": ..., "peak": ..., "flat": ...,
 lists are `flat`; a later line wins over an earlier one; `to` before `from` runs over midnight; `days` names classes of
 the calendar (working, weekend, holiday, shutdown), every class where it is absent. Hours are base-local.
 
-Market prices that vary come as `{"table": {"2026-03-01": [p1, ..., p24 or p48 or p96], ...}}`, a price an hour, half hour or quarter
-of each base-local day; `park tariff prices` writes it from a CSV. Their period is `market`, or what `hours` says. A day that the
+Market prices that vary come as `{"table": {"2026-03-01": [p1, ..., p24 or p48 or p96], ...}}`, a price an hour, half hour or
+quarter
+of each base-local day; `park tariff prices` writes it from a CSV. Their period is `market`, or what `hours` says. A day that
+the
 table does not have has no price: its cost is not known.
 """
 

@@ -45,7 +45,8 @@ def virtual_points(conn: Connection, base_id: int) -> list[Virtual]:
     rows = conn.execute(SQL["formulas"], {"base": base_id}).fetchall()
     if not rows:
         return []
-    points = {code: (point_id, unit, kind) for code, point_id, unit, kind in conn.execute(SQL["points_by_code"], {"base": base_id})}
+    points = {code: (point_id, unit, kind)
+              for code, point_id, unit, kind in conn.execute(SQL["points_by_code"], {"base": base_id})}
     found: dict[str, Virtual] = {}
     for point_id, code, unit, text in rows:
         try:

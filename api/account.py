@@ -1,4 +1,5 @@
-"""GET /energy/account: the energy and carbon account of a base or enterprise, carrier by carrier, with what each figure rests on."""
+"""GET /energy/account: the energy and carbon account of a base or enterprise, carrier by carrier, with what each figure rests
+on."""
 
 from __future__ import annotations
 
@@ -20,37 +21,70 @@ from park.clock import utc_now
 router = APIRouter(tags=["figures"])
 Row = dict[str, Any]
 MANY_ESTIMATED = 0.1
-SUMS = ("tce_calorific", "tce_equivalent", "tce_calorific_assessed", "tce_equivalent_assessed", "co2_location_kg", "co2_market_kg")
+SUMS = (
+    "tce_calorific",
+    "tce_equivalent",
+    "tce_calorific_assessed",
+    "tce_equivalent_assessed",
+    "co2_location_kg",
+    "co2_market_kg",
+)
 
 
 @router.get("/energy/account")
-async def account(who: Who, data: Data, lang: Lang, base: BaseCode, period: PeriodText,
-                  enterprise: Annotated[str | None, Query(max_length=64, description="Code of an enterprise; without it the base.")] = None,
-                  by: Annotated[str, Query(pattern="^(carrier|enterprise)$")] = "carrier") -> Response:
-    """What was used of each carrier (`amount`: bought less sold, and own primary generation), what of it was feedstock or green, what was
+async def account(
+    who: Who,
+    data: Data,
+    lang: Lang,
+    base: BaseCode,
+    period: PeriodText,
+    enterprise: Annotated[str | None, Query(max_length=64, description="Code of an enterprise; without it the base.")] = None,
+    by: Annotated[str, Query(pattern="^(carrier|enterprise)$")] = "carrier",
+) -> Response:
+    """What was used of each carrier (`amount`: bought less sold, and own primary generation), what of it was feedstock or
+    green, what was
     made inside from another carrier (not in `amount`), coal equivalent in both values, before and after the deductions that the
     base's settings switch on (`assessed`), and CO2 of scope 1 and 2, by location and by market.
 
-    `grade`: A metered, B with bills, C more than a tenth estimated; `coverage` is printed beside. Totals of scopes are null where a
-    carrier's is not known, and `withheld` says so when less than 90 % is known. `factors`, `settings` and `ledger` name every row used.
+    `grade`: A metered, B with bills, C more than a tenth estimated; `coverage` is printed beside. Totals of scopes are null
+    where a
+    carrier's is not known, and `withheld` says so when less than 90 % is known. `factors`, `settings` and `ledger` name every
+    row used.
     """
     if enterprise is None and by == "carrier":
         needs_whole_base(who)
     async with data.session(who) as db:
         found = await base_row(db, base)
         span = read_span(period, found["timezone"], utc_now())
-        about = {"base": found["base_id"], "first": span.period.first_day, "last": span.period.last_day, "enterprise": enterprise,
-                 "by_enterprise": by == "enterprise"}
+        about = {
+            "base": found["base_id"],
+            "first": span.period.first_day,
+            "last": span.period.last_day,
+            "enterprise": enterprise,
+            "by_enterprise": by == "enterprise",
+        }
         rows = await (await db.execute(SQL["energy_account"], about)).fetchall()
         used = await (await db.execute(SQL["account_rows_used"], about)).fetchone() or {}
         factors = await (await db.execute(STORED["factors"], {"ids": used.get("factors") or []})).fetchall()
         settings = await (await db.execute(SQL["settings"], about | {"ids": used.get("settings") or []})).fetchall()
     carriers = [_carrier(named(row, lang), span.days_due) for row in rows]
     owners = sorted({c["enterprise"] or "" for c in carriers})
-    return answer({"base": base, "period": period, "enterprise": enterprise, "by": by, "first_day": span.period.first_day,
-                   "last_day": span.period.last_day, "days_due": span.days_due, "carriers": carriers,
-                   "totals": [_total([c for c in carriers if (c["enterprise"] or "") == owner], owner or None) for owner in owners],
-                   "factors": factors, "settings": settings, "ledger": used.get("ledger") or []})
+    return answer(
+        {
+            "base": base,
+            "period": period,
+            "enterprise": enterprise,
+            "by": by,
+            "first_day": span.period.first_day,
+            "last_day": span.period.last_day,
+            "days_due": span.days_due,
+            "carriers": carriers,
+            "totals": [_total([c for c in carriers if (c["enterprise"] or "") == owner], owner or None) for owner in owners],
+            "factors": factors,
+            "settings": settings,
+            "ledger": used.get("ledger") or [],
+        }
+    )
 
 
 def _carrier(row: Row, days_due: int) -> Row:
@@ -63,6 +97,7 @@ def _carrier(row: Row, days_due: int) -> Row:
 
 def _total(carriers: Sequence[Row], enterprise: str | None) -> Row:
     """Sums over carriers, scopes apart; a sum with a part that is not known is null, never too small."""
+
     def add(field: str, rows: Sequence[Row]) -> float | None:
         missing = "days_without_tce" if field.startswith("tce") else "days_without_co2"
         if any(row["scope"] and (row[field] is None or row[missing]) for row in rows):
@@ -74,8 +109,12 @@ def _total(carriers: Sequence[Row], enterprise: str | None) -> Row:
     weights = [(abs(row["tce_equivalent"] or 0.0), row["coverage"] or 0.0) for row in carriers if row["scope"]]
     total = sum(w for w, _ in weights)
     coverage = sum(w * c for w, c in weights) / total if total else None
-    out: Row = {"enterprise": enterprise, "coverage": coverage, "grade": max(grades) if grades else None,
-                "withheld": coverage is None or coverage < TRUSTED}
+    out: Row = {
+        "enterprise": enterprise,
+        "coverage": coverage,
+        "grade": max(grades) if grades else None,
+        "withheld": coverage is None or coverage < TRUSTED,
+    }
     out |= {field: add(field, carriers) for field in SUMS}
     for scope in (1, 2):
         mine = [row for row in carriers if row["scope"] == scope]

@@ -50,7 +50,8 @@ PREFIX = "/api/v1"
 # live and kpi first: /alerts/stream is not an alert's id
 ROUTERS = (live.router, kpi.router, desk.router, cases.router, alerts.router, catalogue.router, readings.router,
            aggregates.router, emissions.router, balance.router, bills.router, account.router, infrastructure.router,
-           indicators.router, exemptions.router, baselines.router, trace.router, ledger.router, evidence.router, resources.router,
+           indicators.router, exemptions.router, baselines.router, trace.router, ledger.router, evidence.router,
+           resources.router,
            reports.router, health.router)
 
 

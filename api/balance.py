@@ -1,4 +1,5 @@
-"""GET /balance: parent meters against their children with the uncertainty of the remainder, and the same as a Sankey diagram."""
+"""GET /balance: parent meters against their children with the uncertainty of the remainder, and the same as a Sankey
+diagram."""
 
 from __future__ import annotations
 
@@ -26,15 +27,22 @@ LONGEST = timedelta(days=32)
 
 
 @router.get("/balance")
-async def balance(who: Who, data: Data, lang: Lang, base: BaseCode, period: PeriodText,
-                  carrier: Annotated[str | None, Query(max_length=40, description="electricity, natural_gas, water ...")] = None
-                  ) -> Response:
+async def balance(
+    who: Who,
+    data: Data,
+    lang: Lang,
+    base: BaseCode,
+    period: PeriodText,
+    carrier: Annotated[str | None, Query(max_length=40, description="electricity, natural_gas, water ...")] = None,
+) -> Response:
     """Parents, the sum of their children, and what is unaccounted for (losses, or loads without a meter).
 
     `unaccounted` adds up only the days on which parent and every child are known; `share` relates it to the parent on those
-    days. `uncertainty` (k = 2) comes from the accuracy classes of parent and children; `significant` says whether the remainder is
+    days. `uncertainty` (k = 2) comes from the accuracy classes of parent and children; `significant` says whether the
+    remainder is
     larger than that; `assumed` names meters without a class, for which the class of their carrier is taken. `loss_expected` is
-    what the flows declare as loss by design. `nodes` and `links` are a Sankey diagram: what a parent shows is exactly what leaves
+    what the flows declare as loss by design. `nodes` and `links` are a Sankey diagram: what a parent shows is exactly what
+    leaves
     it, by links to its children and to the nodes `loss:P`, `unaccounted:P`, `not_known:P`; `surplus:P` gives to a parent whose
     children show more than itself. A child without a known amount keeps its link with value null.
     """
@@ -47,12 +55,25 @@ async def balance(who: Who, data: Data, lang: Lang, base: BaseCode, period: Peri
         flows = await (await db.execute(SQL["flow_links"], about)).fetchall()
         codes = sorted({flow[end] for flow in flows for end in ("parent", "child")})
         meters = await (await db.execute(SQL["flow_nodes"], about | {"codes": codes})).fetchall()
-    nodes, links = sankey([_node(node, span.days_due) for node in meters],
-                          [flow | {"value": flow["amount"], "coverage": _coverage(flow, span.days_due)} for flow in flows], rows)
-    return answer({"base": base, "period": period, "carrier": carrier, "first_day": span.period.first_day,
-                   "last_day": span.period.last_day, "start": span.period.start, "end": span.period.end,
-                   "balances": [_balance(named(row, lang), span.days_due) for row in rows],
-                   "nodes": [named(node, lang) for node in nodes], "links": links})
+    nodes, links = sankey(
+        [_node(node, span.days_due) for node in meters],
+        [flow | {"value": flow["amount"], "coverage": _coverage(flow, span.days_due)} for flow in flows],
+        rows,
+    )
+    return answer(
+        {
+            "base": base,
+            "period": period,
+            "carrier": carrier,
+            "first_day": span.period.first_day,
+            "last_day": span.period.last_day,
+            "start": span.period.start,
+            "end": span.period.end,
+            "balances": [_balance(named(row, lang), span.days_due) for row in rows],
+            "nodes": [named(node, lang) for node in nodes],
+            "links": links,
+        }
+    )
 
 
 def _coverage(row: Row, days_due: int) -> float | None:
@@ -61,10 +82,12 @@ def _coverage(row: Row, days_due: int) -> float | None:
 
 def _balance(row: Row, days_due: int) -> Row:
     rest, parent, uncertainty = row["unaccounted"], row.pop("parent_balanced"), row["uncertainty"]
-    return row | {"share": rest / parent if rest is not None and parent else None,
-                  "share_uncertainty": uncertainty / parent if uncertainty is not None and parent else None,
-                  "significant": None if rest is None or uncertainty is None else abs(rest) > uncertainty,
-                  "coverage": _coverage(row, days_due)}
+    return row | {
+        "share": rest / parent if rest is not None and parent else None,
+        "share_uncertainty": uncertainty / parent if uncertainty is not None and parent else None,
+        "significant": None if rest is None or uncertainty is None else abs(rest) > uncertainty,
+        "coverage": _coverage(row, days_due),
+    }
 
 
 def _node(row: Row, days_due: int) -> Row:
@@ -73,10 +96,16 @@ def _node(row: Row, days_due: int) -> Row:
 
 
 @router.get("/balance/series")
-async def series(who: Who, data: Data, base: BaseCode,
-                 parent: Annotated[str, Query(max_length=64, description="Code of a parent meter.")],
-                 period: PeriodText, resolution: Annotated[Literal["15m", "1h", "1d"], Query()] = "15m") -> Response:
-    """A parent against its children in each interval of a day or a month; a slot with a member that is not known has no remainder
+async def series(
+    who: Who,
+    data: Data,
+    base: BaseCode,
+    parent: Annotated[str, Query(max_length=64, description="Code of a parent meter.")],
+    period: PeriodText,
+    resolution: Annotated[Literal["15m", "1h", "1d"], Query()] = "15m",
+) -> Response:
+    """A parent against its children in each interval of a day or a month; a slot with a member that is not known has no
+    remainder
     (and so has an hour or a day with such a slot)."""
     needs_whole_base(who)
     async with data.session(who) as db:
@@ -87,9 +116,26 @@ async def series(who: Who, data: Data, base: BaseCode,
         meter = await (await db.execute(SQL["parent_meter"], {"base": found["base_id"], "code": parent})).fetchone()
         if meter is None:
             raise NotFound(f"there is no meter {parent!r} in base {base!r}")
-        rows = await (await db.execute(SQL["balance_slots"], {
-            "base": found["base_id"], "parent": meter["point_id"], "start": span.period.start,
-            "end": min(span.period.end, max(utc_now(), span.period.start)),
-            "step": {"15m": "15 minutes", "1h": "1 hour", "1d": "1 day"}[resolution]})).fetchall()
-    return answer({"base": base, "period": period, "parent": parent, "carrier": meter["carrier"], "unit": meter["unit"],
-                   "resolution": resolution, "slots": rows})
+        rows = await (
+            await db.execute(
+                SQL["balance_slots"],
+                {
+                    "base": found["base_id"],
+                    "parent": meter["point_id"],
+                    "start": span.period.start,
+                    "end": min(span.period.end, max(utc_now(), span.period.start)),
+                    "step": {"15m": "15 minutes", "1h": "1 hour", "1d": "1 day"}[resolution],
+                },
+            )
+        ).fetchall()
+    return answer(
+        {
+            "base": base,
+            "period": period,
+            "parent": parent,
+            "carrier": meter["carrier"],
+            "unit": meter["unit"],
+            "resolution": resolution,
+            "slots": rows,
+        }
+    )

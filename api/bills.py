@@ -26,7 +26,9 @@ Row = dict[str, Any]
 @cache
 def words() -> dict[str, dict[str, dict[str, str]]]:
     """Names of items, periods and additions of a bill."""
-    loaded: dict[str, dict[str, dict[str, str]]] = yaml.safe_load(Path(__file__).with_name("bill_words.yaml").read_text("utf-8"))
+    loaded: dict[str, dict[str, dict[str, str]]] = yaml.safe_load(
+        Path(__file__).with_name("bill_words.yaml").read_text("utf-8")
+    )
     return loaded
 
 
@@ -40,30 +42,56 @@ def name_of(item: str, lang: str) -> str:
 
 
 @router.get("/bills")
-async def bills(who: Who, data: Data, lang: Lang, base: BaseCode,
-                period: Annotated[str, Query(max_length=10, description="2026-10, 2026-Q3 or 2026.")],
-                customer: Annotated[str | None, Query(max_length=64, description="An enterprise's code, or `base` for the park's own "
-                                                                                 "gate.")] = None) -> Response:
-    """Bills of the months of a period. Every line is quantity x price x factor, rounded to the cent; the total is the sum of the lines.
+async def bills(
+    who: Who,
+    data: Data,
+    lang: Lang,
+    base: BaseCode,
+    period: Annotated[str, Query(max_length=10, description="2026-10, 2026-Q3 or 2026.")],
+    customer: Annotated[
+        str | None, Query(max_length=64, description="An enterprise's code, or `base` for the park's own gate.")
+    ] = None,
+) -> Response:
+    """Bills of the months of a period. Every line is quantity x price x factor, rounded to the cent; the total is the sum of
+    the lines.
 
-    A bill is `complete` when its month is over and nothing is missing; otherwise `notes` say what is. A token of role enterprise
+    A bill is `complete` when its month is over and nothing is missing; otherwise `notes` say what is. A token of role
+    enterprise
     gets its own bills.
     """
     async with data.session(who) as db:
         found = await base_row(db, base)
         span = read_span(period, found["timezone"], utc_now())
-        about = {"base": found["base_id"], "first": span.period.first_day.replace(day=1), "last": span.period.last_day,
-                 "customer": customer}
+        about = {
+            "base": found["base_id"],
+            "first": span.period.first_day.replace(day=1),
+            "last": span.period.last_day,
+            "customer": customer,
+        }
         rows = await (await db.execute(SQL["bills"], about)).fetchall()
         lines = await (await db.execute(SQL["bill_lines"], about)).fetchall()
-    return answer({"base": base, "period": period, "first_day": span.period.first_day, "last_day": span.period.last_day,
-                   "currency": "CNY", "bills": [_bill(named(row, lang), lines, lang) for row in rows]})
+    return answer(
+        {
+            "base": base,
+            "period": period,
+            "first_day": span.period.first_day,
+            "last_day": span.period.last_day,
+            "currency": "CNY",
+            "bills": [_bill(named(row, lang), lines, lang) for row in rows],
+        }
+    )
 
 
 def _bill(row: Row, lines: list[Row], lang: Language) -> Row:
     key = (row["month"], row.pop("enterprise_id"))
-    mine = [{k: v for k, v in x.items() if k not in ("month", "enterprise_id")} | {
-        "name": name_of(x["item"], lang), "name_zh": name_of(x["item"], "zh"), "name_en": name_of(x["item"], "en")}
-        for x in lines if (x["month"], x["enterprise_id"]) == key]
-    return row | {"month": f"{row['month']:%Y-%m}", "coverage": row["n_known"] / row["n_expected"] if row["n_expected"] else None,
-                  "lines": mine}
+    mine = [
+        {k: v for k, v in x.items() if k not in ("month", "enterprise_id")}
+        | {"name": name_of(x["item"], lang), "name_zh": name_of(x["item"], "zh"), "name_en": name_of(x["item"], "en")}
+        for x in lines
+        if (x["month"], x["enterprise_id"]) == key
+    ]
+    return row | {
+        "month": f"{row['month']:%Y-%m}",
+        "coverage": row["n_known"] / row["n_expected"] if row["n_expected"] else None,
+        "lines": mine,
+    }

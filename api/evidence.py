@@ -20,8 +20,15 @@ from park.errors import InputError, NotFound
 router = APIRouter(tags=["ledger"])
 OFFICE = "application/vnd.openxmlformats-officedocument."
 # what is taken: the ending of the name, its media type; the content must be what the ending says
-TYPES = {"pdf": "application/pdf", "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "csv": "text/csv",
-         "xlsx": OFFICE + "spreadsheetml.sheet", "docx": OFFICE + "wordprocessingml.document"}
+TYPES = {
+    "pdf": "application/pdf",
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "csv": "text/csv",
+    "xlsx": OFFICE + "spreadsheetml.sheet",
+    "docx": OFFICE + "wordprocessingml.document",
+}
 MAGIC = {"pdf": b"%PDF-", "png": b"\x89PNG\r\n\x1a\n", "jpg": b"\xff\xd8\xff", "jpeg": b"\xff\xd8\xff"}
 
 
@@ -53,17 +60,28 @@ def _is(ending: str, content: bytes) -> bool:
 
 
 @router.post("/evidence", status_code=201)
-async def upload(request: Request, data: Data, base: Annotated[str, Query(max_length=64)],
-                 name: Annotated[str, Query(min_length=3, max_length=200, description="File name with its ending.")],
-                 who: Annotated[Principal, Depends(allowed("operator", "enterprise", "admin"))]) -> Response:
-    """Keep a document: its bytes are the body, at most 10 MB of pdf, png, jpeg, xlsx, docx or csv. The same content again gives the
+async def upload(
+    request: Request,
+    data: Data,
+    base: Annotated[str, Query(max_length=64)],
+    name: Annotated[str, Query(min_length=3, max_length=200, description="File name with its ending.")],
+    who: Annotated[Principal, Depends(allowed("operator", "enterprise", "admin"))],
+) -> Response:
+    """Keep a document: its bytes are the body, at most 10 MB of pdf, png, jpeg, xlsx, docx or csv. The same content again
+    gives the
     same id. Name the ids in `documents` of a ledger entry."""
     content = await request.body()
     media_type = media_type_of(name, content)
     async with data.session(who) as db:
         found = await base_row(db, base)
-        about = {"base": found["base_id"], "enterprise": who.enterprise_id, "content": content, "name": name.strip(), "by": who.name,
-                 "media_type": media_type}
+        about = {
+            "base": found["base_id"],
+            "enterprise": who.enterprise_id,
+            "content": content,
+            "name": name.strip(),
+            "by": who.name,
+            "media_type": media_type,
+        }
         await db.execute(SQL["insert_evidence"], about)
         row = await (await db.execute(SQL["evidence_of"], about)).fetchone()
         assert row is not None
@@ -75,9 +93,18 @@ async def download(who: Who, data: Data, evidence_id: int, base: Annotated[str, 
     """The document as it was sent, to be saved; `ETag` is its SHA-256."""
     async with data.session(who) as db:
         found = await base_row(db, base)
-        row = await (await db.execute(SQL["evidence"], {"base": found["base_id"], "id": min(evidence_id, 2**31 - 1)})).fetchone()
+        row = await (
+            await db.execute(SQL["evidence"], {"base": found["base_id"], "id": min(evidence_id, 2**31 - 1)})
+        ).fetchone()
     if row is None:
         raise NotFound(f"there is no document {evidence_id} in base {base!r} that this token may see")
-    return Response(row["content"], media_type=row["media_type"], headers={
-        "Content-Disposition": f"attachment; filename*=UTF-8\'\'{quote(row['name'], safe='')}", "ETag": f'"{row["sha256"]}"',
-        "Content-Security-Policy": "sandbox", "Cache-Control": "private, no-store"})
+    return Response(
+        row["content"],
+        media_type=row["media_type"],
+        headers={
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(row['name'], safe='')}",
+            "ETag": f'"{row["sha256"]}"',
+            "Content-Security-Policy": "sandbox",
+            "Cache-Control": "private, no-store",
+        },
+    )

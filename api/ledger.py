@@ -152,9 +152,10 @@ async def known_kinds(who: Who) -> Response:
 
 
 @router.get("/ledger/audit")
-async def audit(who: Who, data: Data, base: Annotated[str, Query(max_length=64)], limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-                cursor: str | None = None) -> Response:
-    """Who booked, corrected and settled what, when and why, newest first. `step`: booked, corrected or finalised; `changes` has each
+async def audit(who: Who, data: Data, base: Annotated[str, Query(max_length=64)],
+                limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: str | None = None) -> Response:
+    """Who booked, corrected and settled what, when and why, newest first. `step`: booked, corrected or finalised; `changes`
+    has each
     field that a correction changed with what it was and is."""
     after = read_cursor(cursor, int)
     async with data.session(who) as db:
@@ -171,7 +172,8 @@ def _step(row: dict[str, Any]) -> dict[str, Any]:
         return row | {"step": "booked", "changes": {}}
     now = {k: v.isoformat() if isinstance(v, date) else v for k, v in row.items()}
     changes = {k: [v, now[k]] for k, v in former.items() if now[k] != v}
-    return row | {"step": "finalised" if set(changes) == {"status"} and row["status"] == "final" else "corrected", "changes": changes}
+    settled = set(changes) == {"status"} and row["status"] == "final"
+    return row | {"step": "finalised" if settled else "corrected", "changes": changes}
 
 
 @router.get("/ledger/template.xlsx")

@@ -106,7 +106,8 @@ async def _http(request: Request, exc: Exception) -> Response:
 
 async def _invalid(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
-    errors = [{"where": ".".join(str(part) for part in e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in exc.errors()]
+    errors = [{"where": ".".join(str(part) for part in e["loc"]), "message": e["msg"].removeprefix("Value error, ")}
+              for e in exc.errors()]
     detail = "; ".join(f"{e['where']}: {e['message']}" for e in errors[:5])
     return problem(422, detail, request=request, errors=errors)
 

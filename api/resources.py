@@ -25,10 +25,13 @@ router = APIRouter(tags=["figures"])
 async def resources(who: Who, data: Data, base: BaseCode, period: PeriodText) -> Response:
     """Resources of a base and period.
 
-    `water`: fresh, reclaimed and recirculated water in m3, discharge of the outlets, what is consumed, reuse rate (the row without an
+    `water`: fresh, reclaimed and recirculated water in m3, discharge of the outlets, what is consumed, reuse rate (the row
+    without an
     enterprise is the base). `made`: steam, heat and media made inside from another carrier. `passed_on`: metered exchanges and
-    cascades. `waste`: stores in t, with `negative_days` on which more had left than was there, and `stored_differs` where manifests
-    of storing disagree with the store. `exchanges`: each once, with the receiver's word; `postings` both sides, zero in sum. `land` in
+    cascades. `waste`: stores in t, with `negative_days` on which more had left than was there, and `stored_differs` where
+    manifests
+    of storing disagree with the store. `exchanges`: each once, with the receiver's word; `postings` both sides, zero in sum.
+    `land` in
     ha; `waste_heat` in GJ. What nobody measured or booked is null, never zero.
     """
     needs_whole_base(who)
@@ -37,4 +40,6 @@ async def resources(who: Who, data: Data, base: BaseCode, period: PeriodText) ->
         span = read_span(period, found["timezone"], utc_now())
         about = {"base": found["base_id"], "first": span.period.first_day, "last": span.period.last_day}
         parts: dict[str, Any] = {name: await (await db.execute(SQL[name], about)).fetchall() for name in PARTS}
-    return answer({"base": base, "period": period, "first_day": span.period.first_day, "last_day": span.period.last_day} | parts)
+    return answer(
+        {"base": base, "period": period, "first_day": span.period.first_day, "last_day": span.period.last_day} | parts
+    )

@@ -99,10 +99,7 @@ def _cross_check(c: Catalogue) -> Iterable[tuple[Place, str]]:
         if code is not None:
             yield ("units", i, "parent"), f"the unit {unit.code!r} is its own ancestor"
     yield from _formulas(c)
-    for i, e in enumerate(c.ledger):
-        for field, text in mistakes(e.kind, **e.model_dump(include={"item", "action", "value", "unit", "first_day", "last_day",
-                                                                    "enterprise", "counterparty"})):
-            yield ("ledger", i, field), text
+    yield from _entries(c)
     devices = {d.code: d for d in c.devices}
     taken: dict[tuple[str, str], int] = {}
     for i, point in enumerate(c.points):
@@ -111,6 +108,14 @@ def _cross_check(c: Catalogue) -> Iterable[tuple[Place, str]]:
             if key in taken:
                 yield ("points", i, "source"), f"{key[1]!r} of device {key[0]!r} already feeds points[{taken[key]}]"
             taken[key] = i
+
+
+def _entries(c: Catalogue) -> Iterable[tuple[Place, str]]:
+    """Ledger entries that no figure could use."""
+    for i, e in enumerate(c.ledger):
+        for field, text in mistakes(e.kind, **e.model_dump(include={"item", "action", "value", "unit", "first_day", "last_day",
+                                                                    "enterprise", "counterparty"})):
+            yield ("ledger", i, field), text
 
 
 def _formulas(c: Catalogue) -> Iterable[tuple[Place, str]]:

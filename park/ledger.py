@@ -57,7 +57,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 def mistakes(kind: str, *, item: str = "", action: str = "", value: float = 0.0, unit: str = "", first_day: date | None = None,
              last_day: date | None = None, enterprise: str | None = None, counterparty: str | None = None
              ) -> Iterator[tuple[str, str]]:
-    """(field, what was expected and what came) for each mistake of an entry; a kind we do not know is only looked at roughly."""
+    """(field, what was expected and what came) for each mistake of an entry; a kind we do not know is only looked at
+    roughly."""
     if first_day is not None and last_day is not None:
         if last_day < first_day:
             yield "last_day", f"expected last_day on or after first_day, got {first_day} and {last_day}"

@@ -6,7 +6,7 @@ Row 1 holds the columns' codes with their names; a row an entry. Nothing is take
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from math import isfinite
@@ -24,12 +24,20 @@ SHEET = "entries"
 MOST_ROWS = 5000
 MOST_BYTES = 2 * 1024 * 1024
 STATUSES = ("preliminary", "final")
-COLUMNS: dict[str, tuple[str, str, int]] = {            # code: names, width
-    "kind": ("类别", "kind of entry", 20), "enterprise": ("企业代码", "code of the enterprise", 14),
-    "counterparty": ("对方企业", "the other enterprise", 14), "item": ("品目", "item or carrier", 16),
-    "action": ("去向", "action of a manifest", 13), "first_day": ("起始日", "first day", 13), "last_day": ("截止日", "last day", 13),
-    "value": ("数量", "amount", 13), "unit": ("单位", "unit of measure", 10), "status": ("状态", "preliminary or final", 13),
-    "evidence": ("凭证", "where the evidence is", 26), "note": ("备注", "note", 26)}
+COLUMNS: dict[str, tuple[str, str, int]] = {  # code: names, width
+    "kind": ("类别", "kind of entry", 20),
+    "enterprise": ("企业代码", "code of the enterprise", 14),
+    "counterparty": ("对方企业", "the other enterprise", 14),
+    "item": ("品目", "item or carrier", 16),
+    "action": ("去向", "action of a manifest", 13),
+    "first_day": ("起始日", "first day", 13),
+    "last_day": ("截止日", "last day", 13),
+    "value": ("数量", "amount", 13),
+    "unit": ("单位", "unit of measure", 10),
+    "status": ("状态", "preliminary or final", 13),
+    "evidence": ("凭证", "where the evidence is", 26),
+    "note": ("备注", "note", 26),
+}
 REQUIRED = ("kind", "first_day", "last_day", "value", "unit")
 
 
@@ -76,8 +84,9 @@ def template(enterprises: Mapping[str, str]) -> bytes:
     lists = {"kind": "A", "enterprise": "G", "counterparty": "G", "action": "K", "status": "N"}
     lengths = {"A": len(kinds()), "G": max(len(enterprises), 1), "K": len(table()["actions"]), "N": len(STATUSES)}
     for code, column in lists.items():
-        rule = DataValidation("list", formula1=f"=help!${column}$3:${column}${lengths[column] + 2}", allow_blank=True,
-                              showErrorMessage=False)
+        rule = DataValidation(
+            "list", formula1=f"=help!${column}$3:${column}${lengths[column] + 2}", allow_blank=True, showErrorMessage=False
+        )
         sheet.add_data_validation(rule)
         letter = get_column_letter(list(COLUMNS).index(code) + 1)
         rule.add(f"{letter}2:{letter}{MOST_ROWS}")
@@ -93,15 +102,33 @@ def template(enterprises: Mapping[str, str]) -> bytes:
 def _write_help(sheet: Any, enterprises: Mapping[str, str]) -> None:
     """Kinds with their units and actions (A to E), enterprises (G, H), actions (K, L), states (N)."""
     bold = Font(bold=True)
-    for address, text in (("A1", "类别 kinds"), ("G1", "企业 enterprises"), ("K1", "去向 actions"), ("N1", "状态 status"),
-                          ("A2", "kind"), ("B2", "名称 name"), ("C2", "单位 units"), ("D2", "去向 actions"), ("E2", "品目 item"),
-                          ("G2", "enterprise"), ("H2", "名称 name"), ("K2", "action"), ("L2", "名称 name"), ("N2", "status")):
+    for address, text in (
+        ("A1", "类别 kinds"),
+        ("G1", "企业 enterprises"),
+        ("K1", "去向 actions"),
+        ("N1", "状态 status"),
+        ("A2", "kind"),
+        ("B2", "名称 name"),
+        ("C2", "单位 units"),
+        ("D2", "去向 actions"),
+        ("E2", "品目 item"),
+        ("G2", "enterprise"),
+        ("H2", "名称 name"),
+        ("K2", "action"),
+        ("L2", "名称 name"),
+        ("N2", "status"),
+    ):
         sheet[address] = text
         sheet[address].font = bold
     for row, k in enumerate(kinds().values(), 3):
-        items = {"free": "", "required": "必填 required", "carrier": "能源品种 carrier: " + ", ".join(table()["carriers"])}[k.item]
-        for column, text in zip("ABCDE", (k.code, f"{k.zh} · {k.en}", ", ".join(k.units) or "—",
-                                          ", ".join(a for a in k.actions if a) or "—", items), strict=True):
+        items = {"free": "", "required": "必填 required", "carrier": "能源品种 carrier: " + ", ".join(table()["carriers"])}[
+            k.item
+        ]
+        for column, text in zip(
+            "ABCDE",
+            (k.code, f"{k.zh} · {k.en}", ", ".join(k.units) or "—", ", ".join(a for a in k.actions if a) or "—", items),
+            strict=True,
+        ):
             sheet[f"{column}{row}"] = text
     for row, (code, name) in enumerate(enterprises.items(), 3):
         sheet[f"G{row}"], sheet[f"H{row}"] = code, name
@@ -109,12 +136,24 @@ def _write_help(sheet: Any, enterprises: Mapping[str, str]) -> None:
         sheet[f"K{row}"], sheet[f"L{row}"] = code, f"{names['zh']} · {names['en']}"
     for row, status in enumerate(STATUSES, 3):
         sheet[f"N{row}"] = status
-    for column, width in (("A", 20), ("B", 34), ("C", 32), ("D", 60), ("E", 44), ("G", 14), ("H", 30), ("K", 13), ("L", 26), ("N", 13)):
+    for column, width in (
+        ("A", 20),
+        ("B", 34),
+        ("C", 32),
+        ("D", 60),
+        ("E", 44),
+        ("G", 14),
+        ("H", 30),
+        ("K", 13),
+        ("L", 26),
+        ("N", 13),
+    ):
         sheet.column_dimensions[column].width = width
 
 
 def read_entries(data: bytes, name: str, enterprises: Sequence[str], there: Mapping[tuple[Any, ...], int]) -> list[FormEntry]:
-    """The entries of a filled template; CatalogueError with every mistake, each at its cell. `there`: keys of current entries."""
+    """The entries of a filled template; CatalogueError with every mistake, each at its cell. `there`: keys of current
+    entries."""
     if len(data) > MOST_BYTES:
         raise InputError(f"{name}: expected at most {MOST_BYTES // 1024 // 1024} MB, got {len(data) / 1024 / 1024:.1f} MB")
     try:
@@ -128,7 +167,9 @@ def read_entries(data: bytes, name: str, enterprises: Sequence[str], there: Mapp
     columns = {words[0]: at for at, words in heads.items() if words}
     missing = [code for code in REQUIRED if code not in columns]
     if missing:
-        raise CatalogueError([Mistake(name, 1, SHEET, f"no column {', '.join(missing)}: take the template of `park ledger template`")])
+        raise CatalogueError(
+            [Mistake(name, 1, SHEET, f"no column {', '.join(missing)}: take the template of `park ledger template`")]
+        )
     found: list[FormEntry] = []
     wrong: list[Mistake] = []
     seen: dict[tuple[Any, ...], int] = {}
@@ -136,8 +177,10 @@ def read_entries(data: bytes, name: str, enterprises: Sequence[str], there: Mapp
         cells = {code: sheet.cell(row, at).value for code, at in columns.items() if code in COLUMNS}
         if all(v is None or str(v).strip() == "" for v in cells.values()):
             continue
+
         def say(field: str, text: str, row: int = row) -> None:
             wrong.append(Mistake(name, None, f"{SHEET}!{get_column_letter(columns.get(field, 1))}{row}", text))
+
         if len(found) >= MOST_ROWS:
             say("kind", f"expected at most {MOST_ROWS} entries")
             break
@@ -164,34 +207,63 @@ def _entry(row: int, cells: Mapping[str, Any], enterprises: Sequence[str], say: 
 
     texts = {c: str(cells.get(c) if cells.get(c) is not None else "").strip() for c in COLUMNS}
     days = {c: _day(cells.get(c)) for c in ("first_day", "last_day")}
-    for field, day in days.items():
-        if day is None:
-            wrong(field, f"expected a day such as 2026-03-31, got {texts[field] or 'nothing'}")
     value = _number(cells.get("value"))
-    if value is None:
-        wrong("value", f"expected a number, got {texts['value'] or 'nothing'}")
-    if texts["kind"] not in kinds():
-        wrong("kind", f"expected one of {', '.join(kinds())}; got {texts['kind'] or 'nothing'}")
-    if not texts["unit"]:
-        wrong("unit", "expected a unit, got nothing")
-    for field in ("enterprise", "counterparty"):
-        if texts[field] and texts[field] not in enterprises:
-            wrong(field, f"there is no enterprise {texts[field]!r}; known: {', '.join(enterprises)}")
-    if texts["status"] and texts["status"] not in STATUSES:
-        wrong("status", f"expected preliminary or final, got {texts['status']!r}")
-    for field in ("item", "evidence", "note"):
-        if len(texts[field]) > 500:
-            wrong(field, f"expected at most 500 characters, got {len(texts[field])}")
+    for field, text in _cells(texts, days, value, enterprises):
+        wrong(field, text)
     first, last = days["first_day"], days["last_day"]
-    for field, text in mistakes(texts["kind"], item=texts["item"], action=texts["action"], value=value or 0.0, unit=texts["unit"],
-                                first_day=first, last_day=last, enterprise=texts["enterprise"] or None,
-                                counterparty=texts["counterparty"] or None):
+    for field, text in mistakes(
+        texts["kind"],
+        item=texts["item"],
+        action=texts["action"],
+        value=value or 0.0,
+        unit=texts["unit"],
+        first_day=first,
+        last_day=last,
+        enterprise=texts["enterprise"] or None,
+        counterparty=texts["counterparty"] or None,
+    ):
         if field not in before:
             wrong(field, text)
     if before or first is None or last is None or value is None:
         return None
-    return FormEntry(row, texts["kind"], texts["enterprise"] or None, texts["counterparty"] or None, texts["item"], texts["action"], first,
-                     last, value, texts["unit"], texts["status"] or "preliminary", texts["evidence"], texts["note"])
+    return FormEntry(
+        row,
+        texts["kind"],
+        texts["enterprise"] or None,
+        texts["counterparty"] or None,
+        texts["item"],
+        texts["action"],
+        first,
+        last,
+        value,
+        texts["unit"],
+        texts["status"] or "preliminary",
+        texts["evidence"],
+        texts["note"],
+    )
+
+
+def _cells(
+    texts: Mapping[str, str], days: Mapping[str, date | None], value: float | None, enterprises: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """(column, what is wrong) of cells by themselves."""
+    for field, day in days.items():
+        if day is None:
+            yield field, f"expected a day such as 2026-03-31, got {texts[field] or 'nothing'}"
+    if value is None:
+        yield "value", f"expected a number, got {texts['value'] or 'nothing'}"
+    if texts["kind"] not in kinds():
+        yield "kind", f"expected one of {', '.join(kinds())}; got {texts['kind'] or 'nothing'}"
+    if not texts["unit"]:
+        yield "unit", "expected a unit, got nothing"
+    for field in ("enterprise", "counterparty"):
+        if texts[field] and texts[field] not in enterprises:
+            yield field, f"there is no enterprise {texts[field]!r}; known: {', '.join(enterprises)}"
+    if texts["status"] and texts["status"] not in STATUSES:
+        yield "status", f"expected preliminary or final, got {texts['status']!r}"
+    for field in ("item", "evidence", "note"):
+        if len(texts[field]) > 500:
+            yield field, f"expected at most 500 characters, got {len(texts[field])}"
 
 
 def _day(value: Any) -> date | None:

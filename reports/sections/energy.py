@@ -304,22 +304,15 @@ def _account(year: Year) -> Table:
     """Scopes, grades and coverage by carrier, energy after deductions, CO2 by location and by market side by side."""
     rows: Rows = []
     for a in year.account:
-        name = f"account/{year.span.year}/{a.carrier}"
-        due = a.n_expected * max(1.0, year.span.days / a.days) if a.days else 0.0
-        coverage = min(1.0, a.n_known / due) if due else None
-
-        def cell(field: str, value: float | None, unit: str, scale: float = 1.0, of: Account = a, name: str = name,
-                 coverage: float | None = coverage) -> Cell:
-            absent = figures.NO_METER if of.amount is None else figures.NO_FACTOR
-            return Cell(id=f"{name}/{field}", value=tidy(None if value is None else scale * value), unit=unit, coverage=tidy(coverage),
-                        quality="estimated" if of.grade == "C" else "good" if of.grade else "", grade="" if value is None else of.grade,
-                        factors=tuple(of.factors), reason=absent if value is None else None)
-
-        rows.append((word("carriers", a.carrier), Text(f"范围{a.scope}" if a.scope else "—", f"scope {a.scope}" if a.scope else "—"),
-                     Text(a.grade or "—", a.grade or "—"),
-                     cell("tce_calorific_assessed", a.tce_calorific_assessed, "tce"),
-                     cell("tce_equivalent_assessed", a.tce_equivalent_assessed, "tce"),
-                     cell("co2_location", a.co2_kg, "tCO2", 0.001), cell("co2_market", a.co2_market_kg, "tCO2", 0.001)))
+        scope = Text(f"范围{a.scope}", f"scope {a.scope}") if a.scope else Text("—", "—")
+        figures_of = (
+            ("tce_calorific_assessed", a.tce_calorific_assessed, "tce", 1.0),
+            ("tce_equivalent_assessed", a.tce_equivalent_assessed, "tce", 1.0),
+            ("co2_location", a.co2_kg, "tCO2", 0.001),
+            ("co2_market", a.co2_market_kg, "tCO2", 0.001),
+        )
+        cells = [_accounted(a, year, field, value, unit, scale) for field, value, unit, scale in figures_of]
+        rows.append((word("carriers", a.carrier), scope, Text(a.grade or "—", a.grade or "—"), *cells))
     if not rows:
         none = Text("—", "—")
         rows.append((none, none, none, *(figures.plain(f"account/{year.span.year}/none/{f}", None, "tce", "measured")
@@ -343,18 +336,42 @@ def _account(year: Year) -> Table:
     )
 
 
+def _accounted(a: Account, year: Year, field: str, value: float | None, unit: str, scale: float) -> Cell:
+    """A figure of the account with its grade, coverage and factor rows."""
+    due = a.n_expected * max(1.0, year.span.days / a.days) if a.days else 0.0
+    absent = figures.NO_METER if a.amount is None else figures.NO_FACTOR
+    return Cell(
+        id=f"account/{year.span.year}/{a.carrier}/{field}",
+        value=tidy(None if value is None else scale * value),
+        unit=unit,
+        coverage=tidy(min(1.0, a.n_known / due) if due else None),
+        quality="estimated" if a.grade == "C" else "good" if a.grade else "",
+        grade="" if value is None else a.grade,
+        factors=tuple(a.factors),
+        reason=absent if value is None else None,
+    )
+
+
 def _bills(year: Year) -> Table:
     """The base's own electricity bills as accounting reproduces them."""
     rows: Rows = []
     for b in year.bills:
         name, coverage = f"bill/{b.month:%Y-%m}", b.n_known / b.n_expected if b.n_expected else None
         absent = Text("无无功计量或考核标准", "no reactive meter or standard")
-        cells = (("energy_kwh", b.energy_kwh, "kWh", 0), ("energy_cost", b.energy_cost, "CNY", 0), ("demand_kw", b.demand_kw, "kW", 0),
-                 ("demand_cost", b.demand_cost, "CNY", 0), ("power_factor", b.power_factor, "1", 2), ("adjustment", b.adjustment, "CNY", 0),
-                 ("total", b.total, "CNY", 0))
-        rows.append((Text(f"{b.month:%Y-%m}", f"{b.month:%Y-%m}"),
-                     *(figures.plain(f"{name}/{field}", value, unit, "measured", digits=digits, coverage=coverage, reason=absent)
-                       for field, value, unit, digits in cells)))
+        cells = (
+            ("energy_kwh", b.energy_kwh, "kWh", 0),
+            ("energy_cost", b.energy_cost, "CNY", 0),
+            ("demand_kw", b.demand_kw, "kW", 0),
+            ("demand_cost", b.demand_cost, "CNY", 0),
+            ("power_factor", b.power_factor, "1", 2),
+            ("adjustment", b.adjustment, "CNY", 0),
+            ("total", b.total, "CNY", 0),
+        )
+        told = [
+            figures.plain(f"{name}/{field}", value, unit, "measured", digits=digits, coverage=coverage, reason=absent)
+            for field, value, unit, digits in cells
+        ]
+        rows.append((Text(f"{b.month:%Y-%m}", f"{b.month:%Y-%m}"), *told))
     return Table(
         "energy-bills",
         Text("园区关口电费核算", "Electricity bills of the base's gate"),

@@ -20,15 +20,31 @@ def water_balance(year: Year) -> Table:
         cells = [_metered(f"{name}/{f}", w, getattr(w, f), figures.NO_METER) for f in ("fresh", "reclaimed")]
         cells.append(figures.plain(f"{name}/recirculated", w.recirculated, "m3", "declared", reason=NOT_BOOKED))
         share = w.hours_known / w.hours_due if w.hours_due and w.hours_known is not None else None
-        cells.append(Cell(id=f"{name}/discharged", value=tidy(w.discharged), unit="m3", coverage=tidy(share), digits=0,
-                          grade="A" if w.discharged is not None else "", reason=NO_OUTLET if w.discharged is None else None))
+        cells.append(
+            Cell(
+                id=f"{name}/discharged",
+                value=tidy(w.discharged),
+                unit="m3",
+                coverage=tidy(share),
+                digits=0,
+                grade="A" if w.discharged is not None else "",
+                reason=NO_OUTLET if w.discharged is None else None,
+            )
+        )
         coverage = min((c.coverage for c in cells if c.coverage is not None), default=None)
         cells.append(figures.ratio(f"{name}/consumed", w.consumed, 1.0, "m3", coverage, digits=0, absent=NO_OUTLET))
         cells.append(figures.ratio(f"{name}/reuse", w.reuse_rate, 1.0, "%", cells[0].coverage, scale=100, digits=1))
         rows.append((Text(w.name_zh or "园区合计", w.name_en or "Base"), *cells))
     if not rows:
-        rows.append((Text("—", "—"), *(figures.plain(f"water-balance/{year.span.year}/none/{f}", None, "m3", "measured")
-                                       for f in ("fresh", "reclaimed", "recirculated", "discharged", "consumed", "reuse"))))
+        rows.append(
+            (
+                Text("—", "—"),
+                *(
+                    figures.plain(f"water-balance/{year.span.year}/none/{f}", None, "m3", "measured")
+                    for f in ("fresh", "reclaimed", "recirculated", "discharged", "consumed", "reuse")
+                ),
+            )
+        )
     return Table(
         "water-balance",
         Text("水平衡与重复利用", "Water balance and reuse"),
@@ -48,8 +64,15 @@ def water_balance(year: Year) -> Table:
 
 def _metered(figure: str, w: Water, value: float | None, absent: Text) -> Cell:
     coverage = min(1.0, w.n_known / w.n_expected) if w.n_expected else None
-    return Cell(id=figure, value=tidy(value), unit="m3", coverage=tidy(coverage), digits=0, grade="" if value is None else "A",
-                reason=absent if value is None else None)
+    return Cell(
+        id=figure,
+        value=tidy(value),
+        unit="m3",
+        coverage=tidy(coverage),
+        digits=0,
+        grade="" if value is None else "A",
+        reason=absent if value is None else None,
+    )
 
 
 def waste_stores(year: Year) -> Table:
@@ -58,8 +81,10 @@ def waste_stores(year: Year) -> Table:
     for w in year.waste:
         name = f"waste/{year.span.year}/{w.kind}/{w.item}/{w.code or 'base'}"
         kind, owner = word("ledger", w.kind), Text(w.name_zh or "园区", w.name_en or "Base")
-        cells = [_declared(f"{name}/{f}", getattr(w, f), "t", w.preliminary) for f in
-                 ("opening", "generated", "received", "used", "disposed", "moved", "closing")]
+        cells = [
+            _declared(f"{name}/{f}", getattr(w, f), "t", w.preliminary)
+            for f in ("opening", "generated", "received", "used", "disposed", "moved", "closing")
+        ]
         rows.append((Text(f"{kind.zh}：{w.item}", f"{kind.en}: {w.item}"), owner, *cells, _mark(w)))
     if not rows:
         empty = [figures.plain(f"waste/{year.span.year}/none/{f}", None, "t", "declared") for f in table()["store"]]
@@ -90,8 +115,15 @@ def _mark(w: Waste) -> Text:
 def _declared(figure: str, value: float | None, unit: str, preliminary: bool, digits: int = 2) -> Cell:
     if value is None:
         return figures.plain(figure, None, unit, "declared")
-    return Cell(id=figure, value=tidy(value), unit=unit, basis="declared", grade="B", quality="preliminary" if preliminary else "final",
-                digits=digits)
+    return Cell(
+        id=figure,
+        value=tidy(value),
+        unit=unit,
+        basis="declared",
+        grade="B",
+        quality="preliminary" if preliminary else "final",
+        digits=digits,
+    )
 
 
 def exchanges(year: Year) -> Table:
@@ -100,21 +132,59 @@ def exchanges(year: Year) -> Table:
     for x in year.exchange:
         due = x.n_expected * max(1.0, year.span.days / x.days) if x.days else 0.0
         coverage = min(1.0, x.n_known / due) if due else None
-        cell = Cell(id=f"exchange/{year.span.year}/{x.code}", value=tidy(x.amount), unit=x.unit, coverage=tidy(coverage),
-                    grade="" if x.amount is None else "A", reason=figures.NO_METER if x.amount is None else None, digits=1)
-        rows.append((word("carriers", x.carrier), Text(x.from_zh, x.from_en), Text(x.to_zh, x.to_en), word("units", x.unit), cell,
-                     Text("—", "—")))
+        cell = Cell(
+            id=f"exchange/{year.span.year}/{x.code}",
+            value=tidy(x.amount),
+            unit=x.unit,
+            coverage=tidy(coverage),
+            grade="" if x.amount is None else "A",
+            reason=figures.NO_METER if x.amount is None else None,
+            digits=1,
+        )
+        rows.append(
+            (
+                word("carriers", x.carrier),
+                Text(x.from_zh, x.from_en),
+                Text(x.to_zh, x.to_en),
+                word("units", x.unit),
+                cell,
+                Text("—", "—"),
+            )
+        )
     for p in year.passed:
         name = f"exchange/{year.span.year}/ledger/{p.kind}/{p.item}/{p.from_code}/{p.to_code}/{p.unit}"
-        confirmed = Text("仅一方登记", "one side booked") if p.confirmed is None else (
-            Text("双方一致", "both agree") if abs(p.confirmed - p.amount) <= 0.005 * max(abs(p.amount), 1e-9) else
-            Text(f"对方登记 {p.confirmed:,.2f}", f"the other booked {p.confirmed:,.2f}"))
-        rows.append((word("carriers", p.item), Text(p.from_zh, p.from_en), Text(p.to_zh, p.to_en), word("units", p.unit),
-                     _declared(name, p.amount, p.unit, p.preliminary), confirmed))
+        confirmed = (
+            Text("仅一方登记", "one side booked")
+            if p.confirmed is None
+            else (
+                Text("双方一致", "both agree")
+                if abs(p.confirmed - p.amount) <= 0.005 * max(abs(p.amount), 1e-9)
+                else Text(f"对方登记 {p.confirmed:,.2f}", f"the other booked {p.confirmed:,.2f}")
+            )
+        )
+        rows.append(
+            (
+                word("carriers", p.item),
+                Text(p.from_zh, p.from_en),
+                Text(p.to_zh, p.to_en),
+                word("units", p.unit),
+                _declared(name, p.amount, p.unit, p.preliminary),
+                confirmed,
+            )
+        )
     if not rows:
         absent = Text("无登记的企业间交换", "no exchange on record")
         none = Text("—", "—")
-        rows.append((none, none, none, none, figures.plain(f"exchange/{year.span.year}/none", None, "t", "declared", reason=absent), none))
+        rows.append(
+            (
+                none,
+                none,
+                none,
+                none,
+                figures.plain(f"exchange/{year.span.year}/none", None, "t", "declared", reason=absent),
+                none,
+            )
+        )
     return Table(
         "exchange",
         Text("企业间蒸汽、余热与物料交换", "Steam, waste heat and materials between enterprises"),
@@ -135,14 +205,32 @@ def land_and_heat(year: Year) -> Table | None:
     """Land by use, its output, and waste heat; None where nothing is booked."""
     if not year.stock:
         return None
-    rows: Rows = [(_stock_name(s), Text(s.name_zh or "园区", s.name_en or "Base"), word("units", s.unit),
-                   _declared(f"stock/{year.span.year}/{s.what}/{s.code or 'base'}/{s.item}", s.amount, s.unit, s.preliminary))
-                  for s in year.stock]
+    rows: Rows = [
+        (
+            _stock_name(s),
+            Text(s.name_zh or "园区", s.name_en or "Base"),
+            word("units", s.unit),
+            _declared(f"stock/{year.span.year}/{s.what}/{s.code or 'base'}/{s.item}", s.amount, s.unit, s.preliminary),
+        )
+        for s in year.stock
+    ]
     heat = {a: sum(s.amount for s in year.stock if (s.what, s.item) == ("waste_heat", a)) for a in ("available", "used")}
     if heat["available"] > 0:
-        rows.append((Text("余热利用率", "Waste heat used"), Text("园区合计", "Base"), word("units", "%"),
-                     Cell(id=f"stock/{year.span.year}/waste_heat/rate", value=tidy(100 * heat["used"] / heat["available"]), unit="%",
-                          basis="declared", grade="B", digits=1)))
+        rows.append(
+            (
+                Text("余热利用率", "Waste heat used"),
+                Text("园区合计", "Base"),
+                word("units", "%"),
+                Cell(
+                    id=f"stock/{year.span.year}/waste_heat/rate",
+                    value=tidy(100 * heat["used"] / heat["available"]),
+                    unit="%",
+                    basis="declared",
+                    grade="B",
+                    digits=1,
+                ),
+            )
+        )
     return Table(
         "land-heat",
         Text("土地与余热", "Land and waste heat"),

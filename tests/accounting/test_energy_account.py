@@ -19,17 +19,19 @@ from tests.accounting.conftest import every
 Conn = psycopg.Connection[Any]
 Feed = Callable[..., None]
 MINI = Path(__file__).parents[1] / "data" / "mini.yaml"
-START = datetime(2026, 3, 1, 16, tzinfo=UTC)          # 2 March, base-local midnight
+START = datetime(2026, 3, 1, 16, tzinfo=UTC)  # 2 March, base-local midnight
 NOW = START + timedelta(days=1, minutes=1)
-RESIDUAL, LOCATION = 0.6096, 0.55                     # 公告2025年第47号; 华东
+RESIDUAL, LOCATION = 0.6096, 0.55  # 公告2025年第47号; 华东
 
 
 @pytest.fixture
 def day(park: Conn, feed: Feed) -> Callable[[str, float], None]:
     """day(point, amount): a counter that runs evenly through 2 March."""
+
     def store(point: str, amount: float) -> None:
         at = every(900, START, 97)
         feed(point, at, [100.0 + amount / 96 * i for i in range(97)])
+
     return store
 
 
@@ -41,38 +43,58 @@ def add(park: Conn, tmp_path: Path, text: str) -> None:
 
 
 def total(park: Conn, carrier: str, *columns: str, enterprise: str | None = None, day: str = "2026-03-02") -> tuple[Any, ...]:
-    found = park.execute(f"""SELECT {', '.join(columns)} FROM energy_total t LEFT JOIN enterprise e USING (base_id, enterprise_id)
-        WHERE t.day = %s AND t.carrier = %s AND e.code IS NOT DISTINCT FROM %s""", (day, carrier, enterprise)).fetchone()
+    found = park.execute(
+        f"""SELECT {", ".join(columns)} FROM energy_total t LEFT JOIN enterprise e USING (base_id, enterprise_id)
+        WHERE t.day = %s AND t.carrier = %s AND e.code IS NOT DISTINCT FROM %s""",
+        (day, carrier, enterprise),
+    ).fetchone()
     assert found is not None, f"no total of {carrier} for {enterprise or 'the base'}"
     return found
 
 
-def booked(park: Conn, kind: str, value: float, unit: str, item: str = "", enterprise: str | None = None,
-           first: str = "2026-03-01", last: str = "2026-03-31", supersedes: int | None = None) -> int:
-    row = park.execute("""INSERT INTO ledger (base_id, kind, enterprise_id, item, first_day, last_day, value, unit, recorded_by, supersedes)
+def booked(
+    park: Conn,
+    kind: str,
+    value: float,
+    unit: str,
+    item: str = "",
+    enterprise: str | None = None,
+    first: str = "2026-03-01",
+    last: str = "2026-03-31",
+    supersedes: int | None = None,
+) -> int:
+    row = park.execute(
+        """INSERT INTO ledger (base_id, kind, enterprise_id, item, first_day, last_day, value, unit, recorded_by, supersedes)
         SELECT b.base_id, %s, e.enterprise_id, %s, %s, %s, %s, %s, 'test', %s FROM base b LEFT JOIN enterprise e ON e.code = %s
-        RETURNING entry_id""", (kind, item, first, last, value, unit, supersedes, enterprise)).fetchone()
+        RETURNING entry_id""",
+        (kind, item, first, last, value, unit, supersedes, enterprise),
+    ).fetchone()
     assert row is not None
     return int(row[0])
 
 
 def test_co2_by_location_and_by_market_stand_side_by_side(park: Conn, day: Callable[[str, float], None]) -> None:
-    """960 kWh bought, PV 96: the location's factor on what is bought; green power at zero and the rest at the residual factor."""
+    """960 kWh bought, PV 96: the location's factor on what is bought; green power at zero and the rest at the residual
+    factor."""
     day("park.kwh", 960.0)
     day("e2.pv.kwh", 96.0)
     day("e1.gas", 96.0)
-    green = booked(park, "green_power", 9.3, "MWh")                        # 31 days: 300 kWh a day
+    green = booked(park, "green_power", 9.3, "MWh")  # 31 days: 300 kWh a day
     run_pass(park, NOW)
     amount, generation, co2, market, used, entries = total(
-        park, "electricity", "amount", "generation", "co2_kg", "co2_market_kg", "green", "ledger_ids")
+        park, "electricity", "amount", "generation", "co2_kg", "co2_market_kg", "green", "ledger_ids"
+    )
     assert (amount, generation, used) == pytest.approx((1056, 96, 300))
     assert (co2, market) == pytest.approx((960 * LOCATION, 660 * RESIDUAL))
     assert entries == [green]
-    scopes = dict(park.execute("SELECT carrier, scope FROM energy_total_1d WHERE day = '2026-03-02' AND enterprise_id IS NULL").fetchall())
+    scopes = dict(
+        park.execute("SELECT carrier, scope FROM energy_total_1d WHERE day = '2026-03-02' AND enterprise_id IS NULL").fetchall()
+    )
     assert scopes == {"electricity": 2, "natural_gas": 1, "water": None}
     assert total(park, "natural_gas", "co2_kg", "co2_market_kg") == pytest.approx((96 * 2.165,) * 2)
-    factors = park.execute("SELECT kind, source FROM factor WHERE factor_id = ANY (%s)",
-                           (total(park, "electricity", "market_factor_ids")[0],)).fetchall()
+    factors = park.execute(
+        "SELECT kind, source FROM factor WHERE factor_id = ANY (%s)", (total(park, "electricity", "market_factor_ids")[0],)
+    ).fetchall()
     assert [f[0] for f in factors] == ["co2_residual"] and "47" in factors[0][1]
     assert verify(park, 1, NOW) == []
 
@@ -87,78 +109,120 @@ def test_deductions_are_switches_and_figures_name_them(park: Conn, day: Callable
     plain = total(park, "electricity", "tce_equivalent", "tce_equivalent_assessed", "setting_ids")
     assert plain == (pytest.approx(1056 * 0.31e-3), pytest.approx(1056 * 0.31e-3), [])
     assert total(park, "natural_gas", "feedstock") == (pytest.approx(100),)
-    add(park, tmp_path, """settings:
+    add(
+        park,
+        tmp_path,
+        """settings:
   - {name: deduct_green_power, value: true, from: 2026-01-01, source: test}
   - {name: deduct_feedstock, value: true, from: 2026-01-01, source: test}
   - {name: residual_factor, value: false, from: 2026-01-01, source: test}
-""")
+""",
+    )
     run_pass(park, NOW)
-    gross, assessed, market, settings, factors = total(park, "electricity", "tce_equivalent", "tce_equivalent_assessed", "co2_market_kg",
-                                                       "setting_ids", "market_factor_ids")
+    gross, assessed, market, settings, factors = total(
+        park, "electricity", "tce_equivalent", "tce_equivalent_assessed", "co2_market_kg", "setting_ids", "market_factor_ids"
+    )
     assert (gross, assessed, market) == pytest.approx((1056 * 0.31e-3, 660 * 0.31e-3, 660 * LOCATION))
     assert len(settings) == 3 and factors == []
     per_m3 = 1.33e-3 * 293.15 / 273.15
     for owner in (None, "e1"):
-        assert total(park, "natural_gas", "tce_calorific", "tce_calorific_assessed", "amount", enterprise=owner) == pytest.approx(
-            (480 * per_m3, 380 * per_m3, 480))
+        assert total(
+            park, "natural_gas", "tce_calorific", "tce_calorific_assessed", "amount", enterprise=owner
+        ) == pytest.approx((480 * per_m3, 380 * per_m3, 480))
     add(park, tmp_path, "settings:\n  - {name: deduct_green_power, value: false, from: 2026-03-02, source: later}\n")
     run_pass(park, NOW)
     assert total(park, "electricity", "tce_equivalent_assessed") == pytest.approx((1056 * 0.31e-3,))
     assert verify(park, 1, NOW) == []
 
 
-def test_sold_energy_is_taken_off_unless_the_setting_says_otherwise(park: Conn, day: Callable[[str, float], None], tmp_path: Path) -> None:
-    add(park, tmp_path, """points:
-  - {code: park.out, quantity: active_energy, unit: kWh, kind: counter, belongs_to: park, carrier: electricity, boundary: base, direction: export}
-""")
+def test_sold_energy_is_taken_off_unless_the_setting_says_otherwise(
+    park: Conn, day: Callable[[str, float], None], tmp_path: Path
+) -> None:
+    add(
+        park,
+        tmp_path,
+        """points:
+  - {code: park.out, quantity: active_energy, unit: kWh, kind: counter, belongs_to: park, carrier: electricity, boundary:
+      base, direction: export}
+""",
+    )
     for point, amount in (("park.kwh", 960.0), ("park.out", 192.0), ("e2.pv.kwh", 288.0)):
         day(point, amount)
     run_pass(park, NOW)
     columns = ("amount", "export", "tce_calorific", "tce_calorific_assessed", "co2_kg", "co2_market_kg")
     assert total(park, "electricity", *columns) == pytest.approx(
-        (1056, 192, 1056 * 0.1229e-3, 1056 * 0.1229e-3, 768 * LOCATION, 768 * RESIDUAL))
+        (1056, 192, 1056 * 0.1229e-3, 1056 * 0.1229e-3, 768 * LOCATION, 768 * RESIDUAL)
+    )
     add(park, tmp_path, "settings:\n  - {name: deduct_sold, value: false, source: test}\n")
     run_pass(park, NOW)
     assert total(park, "electricity", *columns) == pytest.approx(
-        (1056, 192, 1056 * 0.1229e-3, 1248 * 0.1229e-3, 768 * LOCATION, 960 * RESIDUAL))
+        (1056, 192, 1056 * 0.1229e-3, 1248 * 0.1229e-3, 768 * LOCATION, 960 * RESIDUAL)
+    )
 
 
 BOILER = """points:
-  - {code: e1.boiler.t, quantity: steam_mass, unit: t, kind: counter, belongs_to: e1.site, carrier: steam, direction: generation, made_from: natural_gas, boundary: enterprise}
-  - {code: e1.sold.t, quantity: steam_mass, unit: t, kind: counter, belongs_to: e1.site, carrier: steam, direction: export, boundary: enterprise}
+  - {code: e1.boiler.t, quantity: steam_mass, unit: t, kind: counter, belongs_to: e1.site, carrier: steam, direction:
+      generation, made_from: natural_gas, boundary: enterprise}
+  - {code: e1.sold.t, quantity: steam_mass, unit: t, kind: counter, belongs_to: e1.site, carrier: steam, direction: export,
+      boundary: enterprise}
   - {code: e2.steam.t, quantity: steam_mass, unit: t, kind: counter, belongs_to: e2.site, carrier: steam, boundary: enterprise}
-  - {code: e1.chp.kwh, quantity: active_energy, unit: kWh, kind: counter, belongs_to: e1.site, carrier: electricity, direction: generation, made_from: natural_gas, boundary: enterprise}
+  - {code: e1.chp.kwh, quantity: active_energy, unit: kWh, kind: counter, belongs_to: e1.site, carrier: electricity,
+      direction: generation, made_from: natural_gas, boundary: enterprise}
 """
 
 
-@pytest.mark.parametrize("flows", [
-    "flows:\n  - {carrier: steam, kind: exchange, parent: e1.sold.t, children: [e2.steam.t]}\n",
-    "flows:\n  - {carrier: steam, parent: e1.boiler.t, children: [e1.sold.t]}\n"
-    "  - {carrier: steam, parent: e1.sold.t, children: [e2.steam.t]}\n"], ids=["exchange", "below the boiler"])
+@pytest.mark.parametrize(
+    "flows",
+    [
+        "flows:\n  - {carrier: steam, kind: exchange, parent: e1.sold.t, children: [e2.steam.t]}\n",
+        "flows:\n  - {carrier: steam, parent: e1.boiler.t, children: [e1.sold.t]}\n"
+        "  - {carrier: steam, parent: e1.sold.t, children: [e2.steam.t]}\n",
+    ],
+    ids=["exchange", "below the boiler"],
+)
 def test_what_is_made_inside_counts_once(park: Conn, day: Callable[[str, float], None], tmp_path: Path, flows: str) -> None:
     """Gas makes steam and power at e1, steam goes to e2: the base has the gas, e1 the gas less the steam, e2 the steam."""
     add(park, tmp_path, BOILER + flows)
-    for point, amount in (("park.kwh", 960.0), ("e1.gas", 960.0), ("e1.boiler.t", 12.0), ("e1.sold.t", 9.6), ("e2.steam.t", 9.6),
-                          ("e1.main.kwh", 480.0), ("e1.chp.kwh", 96.0)):
+    for point, amount in (
+        ("park.kwh", 960.0),
+        ("e1.gas", 960.0),
+        ("e1.boiler.t", 12.0),
+        ("e1.sold.t", 9.6),
+        ("e2.steam.t", 9.6),
+        ("e1.main.kwh", 480.0),
+        ("e1.chp.kwh", 96.0),
+    ):
         day(point, amount)
     run_pass(park, NOW)
-    base = {c: (t, co2) for c, t, co2 in park.execute(
-        "SELECT carrier, tce_calorific, co2_kg FROM energy_total WHERE day = '2026-03-02' AND enterprise_id IS NULL").fetchall()}
+    base = {
+        c: (t, co2)
+        for c, t, co2 in park.execute(
+            "SELECT carrier, tce_calorific, co2_kg FROM energy_total WHERE day = '2026-03-02' AND enterprise_id IS NULL"
+        ).fetchall()
+    }
     assert base["natural_gas"][1] == pytest.approx(960 * 2.165)
-    assert base["electricity"][0] == pytest.approx(960 * 0.1229e-3)                       # captive power is in the gas
+    assert base["electricity"][0] == pytest.approx(960 * 0.1229e-3)  # captive power is in the gas
     assert (base.get("steam", (0, 0))[0] or 0.0) == pytest.approx(0, abs=1e-12)
     assert total(park, "steam", "amount", "made_inside", enterprise="e1") == pytest.approx((-9.6, 12))
     assert total(park, "electricity", "amount", "generation", "made_inside", enterprise="e1") == (480, None, pytest.approx(96))
-    enterprises = park.execute("""SELECT sum(tce_calorific) FROM energy_total WHERE day = '2026-03-02' AND enterprise_id IS NOT NULL
+    enterprises = park.execute("""SELECT sum(tce_calorific) FROM energy_total WHERE day = '2026-03-02' AND enterprise_id IS
+        NOT NULL
         AND carrier IN ('steam', 'natural_gas')""").fetchone()
-    assert enterprises == pytest.approx((base["natural_gas"][0],))                       # tenants and park tell the same sum
+    assert enterprises == pytest.approx((base["natural_gas"][0],))  # tenants and park tell the same sum
     assert verify(park, 1, NOW) == []
 
 
-def test_own_pv_behind_a_tenant_s_gate_is_energy_of_the_base(park: Conn, day: Callable[[str, float], None], tmp_path: Path) -> None:
-    add(park, tmp_path, """points:
-  - {code: e1.pv.kwh, quantity: active_energy, unit: kWh, kind: counter, belongs_to: e1.site, carrier: electricity, direction: generation, boundary: enterprise}
-""")
+def test_own_pv_behind_a_tenant_s_gate_is_energy_of_the_base(
+    park: Conn, day: Callable[[str, float], None], tmp_path: Path
+) -> None:
+    add(
+        park,
+        tmp_path,
+        """points:
+  - {code: e1.pv.kwh, quantity: active_energy, unit: kWh, kind: counter, belongs_to: e1.site, carrier: electricity, direction:
+      generation, boundary: enterprise}
+""",
+    )
     for point, amount in (("park.kwh", 960.0), ("e1.main.kwh", 480.0), ("e1.pv.kwh", 48.0)):
         day(point, amount)
     run_pass(park, NOW)
@@ -194,14 +258,20 @@ def test_a_bill_of_the_whole_base_stands_for_those_of_its_enterprises(park: Conn
 
 def test_entries_that_no_figure_could_use_are_mistakes_with_their_line(tmp_path: Path) -> None:
     from park.catalogue import check_files
+
     file = tmp_path / "ledger.yaml"
-    file.write_text("""base: {code: b, name: B}
+    file.write_text(
+        """base: {code: b, name: B}
 ledger:
   - {kind: energy_bill, item: petrol, first_day: 2026-01-01, last_day: 2026-01-31, value: 1, unit: t}
   - {kind: green_power, first_day: 2026-01-01, last_day: 2026-01-31, value: 1, unit: t}
   - {kind: solid_waste, item: slag, action: burnt, first_day: 2026-01-01, last_day: 2026-01-31, value: -1, unit: t}
-""", encoding="utf-8")
+""",
+        encoding="utf-8",
+    )
     found = check_files([file])
     assert [line.split(":")[1] for line in found] == ["3", "4", "5", "5"]
-    for part, line in zip(("expected a carrier", "kWh, MWh", "action of solid_waste", "expected 0 or more"), found, strict=True):
+    for part, line in zip(
+        ("expected a carrier", "kWh, MWh", "action of solid_waste", "expected 0 or more"), found, strict=True
+    ):
         assert part in line

@@ -13,35 +13,60 @@ from tests.accounting.test_energy_account import NOW, START, booked, day  # noqa
 Conn = psycopg.Connection[Any]
 
 
-def entry(park: Conn, kind: str, item: str, action: str, value: float, enterprise: str, other: str | None = None, *, unit: str = "t",
-          month: int = 1, until: int | None = None) -> int:
-    row = park.execute("""INSERT INTO ledger (base_id, kind, enterprise_id, counterparty_id, item, action, first_day, last_day, value, unit,
+def entry(
+    park: Conn,
+    kind: str,
+    item: str,
+    action: str,
+    value: float,
+    enterprise: str,
+    other: str | None = None,
+    *,
+    unit: str = "t",
+    month: int = 1,
+    until: int | None = None,
+) -> int:
+    row = park.execute(
+        """INSERT INTO ledger (base_id, kind, enterprise_id, counterparty_id, item, action, first_day, last_day, value, unit,
             recorded_by)
         SELECT e.base_id, %s, e.enterprise_id, o.enterprise_id, %s, %s, make_date(2026, %s, 1),
                (make_date(2026, %s, 1) + interval '1 month - 1 day')::date, %s, %s, 'test'
-        FROM enterprise e LEFT JOIN enterprise o ON o.base_id = e.base_id AND o.code = %s WHERE e.code = %s RETURNING entry_id""",
-        (kind, item, action, month, until or month, value, unit, other, enterprise)).fetchone()
+        FROM enterprise e LEFT JOIN enterprise o ON o.base_id = e.base_id AND o.code = %s WHERE e.code = %s RETURNING
+        entry_id""",
+        (kind, item, action, month, until or month, value, unit, other, enterprise),
+    ).fetchone()
     assert row is not None
     return int(row[0])
 
 
 def waste(park: Conn, first: str, last: str) -> dict[tuple[str, str], dict[str, Any]]:
     with park.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-        rows = cursor.execute("""SELECT w.*, e.code FROM base b, waste_between(b.base_id, %s, %s) w
-            JOIN enterprise e USING (enterprise_id)""", (first, last)).fetchall()
+        rows = cursor.execute(
+            """SELECT w.*, e.code FROM base b, waste_between(b.base_id, %s, %s) w
+            JOIN enterprise e USING (enterprise_id)""",
+            (first, last),
+        ).fetchall()
     return {(r["code"], r["item"]): r for r in rows}
 
 
 def test_a_store_s_account_from_opening_to_closing(park: Conn) -> None:
-    for action, value, month in (("opening", 5, 1), ("generated", 100, 1), ("used", 60, 1), ("disposed", 20, 1), ("stored", 20, 1),
-                                 ("generated", 50, 2), ("used_stock", 30, 2), ("stored", 15, 2)):
+    for action, value, month in (
+        ("opening", 5, 1),
+        ("generated", 100, 1),
+        ("used", 60, 1),
+        ("disposed", 20, 1),
+        ("stored", 20, 1),
+        ("generated", 50, 2),
+        ("used_stock", 30, 2),
+        ("stored", 15, 2),
+    ):
         entry(park, "solid_waste", "slag", action, value, "e1", month=month)
     row = waste(park, "2026-01-01", "2026-01-31")[("e1", "slag")]
     assert (row["opening"], row["generated"], row["used"], row["disposed"], row["closing"]) == (5, 100, 60, 20, 25)
     assert (row["stored_declared"], row["stored_differs"], row["negative_days"]) == (20, 0, None)
     row = waste(park, "2026-02-01", "2026-02-28")[("e1", "slag")]
     assert (row["opening"], row["used"], row["closing"]) == (25, 30, 45)
-    assert row["stored_differs"] == -5                                   # manifests put 20 into the store, 15 are declared
+    assert row["stored_differs"] == -5  # manifests put 20 into the store, 15 are declared
     assert waste(park, "2026-03-01", "2026-03-31")[("e1", "slag")]["closing"] == 45
 
 
@@ -77,15 +102,18 @@ def test_waste_that_moves_is_in_one_store_only(park: Conn, receiver_books: bool)
 
 def test_every_exchange_is_booked_on_both_sides_and_sums_to_zero(park: Conn) -> None:
     entry(park, "exchange", "scrap", "", 40, "e1", "e2")
-    entry(park, "exchange", "scrap", "received", 39, "e2", "e1")               # the same delivery as the receiver weighed it
-    entry(park, "exchange", "scrap", "received", 7, "e1", "e2", month=3)       # told by the receiver only
+    entry(park, "exchange", "scrap", "received", 39, "e2", "e1")  # the same delivery as the receiver weighed it
+    entry(park, "exchange", "scrap", "received", 7, "e1", "e2", month=3)  # told by the receiver only
     entry(park, "solid_waste", "slag", "moved", 5000, "e2", "e1", unit="kg", month=4)
-    postings = park.execute("""SELECT item, e.code, sum(amount) FROM exchange_posting JOIN enterprise e USING (base_id, enterprise_id)
+    postings = park.execute("""SELECT item, e.code, sum(amount) FROM exchange_posting JOIN enterprise e USING (base_id,
+        enterprise_id)
         GROUP BY 1, 2 ORDER BY 1, 2""").fetchall()
     assert postings == [("scrap", "e1", -33), ("scrap", "e2", 33), ("slag", "e1", 5), ("slag", "e2", -5)]
     sums = park.execute("SELECT item, sum(amount) FROM exchange_posting GROUP BY item").fetchall()
     assert {s[1] for s in sums} == {0}
-    pair = park.execute("SELECT amount, confirmed_amount FROM exchange_booked WHERE item = 'scrap' AND NOT by_receiver").fetchall()
+    pair = park.execute(
+        "SELECT amount, confirmed_amount FROM exchange_booked WHERE item = 'scrap' AND NOT by_receiver"
+    ).fetchall()
     assert pair == [(40, 39)]
 
 
@@ -93,11 +121,18 @@ def test_the_water_balance_of_base_and_enterprise(park: Conn, day: Any) -> None:
     """e1 takes 96 m3 and gets 24 m3 back in the works a day; e2's outlet discharges 2 m3/h for 20 known hours of 24."""
     day("e1.water", 96.0)
     booked(park, "water_recirculated", 744, "m3", enterprise="e1")
-    park.execute("""INSERT INTO emission_1h (base_id, unit_id, quantity, ts, n_valid, state, flow)
+    park.execute(
+        """INSERT INTO emission_1h (base_id, unit_id, quantity, ts, n_valid, state, flow)
         SELECT base_id, unit_id, q, %s::timestamptz + h * interval '1 hour', 60, 'valid', CASE WHEN h < 20 THEN 2.0 END
-        FROM unit, generate_series(0, 23) h, (VALUES ('cod'), ('ammonia')) AS p (q) WHERE code = 'e2.outlet'""", (START,))
+        FROM unit, generate_series(0, 23) h, (VALUES ('cod'), ('ammonia')) AS p (q) WHERE code = 'e2.outlet'""",
+        (START,),
+    )
     run_pass(park, NOW)
-    rows = {r[0]: r[1:] for r in park.execute("""SELECT e.code, w.fresh, w.recirculated, w.discharged, w.hours_due, w.hours_known, w.consumed,
-            w.reuse_rate FROM base b, water_between(b.base_id, '2026-03-02', '2026-03-02') w LEFT JOIN enterprise e USING (enterprise_id)""")}
+    rows = {
+        r[0]: r[1:]
+        for r in park.execute("""SELECT e.code, w.fresh, w.recirculated, w.discharged, w.hours_due, w.hours_known, w.consumed,
+            w.reuse_rate FROM base b, water_between(b.base_id, '2026-03-02', '2026-03-02') w LEFT JOIN enterprise e USING
+            (enterprise_id)""")
+    }
     assert rows[None] == (pytest.approx(96), 24, 40, 24, 20, pytest.approx(56), pytest.approx(24 / 120))
-    assert rows["e1"][:3] == (pytest.approx(96), 24, None) and rows["e1"][5] is None      # no outlet of its own: not zero
+    assert rows["e1"][:3] == (pytest.approx(96), 24, None) and rows["e1"][5] is None  # no outlet of its own: not zero

@@ -161,11 +161,13 @@ def fill(conn: Connection, base: str, prefix: str, gate: str, raise_alert: Calla
     conn.execute("INSERT INTO ingest_counter SELECT base_id, '2026-11-20', 'stored', 5 FROM base WHERE code = %s", (base,))
     conn.execute("INSERT INTO pass (base_id, pass) SELECT base_id, 'account' FROM base WHERE code = %s", (base,))
     enterprise = (f"{prefix}1",)
-    conn.execute("INSERT INTO bill (base_id, enterprise_id, month, total, energy_kwh, estimated_kwh, n_expected, n_known, complete) "
-                 "SELECT base_id, enterprise_id, '2026-11-01', 77.125, 1, 0, 96, 96, true FROM enterprise WHERE code = %s", enterprise)
-    conn.execute("INSERT INTO ledger (base_id, kind, enterprise_id, item, action, first_day, last_day, value, unit, recorded_by) "
-                 "SELECT base_id, 'solid_waste', enterprise_id, 'slag', 'generated', '2026-11-20', '2026-11-20', 77.125, 't', 'x' "
-                 "FROM enterprise WHERE code = %s", enterprise)
+    conn.execute("""INSERT INTO bill (base_id, enterprise_id, month, total, energy_kwh, estimated_kwh, n_expected, n_known,
+            complete)
+        SELECT base_id, enterprise_id, '2026-11-01', 77.125, 1, 0, 96, 96, true FROM enterprise WHERE code = %s""", enterprise)
+    conn.execute("""INSERT INTO ledger (base_id, kind, enterprise_id, item, action, first_day, last_day, value, unit,
+            recorded_by)
+        SELECT base_id, 'solid_waste', enterprise_id, 'slag', 'generated', '2026-11-20', '2026-11-20', 77.125, 't', 'x'
+        FROM enterprise WHERE code = %s""", enterprise)
     conn.execute("INSERT INTO evidence (base_id, enterprise_id, sha256, name, media_type, content, recorded_by) "
                  "SELECT base_id, enterprise_id, sha256(code::bytea), 'x1.csv', 'text/csv', code::bytea, 'x' FROM enterprise "
                  "WHERE code = %s", enterprise)
@@ -211,7 +213,8 @@ def test_a_query_without_where_sees_one_base_only(other: Connection, database_ur
 def every_get(service: Service, prefix: str, base: str, alert: int) -> list[str]:
     """Every GET of the schema, aimed at the things of one base."""
     values = {"base": base, "kind": "annual", "year": "2025", "name": "2025.json?version=1", "id": str(alert),
-              "panel": "energy", "evidence_id": str((service.conn.execute("SELECT max(evidence_id) FROM evidence").fetchone() or (0,))[0])}
+              "panel": "energy",
+              "evidence_id": str((service.conn.execute("SELECT max(evidence_id) FROM evidence").fetchone() or (0,))[0])}
     query = {"base": base, "point": f"{prefix}1.main.kw", "outlet": f"{prefix}1.stack", "period": "2026-11-20",
              "figure": f"{base}/2026-11-20/base/electricity/energy", "a": "1", "b": "1", "start": "2026-11-19T00:00:00Z",
              "end": "2026-11-21T00:00:00Z", "resolution": "raw", "parent": "park.kwh" if prefix == "e" else "gate.kwh"}

@@ -75,7 +75,8 @@ def test_an_entry_is_never_edited_a_correction_supersedes_it_once(operator: http
     second = operator.post("/ledger", json=ENTRY | {"value": 5150, "supersedes": entry, "reason": "weighed again"})
     assert second.status_code == 201 and second.json()["supersedes"] == entry
     assert operator.post("/ledger", json=ENTRY | {"value": 1, "supersedes": entry, "reason": "r"}).status_code == 409
-    assert operator.post("/ledger", json=ENTRY | {"kind": "value_added", "supersedes": second.json()["id"], "reason": "r"}).status_code == 422
+    other = {"kind": "value_added", "supersedes": second.json()["id"], "reason": "r"}
+    assert operator.post("/ledger", json=ENTRY | other).status_code == 422
     assert operator.post("/ledger", json=ENTRY | {"supersedes": 99999, "reason": "r"}).status_code == 404
     assert [e["value"] for e in operator.get("/ledger?kind=production").json()["entries"]] == [5150.0]
     both = operator.get("/ledger?kind=production&superseded=true").json()["entries"]

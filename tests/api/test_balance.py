@@ -20,9 +20,15 @@ def adds_up(nodes: list[Row], links: list[Row]) -> None:
     assert all(x["value"] > 0 for x in known if x["kind"] in ("loss", "unaccounted", "surplus", "not_known"))
     for node in nodes:
         out = sum(round(x["value"] * MICRO) for x in known if x["source"] == node["id"])
-        given = sum(round(x["value"] * MICRO) for x in known if x["target"] == node["id"] and
-                    (ids[x["source"]].get("kind") in ("surplus", "not_known") or ids[x["source"]].get("direction") in
-                     ("generation", "export")))
+        given = sum(
+            round(x["value"] * MICRO)
+            for x in known
+            if x["target"] == node["id"]
+            and (
+                ids[x["source"]].get("kind") in ("surplus", "not_known")
+                or ids[x["source"]].get("direction") in ("generation", "export")
+            )
+        )
         if any(x["source"] == node["id"] for x in links) and node.get("kind") == "meter" and node.get("direction") == "import":
             assert round((node["value"] or 0) * MICRO) + given == out, node["id"]
 
@@ -32,8 +38,16 @@ def meter(code: str, value: float | None, direction: str = "import") -> Row:
 
 
 def flow(parent: str, child: str, value: float | None, direction: str = "import", kind: str = "sub") -> Row:
-    return {"parent": parent, "child": child, "kind": kind, "direction": direction, "carrier": "electricity", "unit": "kWh",
-            "value": value, "coverage": 1.0}
+    return {
+        "parent": parent,
+        "child": child,
+        "kind": kind,
+        "direction": direction,
+        "carrier": "electricity",
+        "unit": "kWh",
+        "value": value,
+        "coverage": 1.0,
+    }
 
 
 def balanced(parent: str, rest: float | None, loss: float | None = None, days: int = 1, of: int = 1) -> Row:
@@ -45,11 +59,19 @@ def of_kind(links: list[Row]) -> dict[tuple[str, str], float | None]:
 
 
 def test_losses_and_what_nothing_accounts_for_are_links() -> None:
-    nodes, links = sankey([meter("p", 100.0), meter("a", 60.0), meter("b", 30.0), meter("pv", 5.0, "generation")],
-                          [flow("p", "a", 60.0), flow("p", "b", 30.0), flow("p", "pv", 5.0, "generation")],
-                          [balanced("p", 15.0, loss=2.0)])
+    nodes, links = sankey(
+        [meter("p", 100.0), meter("a", 60.0), meter("b", 30.0), meter("pv", 5.0, "generation")],
+        [flow("p", "a", 60.0), flow("p", "b", 30.0), flow("p", "pv", 5.0, "generation")],
+        [balanced("p", 15.0, loss=2.0)],
+    )
     adds_up(nodes, links)
-    assert of_kind(links) == {("p", "a"): 60.0, ("p", "b"): 30.0, ("pv", "p"): 5.0, ("p", "loss:p"): 2.0, ("p", "unaccounted:p"): 13.0}
+    assert of_kind(links) == {
+        ("p", "a"): 60.0,
+        ("p", "b"): 30.0,
+        ("pv", "p"): 5.0,
+        ("p", "loss:p"): 2.0,
+        ("p", "unaccounted:p"): 13.0,
+    }
 
 
 def test_children_that_show_more_than_their_parent_are_given_the_difference() -> None:
@@ -59,8 +81,11 @@ def test_children_that_show_more_than_their_parent_are_given_the_difference() ->
 
 
 def test_days_on_which_someone_is_not_known_are_told_apart() -> None:
-    nodes, links = sankey([meter("p", 300.0), meter("a", 200.0), meter("b", None)], [flow("p", "a", 200.0), flow("p", "b", None)],
-                          [balanced("p", None, days=0)])
+    nodes, links = sankey(
+        [meter("p", 300.0), meter("a", 200.0), meter("b", None)],
+        [flow("p", "a", 200.0), flow("p", "b", None)],
+        [balanced("p", None, days=0)],
+    )
     adds_up(nodes, links)
     assert of_kind(links) == {("p", "a"): 200.0, ("p", "b"): None, ("p", "not_known:p"): 100.0}
     nodes, links = sankey([meter("p", None), meter("a", 200.0)], [flow("p", "a", 200.0)], [balanced("p", None, days=0)])
@@ -69,8 +94,11 @@ def test_days_on_which_someone_is_not_known_are_told_apart() -> None:
 
 
 def test_a_meter_that_two_parents_claim_takes_its_amount_once() -> None:
-    nodes, links = sankey([meter("p", 100.0), meter("q", 50.0), meter("a", 60.0)],
-                          [flow("p", "a", 60.0), flow("q", "a", 60.0, kind="exchange")], [balanced("p", 40.0)])
+    nodes, links = sankey(
+        [meter("p", 100.0), meter("q", 50.0), meter("a", 60.0)],
+        [flow("p", "a", 60.0), flow("q", "a", 60.0, kind="exchange")],
+        [balanced("p", 40.0)],
+    )
     adds_up(nodes, links)
     assert sum(x["value"] for x in links if x["target"] == "a") == 60.0
 
@@ -84,8 +112,16 @@ def test_any_tree_adds_up() -> None:
         direction = ["import", *("generation" if dice.random() < 0.1 and i not in of else "import" for i in range(1, n))]
         meters = [meter(f"m{i}", value[i], direction[i]) for i in range(n)]
         flows = [flow(f"m{of[i]}", f"m{i}", value[i], direction[i]) for i in range(1, n)]
-        balances = [balanced(f"m{i}", None if dice.random() < 0.2 else float(dice.normal(0, 9)), float(dice.random()),
-                             int(dice.integers(0, 2)), 1) for i in sorted({p for p in of if p is not None})]
+        balances = [
+            balanced(
+                f"m{i}",
+                None if dice.random() < 0.2 else float(dice.normal(0, 9)),
+                float(dice.random()),
+                int(dice.integers(0, 2)),
+                1,
+            )
+            for i in sorted({p for p in of if p is not None})
+        ]
         adds_up(*sankey(meters, flows, balances))
 
 
@@ -119,7 +155,9 @@ def test_a_loss_by_design_is_a_link_of_its_own(operator: httpx.Client, counted: 
     body = operator.get("/balance?base=mini&period=2026-11&carrier=electricity&lang=zh").json()
     adds_up(body["nodes"], body["links"])
     links = of_kind(body["links"])
-    assert links[("park.kwh", "loss:park.kwh")] == pytest.approx(30) and links[("park.kwh", "unaccounted:park.kwh")] == pytest.approx(10)
+    assert links[("park.kwh", "loss:park.kwh")] == pytest.approx(30) and links[
+        ("park.kwh", "unaccounted:park.kwh")
+    ] == pytest.approx(10)
     assert {n["id"]: n["name"] for n in body["nodes"]}["loss:park.kwh"] == "设计损耗"
 
 
@@ -131,10 +169,13 @@ def test_a_member_without_a_row_leaves_the_remainder_unknown(operator: httpx.Cli
 
 def test_the_balance_of_each_interval(operator: httpx.Client, counted: Connection) -> None:
     for code, amount in (("park.kwh", 10.0), ("e1.main.kwh", 6.0), ("e2.main.kwh", 3.5)):
-        counted.execute("""INSERT INTO interval_15m (ts, amount, point_id, base_id, quality)
+        counted.execute(
+            """INSERT INTO interval_15m (ts, amount, point_id, base_id, quality)
             SELECT '2026-11-19 16:00+00'::timestamptz + i * interval '15 minutes',
                    CASE WHEN NOT (%s = 'e2.main.kwh' AND i = 5) THEN %s::float8 END, point_id, base_id, 0
-            FROM point, generate_series(0, 7) i WHERE code = %s""", (code, amount, code))
+            FROM point, generate_series(0, 7) i WHERE code = %s""",
+            (code, amount, code),
+        )
     body = operator.get("/balance/series?base=mini&period=2026-11-20&parent=park.kwh").json()
     assert len(body["slots"]) == 96 and body["unit"] == "kWh"
     assert [s["unaccounted"] for s in body["slots"][:9]] == [0.5] * 5 + [None] + [0.5] * 2 + [None]

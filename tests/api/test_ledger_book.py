@@ -1,4 +1,5 @@
-"""Entries by form, xlsx and API: mistakes with their cells, corrections with their why, documents with their hash, the audit."""
+"""Entries by form, xlsx and API: mistakes with their cells, corrections with their why, documents with their hash, the
+audit."""
 
 from __future__ import annotations
 
@@ -17,10 +18,30 @@ from park.errors import CatalogueError, InputError
 from park.ledger_forms import COLUMNS, MOST_BYTES, read_entries
 from tests.api.conftest import Connection, Service
 
-WASTE = {"base": "mini", "kind": "solid_waste", "enterprise": "e1", "item": "slag", "action": "generated", "first_day": "2026-01-01",
-         "last_day": "2026-01-31", "value": 100, "unit": "t"}
-ROW = {"kind": "solid_waste", "enterprise": "e1", "item": "slag", "action": "generated", "first_day": date(2026, 1, 1),
-       "last_day": date(2026, 1, 31), "value": 12.5, "unit": "t", "status": "final", "evidence": "LD-1", "note": ""}
+WASTE = {
+    "base": "mini",
+    "kind": "solid_waste",
+    "enterprise": "e1",
+    "item": "slag",
+    "action": "generated",
+    "first_day": "2026-01-01",
+    "last_day": "2026-01-31",
+    "value": 100,
+    "unit": "t",
+}
+ROW = {
+    "kind": "solid_waste",
+    "enterprise": "e1",
+    "item": "slag",
+    "action": "generated",
+    "first_day": date(2026, 1, 1),
+    "last_day": date(2026, 1, 31),
+    "value": 12.5,
+    "unit": "t",
+    "status": "final",
+    "evidence": "LD-1",
+    "note": "",
+}
 PDF = b"%PDF-1.7\nnothing\n%%EOF\n"
 
 
@@ -43,7 +64,9 @@ def blank(operator: httpx.Client) -> bytes:
 
 
 def test_a_filled_template_is_booked_whole(operator: httpx.Client, blank: bytes) -> None:
-    body = filled(blank, ROW, ROW | {"first_day": "2026-02-01", "last_day": datetime(2026, 2, 28), "value": "1,200", "status": None})
+    body = filled(
+        blank, ROW, ROW | {"first_day": "2026-02-01", "last_day": datetime(2026, 2, 28), "value": "1,200", "status": None}
+    )
     looked = operator.post("/ledger/import?base=mini&check=true", content=body)
     assert (looked.status_code, looked.json()["rows"], looked.json()["booked"]) == (200, 2, [])
     assert operator.get("/ledger?kind=solid_waste").json()["entries"] == []
@@ -51,20 +74,33 @@ def test_a_filled_template_is_booked_whole(operator: httpx.Client, blank: bytes)
     assert answer.status_code == 201 and len(answer.json()["booked"]) == 2
     entries = operator.get("/ledger?kind=solid_waste").json()["entries"]
     assert [(e["value"], e["status"], e["evidence"], e["recorded_by"]) for e in entries] == [
-        (1200.0, "preliminary", "LD-1", "operator of the test"), (12.5, "final", "LD-1", "operator of the test")]
+        (1200.0, "preliminary", "LD-1", "operator of the test"),
+        (12.5, "final", "LD-1", "operator of the test"),
+    ]
     again = operator.post("/ledger/import?base=mini", content=body)
     assert again.status_code == 422 and "entries!A2: the ledger has this as entry" in again.json()["detail"]
 
 
-@pytest.mark.parametrize(("change", "cell", "said"), [
-    ({"kind": "slag"}, "A2", "expected one of value_added"), ({"enterprise": "e9"}, "B2", "there is no enterprise 'e9'; known: e1, e2"),
-    ({"item": None}, "D2", "needs an item"), ({"action": "burnt"}, "E2", "expected as action of solid_waste"),
-    ({"first_day": "soon"}, "F2", "expected a day such as 2026-03-31, got soon"), ({"last_day": None}, "G2", "got nothing"),
-    ({"last_day": "2025-12-31"}, "G2", "on or after first_day"), ({"value": "much"}, "H2", "expected a number, got much"),
-    ({"value": -1}, "H2", "expected 0 or more"), ({"unit": "m3"}, "I2", "expected as unit t, kg"),
-    ({"status": "done"}, "J2", "preliminary or final"), ({"note": "x" * 501}, "L2", "at most 500")])
-def test_each_mistake_has_the_address_of_its_cell(operator: httpx.Client, blank: bytes, mini: Connection, change: dict[str, Any], cell: str,
-                                                  said: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "cell", "said"),
+    [
+        ({"kind": "slag"}, "A2", "expected one of value_added"),
+        ({"enterprise": "e9"}, "B2", "there is no enterprise 'e9'; known: e1, e2"),
+        ({"item": None}, "D2", "needs an item"),
+        ({"action": "burnt"}, "E2", "expected as action of solid_waste"),
+        ({"first_day": "soon"}, "F2", "expected a day such as 2026-03-31, got soon"),
+        ({"last_day": None}, "G2", "got nothing"),
+        ({"last_day": "2025-12-31"}, "G2", "on or after first_day"),
+        ({"value": "much"}, "H2", "expected a number, got much"),
+        ({"value": -1}, "H2", "expected 0 or more"),
+        ({"unit": "m3"}, "I2", "expected as unit t, kg"),
+        ({"status": "done"}, "J2", "preliminary or final"),
+        ({"note": "x" * 501}, "L2", "at most 500"),
+    ],
+)
+def test_each_mistake_has_the_address_of_its_cell(
+    operator: httpx.Client, blank: bytes, mini: Connection, change: dict[str, Any], cell: str, said: str
+) -> None:
     good = ROW | {"first_day": "2026-03-01", "last_day": "2026-03-31"}
     answer = operator.post("/ledger/import?base=mini", content=filled(blank, ROW | change, good))
     assert answer.status_code == 422 and f"entries!{cell}: " in answer.json()["detail"] and said in answer.json()["detail"]
@@ -75,16 +111,21 @@ def test_files_that_are_no_template(blank: bytes) -> None:
     other = Workbook()
     out = io.BytesIO()
     other.save(out)
-    for data, said in ((b"x" * 10, "not an xlsx"), (out.getvalue(), "expected a sheet 'entries'"), (blank, "no entries"),
-                       (b"x" * (MOST_BYTES + 1), "at most 2 MB")):
+    for data, said in (
+        (b"x" * 10, "not an xlsx"),
+        (out.getvalue(), "expected a sheet 'entries'"),
+        (blank, "no entries"),
+        (b"x" * (MOST_BYTES + 1), "at most 2 MB"),
+    ):
         with pytest.raises(InputError, match=said):
             read_entries(data, "f", ["e1"], {})
     with pytest.raises(CatalogueError, match="entries!A3: the same entry stands in row 2"):
         read_entries(filled(blank, ROW, ROW), "f", ["e1"], {})
 
 
-def test_the_command_line_books_the_same_template(service: Service, database_url: str, tmp_path: Path,
-                                                  capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_books_the_same_template(
+    service: Service, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "ledger.xlsx"
     ledger_book.write_template(database_url, "mini", file)
     file.write_bytes(filled(file.read_bytes(), ROW))
@@ -102,13 +143,16 @@ def test_a_correction_says_why_and_the_audit_tells_every_step(operator: httpx.Cl
     first = operator.post("/ledger", json=WASTE).json()["id"]
     refused = operator.post("/ledger", json=WASTE | {"value": 90, "supersedes": first})
     assert refused.status_code == 422 and "a correction says why" in refused.text
-    second = operator.post("/ledger", json=WASTE | {"value": 90, "supersedes": first, "reason": "weighbridge was read wrong"}).json()["id"]
+    second = operator.post(
+        "/ledger", json=WASTE | {"value": 90, "supersedes": first, "reason": "weighbridge was read wrong"}
+    ).json()["id"]
     operator.post("/ledger", json=WASTE | {"value": 90, "status": "final", "supersedes": second, "reason": "checked"})
     steps = operator.get("/ledger/audit?base=mini&limit=3").json()["steps"]
     assert [(s["step"], s["by"], s["reason"], s["changes"]) for s in steps] == [
         ("finalised", "operator of the test", "checked", {"status": ["preliminary", "final"]}),
         ("corrected", "operator of the test", "weighbridge was read wrong", {"value": [100, 90]}),
-        ("booked", "operator of the test", "", {})]
+        ("booked", "operator of the test", "", {}),
+    ]
     page = operator.get("/ledger/audit?base=mini&limit=1").json()
     assert operator.get(f"/ledger/audit?base=mini&limit=1&cursor={page['next']}").json()["steps"][0]["step"] == "corrected"
     assert [e["value"] for e in operator.get("/ledger?kind=solid_waste").json()["entries"]] == [90]
@@ -118,7 +162,11 @@ def test_a_document_is_kept_with_its_hash_and_follows_a_correction(operator: htt
     kept = operator.post("/evidence?base=mini&name=联单-1.pdf", content=PDF)
     assert kept.status_code == 201
     document = kept.json()
-    assert (document["sha256"], document["size"], document["media_type"]) == (hashlib.sha256(PDF).hexdigest(), len(PDF), "application/pdf")
+    assert (document["sha256"], document["size"], document["media_type"]) == (
+        hashlib.sha256(PDF).hexdigest(),
+        len(PDF),
+        "application/pdf",
+    )
     assert operator.post("/evidence?base=mini&name=copy.pdf", content=PDF).json()["id"] == document["id"]
     entry = operator.post("/ledger", json=WASTE | {"documents": [document["id"]]}).json()
     assert [(d["name"], d["sha256"]) for d in entry["documents"]] == [("联单-1.pdf", document["sha256"])]
@@ -133,8 +181,14 @@ def test_a_document_is_kept_with_its_hash_and_follows_a_correction(operator: htt
 
 def test_only_documents_of_the_listed_types_and_size_are_taken(operator: httpx.Client, blank: bytes, mini: Connection) -> None:
     assert operator.post("/evidence?base=mini&name=t.xlsx", content=blank).status_code == 201
-    for name, content, said in (("a.exe", b"MZ", "type pdf"), ("a.pdf", b"<html>", "is not pdf"), ("a.docx", blank, "is not docx"),
-                                ("a.png", PDF, "is not png"), ("a.csv", b"\xff\xfe\x00", "is not csv"), ("a.pdf", b"", "got nothing")):
+    for name, content, said in (
+        ("a.exe", b"MZ", "type pdf"),
+        ("a.pdf", b"<html>", "is not pdf"),
+        ("a.docx", blank, "is not docx"),
+        ("a.png", PDF, "is not png"),
+        ("a.csv", b"\xff\xfe\x00", "is not csv"),
+        ("a.pdf", b"", "got nothing"),
+    ):
         answer = operator.post(f"/evidence?base=mini&name={name}", content=content)
         assert answer.status_code == 422 and said in answer.json()["detail"], (name, answer.text)
     big = PDF + b"0" * (10 * 1024 * 1024)
@@ -151,7 +205,7 @@ def test_an_enterprise_keeps_books_and_documents_of_its_own(service: Service, mi
         assert two.post("/ledger", json=WASTE | {"enterprise": "e2", "documents": [mine]}).status_code == 422
         theirs = two.post("/evidence?base=mini&name=a.pdf", content=PDF).json()["id"]
         assert theirs != mine
-        assert two.post("/ledger/import?base=mini", content=filled(blank, ROW)).status_code == 422       # does not see e1
+        assert two.post("/ledger/import?base=mini", content=filled(blank, ROW)).status_code == 422  # does not see e1
         assert two.post("/ledger/import?base=mini", content=filled(blank, ROW | {"enterprise": "e2"})).status_code == 201
         assert [s["enterprise"] for s in two.get("/ledger/audit?base=mini").json()["steps"]] == ["e2"]
     with service.client("auditor") as auditor:
@@ -161,6 +215,7 @@ def test_an_enterprise_keeps_books_and_documents_of_its_own(service: Service, mi
 
 def test_a_document_cannot_be_changed_in_place(mini: Connection, operator: httpx.Client) -> None:
     import psycopg
+
     operator.post("/evidence?base=mini&name=a.pdf", content=PDF)
     with pytest.raises(psycopg.errors.CheckViolation):
         mini.execute("UPDATE evidence SET content = 'x'")

@@ -1,4 +1,5 @@
-"""The page of manual entries in a real browser: book with a document, correct, settle, import a sheet with a mistake and without."""
+"""The page of manual entries in a real browser: book with a document, correct, settle, import a sheet with a mistake and
+without."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def picture(page: Page, name: str, tmp_path: Path) -> None:
 
 def test_a_person_books_corrects_and_imports(page: Page, service: Service, tmp_path: Path) -> None:
     form, lists = page.locator("#form"), page.locator("#lists")
-    expect(lists.locator("tbody tr")).to_have_count(1)                     # the value added of the catalogue
+    expect(lists.locator("tbody tr")).to_have_count(1)  # the value added of the catalogue
     form.locator("[name=kind]").select_option("solid_waste")
     form.locator("[name=enterprise]").select_option("e1")
     form.locator("[name=item]").fill("炉渣")
@@ -49,7 +50,9 @@ def test_a_person_books_corrects_and_imports(page: Page, service: Service, tmp_p
     form.locator("[name=last_day]").fill("2026-10-31")
     form.locator("[name=value]").fill("128.5")
     form.locator("[name=unit]").select_option("t")
-    form.locator("input[type=file]").set_input_files({"name": "联单.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 x"})
+    form.locator("input[type=file]").set_input_files(
+        {"name": "联单.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 x"}
+    )
     expect(form.locator(".documents li")).to_have_count(1)
     form.locator("button.primary").click()
     expect(lists.locator("tbody tr")).to_have_count(2)
@@ -71,9 +74,14 @@ def test_a_person_books_corrects_and_imports(page: Page, service: Service, tmp_p
     lists.get_by_role("button", name="变更记录").click()
     expect(lists.locator("tbody tr").nth(1)).to_contain_text("磅单录入错误")
     picture(page, "audit", tmp_path)
-    entries = service.conn.execute("SELECT value, status, supersedes IS NOT NULL, reason FROM ledger WHERE kind = 'solid_waste' ORDER BY entry_id")
-    assert entries.fetchall() == [(128.5, "preliminary", False, ""), (125.8, "preliminary", True, "磅单录入错误"),
-                                  (125.8, "final", True, "核对无误")]
+    entries = service.conn.execute(
+        "SELECT value, status, supersedes IS NOT NULL, reason FROM ledger WHERE kind = 'solid_waste' ORDER BY entry_id"
+    )
+    assert entries.fetchall() == [
+        (128.5, "preliminary", False, ""),
+        (125.8, "preliminary", True, "磅单录入错误"),
+        (125.8, "final", True, "核对无误"),
+    ]
 
 
 def test_a_sheet_is_checked_and_booked(page: Page, service: Service, tmp_path: Path) -> None:
@@ -81,7 +89,14 @@ def test_a_sheet_is_checked_and_booked(page: Page, service: Service, tmp_path: P
     with page.expect_download() as told:
         sheet.get_by_role("button", name="下载模板").click()
     book = load_workbook(io.BytesIO(Path(told.value.path()).read_bytes()))
-    row = {"kind": "output_value", "enterprise": "e2", "first_day": "2026-07-01", "last_day": "2026-09-30", "value": 2068, "unit": "美元"}
+    row = {
+        "kind": "output_value",
+        "enterprise": "e2",
+        "first_day": "2026-07-01",
+        "last_day": "2026-09-30",
+        "value": 2068,
+        "unit": "美元",
+    }
     for code, value in row.items():
         book["entries"].cell(2, list(COLUMNS).index(code) + 1, value)
     file = tmp_path / "filled.xlsx"
