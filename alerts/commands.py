@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-GROUPS: dict[str, str] = {"route": "Who is told of alerts by e-mail, DingTalk, WeCom or Feishu. 报警通知线路。"}
+GROUPS: dict[str, str] = {"duty": "Who is on duty, and who hears of what nobody acknowledges. 值班表。",
+                          "route": "Who is told of alerts by e-mail, DingTalk, WeCom or Feishu. 报警通知线路。"}
 
 
 def alert(
@@ -135,6 +136,40 @@ def route_test(base: Annotated[str, typer.Argument(help="Code of the base.")],
     main.test_route(base, name)
 
 
+def duty_add(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    person: Annotated[str, typer.Argument(help="The name that his routes carry (`park route add --person`).")],
+    start: Annotated[str, typer.Argument(help="2026-11-23T20:00, base-local, or with an offset.")],
+    hours: Annotated[float, typer.Option(help="Length of the shift.")] = 8.0,
+    after: Annotated[int, typer.Option(help="Told only of what nobody acknowledged for so many seconds; 0: at once.")] = 0,
+    severities: Annotated[str, typer.Option(help="Which severities, by commas.")] = "critical,high",
+    every: Annotated[int, typer.Option(help="Repeated every so many days ...")] = 7,
+    times: Annotated[int, typer.Option(help="... so many times in all.")] = 1,
+    phone: Annotated[str, typer.Option(help="For the note of the next shift.")] = "",
+) -> None:
+    """Put somebody on the roster. Local times stay the same when the zone's clock changes. 排班。"""
+    from alerts import roster
+
+    roster.add(base, person, start, hours, after, severities, every, times, phone)
+
+
+def duty_list(base: Annotated[str, typer.Argument(help="Code of the base.")],
+              days: Annotated[int, typer.Option(help="From now on.")] = 14) -> None:
+    """The roster as CSV, base-local."""
+    from alerts import roster
+
+    roster.show(base, days)
+
+
+def duty_remove(base: Annotated[str, typer.Argument(help="Code of the base.")],
+                number: Annotated[int, typer.Argument(help="Number of the duty, as `park duty list` shows it.")]) -> None:
+    """Take a duty that is not over off the roster."""
+    from alerts import roster
+
+    roster.remove(base, number)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "alert": alert, "detect": detect, "backtest": backtest, "handover": handover,
+    "duty add": duty_add, "duty list": duty_list, "duty remove": duty_remove,
     "route add": route_add, "route list": route_list, "route remove": route_remove, "route test": route_test}

@@ -1,8 +1,9 @@
-"""The note for the next shift: what is open, what is shelved and why, what was said, and what did not reach anybody."""
+"""The note for the next shift: who is on duty, what is open, shelved or out of service and why, which cases run, what was said,
+and what did not reach anybody."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,11 +16,17 @@ from park.errors import NotFound
 WORDS = {
     "zh": {"title": "交接班记录", "counts": "本班:发生 {raised},恢复 {returned},确认 {acked},关闭 {closed},未送达通知 {dead}",
            "active": "未恢复", "returned": "已恢复待确认", "shelved": "已搁置", "notes": "本班备注", "none": "无",
-           "unacked": "未确认", "acked": "已确认", "until": "至", "assigned": "负责人"},
+           "unacked": "未确认", "acked": "已确认", "until": "至", "assigned": "负责人", "duty": "值班", "now": "当前",
+           "next": "接班", "after": "{s} 秒未确认后", "service": "已停用", "cases": "处置单", "overdue": "已超期",
+           "due": "限期", "dispatched": "已派单", "accepted": "已接单", "handling": "处理中",
+           "evidenced": "已举证", "verified": "已核实"},
     "en": {"title": "Handover", "counts": "Shift: {raised} raised, {returned} returned, {acked} acknowledged, {closed} closed, "
            "{dead} notifications not delivered", "active": "Active", "returned": "Returned, to be acknowledged",
            "shelved": "Shelved", "notes": "Notes of the shift", "none": "none", "unacked": "not acknowledged",
-           "acked": "acknowledged", "until": "until", "assigned": "assigned to"},
+           "acked": "acknowledged", "until": "until", "assigned": "assigned to", "duty": "On duty", "now": "now",
+           "next": "next", "after": "after {s} s unacknowledged", "service": "Out of service", "cases": "Cases",
+           "overdue": "overdue", "due": "due", "dispatched": "dispatched", "accepted": "accepted", "handling": "being handled",
+           "evidenced": "evidence given", "verified": "verified"},
 }
 
 
@@ -32,6 +39,9 @@ def note(conn: Connection, base: str, now: datetime, shift: timedelta, language:
             raise NotFound(f"there is no base {base!r}")
         alerts = cur.execute(Q["handover_alerts"], key).fetchall()
         said = cur.execute(Q["handover_notes"], key).fetchall()
+        duty = cur.execute(Q["handover_duty"], key).fetchall()
+        out = cur.execute(Q["handover_out_of_service"], key).fetchall()
+        cases = cur.execute(Q["handover_cases"], key).fetchall()
     words, zone = WORDS[language], ZoneInfo(counts["timezone"])
 
     def at(instant: datetime) -> str:
@@ -42,13 +52,29 @@ def note(conn: Connection, base: str, now: datetime, shift: timedelta, language:
     parts = [
         f"# {words['title']} {counts[f'name_{language}'] or base} {at(now - shift)} – {at(now)}",
         words["counts"].format(**counts),
+        *_section(words, "duty", (_duty(words, d, at) for d in duty)),
         *_section(words, "active", (_alert(words, language, a, at(a["opened_at"])) for a in plain if a["active"])),
         *_section(words, "returned", (_alert(words, language, a, at(a["opened_at"])) for a in plain if not a["active"])),
         *_section(words, "shelved", (f"{_alert(words, language, a, at(a['opened_at']))} — {a['shelved_by']}: {a['reason']} "
                                      f"({words['until']} {at(a['shelved_until'])})" for a in hushed)),
+        *_section(words, "service", (f"{o['what']} — {o['actor']}: {o['reason']} ({words['until']} {at(o['until'])})"
+                                     for o in out)),
+        *_section(words, "cases", (_case(words, language, c, at) for c in cases)),
         *_section(words, "notes", (f"{at(n['at'])} {n['actor']} #{n['alert_id']} {n['change']}: {n['note']}" for n in said)),
     ]
     return "\n".join(parts)
+
+
+def _duty(words: dict[str, str], d: dict[str, Any], at: Callable[[datetime], str]) -> str:
+    when = words["now" if d["now"] else "next"]
+    after = f" ({words['after'].format(s=d['after_s'])})" if d["after_s"] else ""
+    return f"{when}: {d['person']} {d['phone']} {at(d['starts_at'])} – {at(d['ends_at'])}{after}"
+
+
+def _case(words: dict[str, str], language: str, c: dict[str, Any], at: Callable[[datetime], str]) -> str:
+    place = c[f"unit_{language}"] or c["point"] or ""
+    due = "" if c["due_at"] is None else f", {words['overdue' if c['overdue'] else 'due']} {at(c['due_at'])}"
+    return f"#{c['case_id']} {c[f'name_{language}']} {place} — {words[c['state']]}, {c['handler']}{due}"
 
 
 def _section(words: dict[str, str], name: str, lines: Iterable[str]) -> list[str]:

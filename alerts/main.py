@@ -40,8 +40,9 @@ def serve(metrics_port: int | None = None, part: Part = WHOLE) -> None:
     channels: list[notify.Channel] = [MqttChannel(settings.mqtt_url)]
     if settings.webhook_url:
         channels.append(notify.Webhook(settings.webhook_url, settings.webhook_secret))
-    notifier = threading.Thread(target=notify.run, args=(settings.database_url, channels, stop), daemon=True)
-    router = threading.Thread(target=routes.run, args=(settings.database_url, stop, time.monotonic), daemon=True)
+    url, console = settings.database_url, settings.public_url
+    notifier = threading.Thread(target=notify.run, args=(url, channels, stop, time.monotonic, console), daemon=True)
+    router = threading.Thread(target=routes.run, args=(url, stop, time.monotonic, console), daemon=True)
     notifier.start()
     router.start()
     service.run(settings.database_url, stop, beat=heartbeat("alert", metrics_port), part=part)

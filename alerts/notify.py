@@ -121,7 +121,7 @@ def enrol(conn: Connection, channel: str) -> None:
     conn.execute(Q["enrol_channel"], {"shard": f"channel:{channel}"})
 
 
-def deliver(conn: Connection, channel: Channel, pace: Pace, now: float) -> int:
+def deliver(conn: Connection, channel: Channel, pace: Pace, now: float, console: str = "") -> int:
     """One pass: book what is new, send what is due in one message; returns the number of transitions delivered."""
     conn.execute(Q["book_deliveries"], {"channel": channel.name, "shard": f"channel:{channel.name}"})
     with conn.cursor(row_factory=dict_row) as cur:
@@ -133,7 +133,7 @@ def deliver(conn: Connection, channel: Channel, pace: Pace, now: float) -> int:
     ids = [d["id"] for d in due]
     pace.note(now, causes)
     try:
-        channel.send(message(due))
+        channel.send(message(due, console))
     except NotDelivered as exc:
         failed(conn, channel.name, due, str(exc))
         return 0
@@ -141,9 +141,14 @@ def deliver(conn: Connection, channel: Channel, pace: Pace, now: float) -> int:
     return len(ids)
 
 
-def message(due: Sequence[dict[str, Any]]) -> bytes:
+def link(console: str, base: str, alert: int) -> str:
+    """The address of an alert in the console, which opens the chart of its time; empty without the console's own."""
+    return f"{console.rstrip('/')}/?base={base}&alert={alert}" if console else ""
+
+
+def message(due: Sequence[dict[str, Any]], console: str = "") -> bytes:
     """The JSON body: every transition with its alert, oldest first."""
-    shown = [{k: v for k, v in d.items() if k != "attempts"} for d in due]
+    shown = [{k: v for k, v in d.items() if k != "attempts"} | {"link": link(console, d["base"], d["alert"])} for d in due]
     return json.dumps({"version": 1, "n": len(shown), "transitions": shown}, ensure_ascii=False, default=_plain).encode()
 
 
@@ -160,16 +165,17 @@ def failed(conn: Connection, channel: str, due: Sequence[dict[str, Any]], error:
     log.warning("%s: %d transitions not delivered (%s), %d given up", channel, len(due), error, n_dead)
 
 
-def run(url: str, channels: Sequence[Channel], stop: threading.Event, clock: Callable[[], float] = time.monotonic) -> None:
+def run(url: str, channels: Sequence[Channel], stop: threading.Event, clock: Callable[[], float] = time.monotonic,
+        console: str = "") -> None:
     """Deliver until `stop`; each channel in a thread of its own, so that a slow receiver holds up nobody."""
-    threads = [threading.Thread(target=_serve, args=(url, c, stop, clock), name=c.name, daemon=True) for c in channels]
+    threads = [threading.Thread(target=_serve, args=(url, c, stop, clock, console), name=c.name, daemon=True) for c in channels]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def _serve(url: str, channel: Channel, stop: threading.Event, clock: Callable[[], float]) -> None:
+def _serve(url: str, channel: Channel, stop: threading.Event, clock: Callable[[], float], console: str) -> None:
     pace = Pace()
     while not stop.is_set():
         try:
@@ -179,7 +185,7 @@ def _serve(url: str, channel: Channel, stop: threading.Event, clock: Callable[[]
                 enrol(conn, channel.name)
                 conn.execute("LISTEN park_transition")
                 while not stop.is_set():
-                    deliver(conn, channel, pace, clock())
+                    deliver(conn, channel, pace, clock(), console)
                     for _ in conn.notifies(timeout=0.5, stop_after=1):
                         pass
         except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:

@@ -316,8 +316,44 @@ FROM alert a JOIN base b USING (base_id) JOIN rule r USING (base_id, rule_id)
 LEFT JOIN LATERAL (SELECT t.actor, t.note FROM transition t
                    WHERE t.base_id = a.base_id AND t.alert_id = a.alert_id AND t.change = 'shelve'
                    ORDER BY t.transition_id DESC LIMIT 1) s ON true
-WHERE b.code = %(base)s AND a.closed_at IS NULL AND NOT a.suppressed
+WHERE b.code = %(base)s AND a.closed_at IS NULL AND NOT a.suppressed AND NOT a.out_of_service
 ORDER BY array_position(ARRAY['critical', 'high', 'medium', 'low'], a.severity), a.opened_at
+
+-- name: add_duty
+-- Somebody's duty.
+INSERT INTO duty (base_id, person, phone, starts_at, ends_at, after_s, severities, recorded_by)
+VALUES (%(base)s, %(person)s, %(phone)s, %(start)s, %(end)s, %(after_s)s, %(severities)s, %(by)s)
+
+-- name: roster
+-- Duties of a stretch of time, and whether somebody on duty has a route that hears of it.
+SELECT duty_id, person, phone, starts_at, ends_at, after_s, severities,
+       EXISTS (SELECT FROM route r WHERE r.base_id = d.base_id AND r.person = d.person AND r.enabled AND r.on_duty)
+FROM duty d WHERE base_id = %(base)s AND ends_at > %(now)s AND starts_at < %(end)s ORDER BY starts_at, after_s
+
+-- name: remove_duty
+-- A duty that is not over.
+DELETE FROM duty WHERE base_id = %(base)s AND duty_id = %(number)s AND ends_at > now()
+
+-- name: handover_duty
+-- Who is on duty at an instant, and who comes next within a day.
+SELECT d.person, d.phone, d.after_s, d.starts_at, d.ends_at, d.starts_at <= %(now)s AS now FROM duty d JOIN base b USING (base_id)
+WHERE b.code = %(base)s AND d.ends_at > %(now)s AND d.starts_at < %(now)s + interval '24 hours'
+ORDER BY d.starts_at > %(now)s, d.starts_at, d.after_s
+
+-- name: handover_out_of_service
+-- What is out of service at an instant.
+SELECT concat_ws(' · ', r.code, p.code, u.code, d.code) AS what, o.until, o.reason, o.actor
+FROM out_of_service o JOIN base b USING (base_id)
+LEFT JOIN rule r ON r.base_id = o.base_id AND r.rule_id = o.rule_id
+LEFT JOIN point p ON p.base_id = o.base_id AND p.point_id = o.point_id
+LEFT JOIN unit u ON u.base_id = o.base_id AND u.unit_id = o.unit_id
+LEFT JOIN device d ON d.base_id = o.base_id AND d.device_id = o.device_id
+WHERE b.code = %(base)s AND o.since <= %(now)s AND o.until > %(now)s AND o.ended_at IS NULL ORDER BY o.until
+
+-- name: handover_cases
+-- Cases of a base that are open.
+SELECT c.case_id, c.state, c.handler, c.due_at, c.due_at < %(now)s AS overdue, c.name_zh, c.name_en, c.unit_zh, c.unit_en, c.point
+FROM case_list c JOIN base b USING (base_id) WHERE b.code = %(base)s AND c.closed_at IS NULL ORDER BY c.due_at NULLS LAST, c.case_id
 
 -- name: handover_notes
 -- What operators wrote in the shift.

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from alerts import mail, robots
-from alerts.notify import MOST_A_MESSAGE, NotDelivered, Pace, critical_causes, enrol, failed
+from alerts.notify import MOST_A_MESSAGE, NotDelivered, Pace, critical_causes, enrol, failed, link
 from alerts.part import wait_alone
 from alerts.store import Connection, Q
 from park.database import connect
@@ -48,6 +48,7 @@ class Route:
     language: str
     person: str = ""
     on_duty: bool = False
+    console: str = ""       # where people reach the console; empty: no links
 
     @property
     def channel(self) -> str:
@@ -127,7 +128,9 @@ def _line(route: Route, words: dict[str, str], zone: ZoneInfo, d: dict[str, Any]
     sentence = d["explanation"].get(route.language) or d[f"name_{route.language}"] or d["rule"]
     change = words["escalate" if d.get("after_s") and d["change"] != "return" else d["change"]]
     late = f" ({words['late']})" if d["late"] else ""
-    return f"[{words[d['severity']]}] {change} {d['at'].astimezone(zone):%m-%d %H:%M:%S}{late} {sentence} (#{d['alert']})"
+    address = link(route.console, d["base"], d["alert"])
+    return (f"[{words[d['severity']]}] {change} {d['at'].astimezone(zone):%m-%d %H:%M:%S}{late} {sentence} (#{d['alert']})"
+            + (f" {address}" if address else ""))
 
 
 def deliver(conn: Connection, route: Route, pace: Pace, now: float) -> int:
@@ -173,7 +176,7 @@ def answer_test(conn: Connection, route: Route) -> bool:
     return True
 
 
-def run(url: str, stop: threading.Event, clock: Callable[[], float]) -> None:
+def run(url: str, stop: threading.Event, clock: Callable[[], float], console: str = "") -> None:
     """Serve every route until `stop`, each in a thread of its own; routes that are changed, added or removed are seen."""
     serving: dict[Route, tuple[threading.Thread, threading.Event]] = {}
     while not stop.is_set():
@@ -182,7 +185,7 @@ def run(url: str, stop: threading.Event, clock: Callable[[], float]) -> None:
                 if not wait_alone(conn, "routes", stop):
                     return
                 while not stop.is_set():
-                    _follow(url, read(conn), serving, clock)
+                    _follow(url, [replace(r, console=console) for r in read(conn)], serving, clock)
                     stop.wait(LOOK_S)
         except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:
             log.warning("database is away: %s", str(exc).splitlines()[0])

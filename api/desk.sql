@@ -44,7 +44,7 @@ UPDATE route SET test_asked_at = clock_timestamp() WHERE base_id = %(base)s AND 
 -- Who is on duty in a stretch of time.
 SELECT duty_id AS id, person, phone, starts_at, ends_at, after_s, severities, recorded_by, recorded_at,
        starts_at <= now() AND ends_at > now() AS now,
-       EXISTS (SELECT FROM route r WHERE r.base_id = d.base_id AND r.person = d.person AND r.enabled) AS reachable
+       EXISTS (SELECT FROM route r WHERE r.base_id = d.base_id AND r.person = d.person AND r.enabled AND r.on_duty) AS reachable
 FROM duty d WHERE base_id = %(base)s AND ends_at > %(start)s AND starts_at < %(end)s ORDER BY starts_at, after_s, person
 
 -- name: insert_duty

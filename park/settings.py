@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     webhook_url: str = ""
     """Where alert transitions are posted; empty: nowhere."""
     webhook_secret: str = ""
+    public_url: str = ""
+    """Where people reach the console, https://park.example; links in messages begin with it, and there are none without."""
     log_level: str = "INFO"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -152,9 +153,10 @@ def test_a_flood_is_led_by_what_came_first_and_told_in_two_lines(mini: Db, robot
     rows = mini.execute("""SELECT r.code, f.code FROM alert a JOIN rule r USING (base_id, rule_id)
         LEFT JOIN alert h ON h.alert_id = a.first_out LEFT JOIN rule f ON f.rule_id = h.rule_id ORDER BY r.code""").fetchall()
     assert rows == [("elsewhere", None), *((f"high-{c}", "high-so2") for c in ("dust", "nox", "o2", "so2"))]
-    assert routes.deliver(mini, route, notify.Pace(), 0.0) == 5
+    assert routes.deliver(mini, replace(route, console="https://park.example/"), notify.Pace(), 0.0) == 5
     text = robot.got[-1][1]["markdown"]["content"]
-    assert "SO2 is 50" in text and "(came first)" in text and "3 more followed: high-" in text and text.count("\n") == 3
+    assert "SO2 is 50" in text and "(came first)" in text and "https://park.example/?base=mini&alert=" in text
+    assert "3 more followed: high-" in text and text.count("\n") == 3
 
 
 def test_ten_thousand_critical_raises_of_one_cause_are_at_most_ten_messages_and_none_is_lost(mini: Db, robot: Robot) -> None:  # noqa: F811

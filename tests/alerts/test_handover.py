@@ -49,3 +49,44 @@ def test_the_note_lists_what_is_open_waiting_and_shelved_and_what_was_said(
     done = CliRunner().invoke(app, ["handover", "mini", "--language", "en"])
     assert done.exit_code == 0 and "# Handover Mini base" in done.output
     assert CliRunner().invoke(app, ["handover", "mini", "--hours", "0"]).exit_code != 0
+
+
+def test_the_note_tells_who_is_on_duty_what_is_out_of_service_and_which_cases_run(mini: Db) -> None:
+    now = datetime.now(UTC) + timedelta(seconds=1)
+    mini.execute("""INSERT INTO duty (base_id, person, phone, starts_at, ends_at, after_s, recorded_by)
+        SELECT base_id, x.*, 'test' FROM base, (VALUES ('王磊', '138', now() - interval '1 hour', now() + interval '7 hours', 0),
+                           ('李敏', '', now() - interval '1 hour', now() + interval '7 hours', 900),
+                           ('赵强', '', now() + interval '7 hours', now() + interval '15 hours', 0)) x""")
+    mini.execute("""INSERT INTO out_of_service (base_id, point_id, until, reason, actor)
+        SELECT base_id, point_id, now() + interval '1 day', '送检', '王磊' FROM point WHERE code = 'e1.stack.so2'""")
+    mini.execute("""INSERT INTO alert (base_id, rule_id, point_id, severity, opened_at, out_of_service)
+        SELECT base_id, rule_id, point_id, 'high', now(), true FROM rule JOIN point p USING (base_id)
+        WHERE p.code = 'e1.stack.so2'""")
+    mini.execute("""SELECT step_case(base_id, NULL, alert_id, 'dispatch', '王磊', '', '环保科', now() - interval '1 minute')
+        FROM alert""")
+    lines = handover.note(mini, "mini", now, timedelta(hours=8), "zh").splitlines()
+    at = lines.index("## 值班 (3)")
+    assert lines[at + 1].startswith("- 当前: 王磊 138 ") and lines[at + 2].endswith("(900 秒未确认后)")
+    assert lines[at + 3].startswith("- 接班: 赵强")
+    assert lines[lines.index("## 已停用 (1)") + 1].startswith("- e1.stack.so2 — 王磊: 送检 (至 ")
+    assert "已派单, 环保科, 已超期" in lines[lines.index("## 处置单 (1)") + 1]
+    assert "## 未恢复 (0)" in lines             # what is out of service stands there alone
+
+
+def test_the_roster_is_kept_from_the_command_line_too(mini: Db, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARK_DATABASE_URL", database_url)
+
+    def park(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["duty", *words])
+        return done.exit_code, done.output
+
+    start = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT20:00")
+    assert park("add", "mini", "wang", start, "--times", "3", "--every", "1")[1] == "wang: 3 duties\n"
+    status, text = park("list", "mini")
+    assert status == 0 and len(text.splitlines()) == 4 and f"wang,,{start.replace('T', ' ')}," in text and ",none" in text
+    assert mini.execute("SELECT max(ends_at - starts_at), count(DISTINCT starts_at::time) FROM duty").fetchone() == (
+        timedelta(hours=8), 1)
+    number = text.splitlines()[1].split(",")[0]
+    assert park("remove", "mini", number)[0] == 0 and park("remove", "mini", number)[0] != 0
+    for wrong in (("soon",), (start, "--severities", "loud"), (start, "--hours", "0"), (start, "--times", "0")):
+        assert park("add", "mini", "wang", *wrong)[0] != 0
