@@ -363,12 +363,14 @@ WITH day AS (
     FROM (SELECT day, kind, carrier, amount, entry_id, NULL::integer AS enterprise_id FROM booked
           UNION ALL SELECT day, kind, carrier, amount, entry_id, enterprise_id FROM booked WHERE enterprise_id IS NOT NULL) x
     WHERE kind <> 'energy_bill' GROUP BY 1, 2, 3
+), fed AS MATERIALIZED (
+    -- few, and found once: not among all counters for each day of each counter
+    SELECT point_id, carrier, multiplier, NULL::integer AS enterprise_id FROM counter WHERE used_as = 'feedstock'
+    UNION ALL SELECT point_id, carrier, multiplier, enterprise_id FROM counter
+    WHERE used_as = 'feedstock' AND enterprise_id IS NOT NULL
 ), raw_material AS (
     SELECT d.day, x.enterprise_id, x.carrier, sum(i.amount * x.multiplier) AS amount
-    FROM day d CROSS JOIN (
-        SELECT point_id, carrier, multiplier, NULL::integer AS enterprise_id FROM counter WHERE used_as = 'feedstock'
-        UNION ALL SELECT point_id, carrier, multiplier, enterprise_id FROM counter
-        WHERE used_as = 'feedstock' AND enterprise_id IS NOT NULL) x
+    FROM day d CROSS JOIN fed x
     JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = x.point_id AND i.ts = d.low GROUP BY 1, 2, 3
 ), part AS (
     SELECT d.day, m.enterprise_id, m.carrier, m.unit, m.direction, m.is_primary, i.amount * m.multiplier AS amount,
@@ -982,3 +984,10 @@ SELECT l.entry_id, l.recorded_at, l.recorded_by, l.kind, e.code, l.item, l.actio
 FROM ledger l LEFT JOIN ledger f ON f.base_id = l.base_id AND f.entry_id = l.supersedes
 LEFT JOIN enterprise e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
 WHERE l.base_id = %(base)s ORDER BY l.entry_id DESC LIMIT %(limit)s
+
+-- name: balances
+-- Parents against their children over days, with the uncertainty of the remainder.
+SELECT b.carrier, p.code AS parent, b.unit, b.days, b.days_balanced, b.parent_amount, b.children_amount, b.unaccounted, b.parent_balanced,
+       b.loss_expected, b.uncertainty, b.assumed, b.n_expected, b.n_known
+FROM balance_between(%(base)s::smallint, %(first)s, %(last)s) b JOIN point p ON p.base_id = %(base)s AND p.point_id = b.parent_id
+WHERE %(carrier)s::text IS NULL OR b.carrier = %(carrier)s ORDER BY b.carrier, p.code
