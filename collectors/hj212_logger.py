@@ -56,6 +56,7 @@ class Logger:
     def keep(self, old: Logger) -> None:
         """Take over what a former row of the same device has learnt."""
         self.health.last_answer, self.health.errors = old.health.last_answer, old.health.errors
+        self.health.readings, self.health.notes = old.health.readings, old.health.notes
         self.station.seen, self.station.watch, self.crc_seen = old.station.seen, old.station.watch, old.crc_seen
         self.link, self.last, self.turn = old.link, old.last, old.turn
 

@@ -18,13 +18,12 @@ from collectors.hj212_door import Letters
 from collectors.hj212_frame import PASSWORD, Message, RawFrame, crc_kinds, parse_message
 from collectors.hj212_logger import Hj212Counters, Logger
 from collectors.hj212_sm4 import is_clear, opened
-from collectors.hj212_strangers import Strangers
+from collectors.hj212_strangers import Strangers, notice_text
 from collectors.readings import DeadLetter, Readings
 from park.errors import FrameError, ParkError
 
 log = logging.getLogger(__name__)
 
-NOTICE_SHOWN = 300
 TIMES_WAITING = 8
 """Requests for the time of one logger (one for each instrument) that may be under way."""
 
@@ -166,9 +165,9 @@ class Reception:
         """Keep the newest notice of each kind with the logger's health."""
         self.counters.notices[message.cn] += 1
         if message.cn != "9015":
-            text = ";".join(",".join(f"{k}={v}" for k, v in g.items()) for g in message.groups)[:NOTICE_SHOWN]
+            text = notice_text(message)
             logger.health.notes["notices"] = logger.health.notes.get("notices", {}) | {message.cn: text}
-            log.info("hj212: %s: %s: %s", logger.code, NOTICES[message.cn]["en"], text if message.cn != "1014" else "")
+            log.info("hj212: %s: %s: %s", logger.code, NOTICES[message.cn]["en"], text)
 
     def _set_time(self, logger: Logger, message: Message) -> None:
         """Give the time that was asked for (1012), and note how the logger takes it."""

@@ -12,6 +12,7 @@ from park.quantities import quantities
 
 KEPT = 1000
 KEYS_KEPT = 200
+NOTICE_SHOWN = 300
 
 AMOUNTS = {"w00000": ("wastewater_volume", "m3"), "a00000": None}
 EXPECTED_S = {"minute": 600, "hour": 3600, "day": 86_400}
@@ -55,7 +56,7 @@ class Strangers:
         stranger.last_ms, stranger.peer, stranger.edition, stranger.crc = now_ms, peer, message.edition, crc
         stranger.encrypted |= encrypted
         if message.cn in NOTICES and message.cn != "9015":
-            stranger.notices[message.cn] = ";".join(f"{k}={v}" for g in message.groups for k, v in g.items())[:300]
+            stranger.notices[message.cn] = notice_text(message)
         if len(stranger.systems) < 20:
             stranger.systems.add(message.st[:8])
         if message.cn in PERIODS:
@@ -67,6 +68,13 @@ class Strangers:
     def counts(self) -> dict[str, int]:
         """Messages of each unknown MN."""
         return {mn: s.n for mn, s in self.by_mn.items()}
+
+
+def notice_text(message: Message) -> str:
+    """The data area of a notice as it is shown; of 1014, which is about keys, nothing."""
+    if message.cn == "1014":
+        return ""
+    return ";".join(",".join(f"{k}={v}" for k, v in g.items()) for g in message.groups)[:NOTICE_SHOWN]
 
 
 def adoption(stranger: dict[str, Any], code: str, *, belongs_to: str | None = None, password: str | None = None,

@@ -276,7 +276,12 @@ def test_a_command_that_nobody_knows_is_kept_and_counted_and_notices_are_answere
         for cn, answer in (("2081", "9014"), ("3015", "9014"), ("3019", "9014"), ("1014", "9013"), ("1001", "9014")):
             (got,) = await talk(build_frame(_data("DataTime=20261123110000;Secret=1", cn=cn)), 1)
             assert f"CN={answer};" in got
-        assert set(server.loggers[MN].health.notes["notices"]) == {"2081", "3015", "3019", "1014", "1001"}
+        notices = server.loggers[MN].health.notes["notices"]
+        assert set(notices) == {"2081", "3015", "3019", "1014", "1001"}
+        assert notices["1014"] == "", "what is about keys is not shown"
+        assert notices["1001"] == "DataTime=20261123110000;Secret=1"
+        server.adopt(loggers_of([_device()])[0])
+        assert server.loggers[MN].health.notes["notices"] == notices, "a changed catalogue forgets nothing"
         assert basket.rows() == [] and len(basket.letters()) == 1
     _with_server(basket, script)
 
