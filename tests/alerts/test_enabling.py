@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+import yaml
 
 from alerts import service
 from alerts.enabling import calendar_mask
@@ -222,3 +223,12 @@ def test_one_rule_covers_a_thousand_points_by_quantity_unit_role_or_tag(mini: Db
     n = [sum(p.rule.code == code for p in context.pairs) for code in ("all", "role", "tag")]
     assert n == [1000, 1000, 500] and not context.mistakes
     assert {w for spec in table()["kinds"].values() for f in spec.values() for w in f} <= {"type", "default", "of", "words"}
+
+
+def test_the_rules_of_the_readme_are_right() -> None:
+    text = (Path(__file__).parents[2] / "alerts" / "README.md").read_text(encoding="utf-8")
+    rules = yaml.safe_load(text.split("```yaml")[1].split("```")[0])["rules"]
+    rows = [ROW | {"code": r["code"], "kind": r["kind"], "scope": r.get("scope", {}), "params": r["params"]} for r in rules]
+    checked, mistakes = check(rows, [], {1: []})
+    assert not mistakes and len(checked) == len(rules) >= 8
+    assert next(r for r in checked if r.code == "boiler").severity == "critical"

@@ -54,7 +54,8 @@ def test_the_note_lists_what_is_open_waiting_and_shelved_and_what_was_said(
 def test_the_note_tells_who_is_on_duty_what_is_out_of_service_and_which_cases_run(mini: Db) -> None:
     now = datetime.now(UTC) + timedelta(seconds=1)
     mini.execute("""INSERT INTO duty (base_id, person, phone, starts_at, ends_at, after_s, recorded_by)
-        SELECT base_id, x.*, 'test' FROM base, (VALUES ('王磊', '138', now() - interval '1 hour', now() + interval '7 hours', 0),
+        SELECT base_id, x.*, 'test' FROM base, (VALUES
+                           ('王磊', '138', now() - interval '1 hour', now() + interval '7 hours', 0),
                            ('李敏', '', now() - interval '1 hour', now() + interval '7 hours', 900),
                            ('赵强', '', now() + interval '7 hours', now() + interval '15 hours', 0)) x""")
     mini.execute("""INSERT INTO out_of_service (base_id, point_id, until, reason, actor)
