@@ -24,7 +24,7 @@ class Doors:
     def __init__(self, context: Context, live: Live, links: linkage.Memory, now: datetime) -> None:
         self._context, self._live, self._links, self._now = context, live, links, now
         self._states: dict[UnitKey, int] = {}
-        self._codes = context.unit_ids
+        self._parents: dict[UnitKey, int | None] | None = None
         self.bound = any(is_bound(r) for r in context.rules)
 
     def mask(self) -> Flags | None:
@@ -49,8 +49,9 @@ class Doors:
     def _plant(self, rule: Rule, point_id: int | None, unit_id: int | None) -> UnitKey | None:
         i = self._context.index.get((rule.base_id, point_id or 0))
         point = None if i is None else self._context.points[i]
-        parents = {key: u.parent_id for key, u in self._context.units.items()} if rule.params.get("plant") else {}
-        return plant_of(rule, point, unit_id, self._codes, parents, self._context.facility)
+        if self._parents is None:
+            self._parents = {key: u.parent_id for key, u in self._context.units.items()}
+        return plant_of(rule, point, unit_id, self._context.unit_ids, self._parents, self._context.facility)
 
     def _open(self, rule: Rule, plant: UnitKey | None) -> bool:
         if plant is not None and plant not in self._states:

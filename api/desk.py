@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from starlette.responses import Response
 
 from api.access import Data, Who, allowed
+from api.aggregates import needs_whole_base
 from api.answers import answer, instant
 from api.catalogue import base_row
 from api.store import SQL, Principal
@@ -157,6 +158,7 @@ class Duty(BaseModel):
 @router.get("/duty")
 async def duty(who: Who, data: Data, base: Base, start: str | None = None, end: str | None = None) -> Response:
     """Who is on duty, two weeks from now on when no time is given; `now`: on duty, `reachable`: there is a route."""
+    needs_whole_base(who)
     first = instant(start, "start") or utc_now()
     last = instant(end, "end") or first + timedelta(days=14)
     async with data.session(who) as db:
@@ -207,6 +209,7 @@ class OutOfService(BaseModel):
 async def out_of_service(who: Who, data: Data, base: Base,
                          every: Annotated[bool, Query(description="Also what is back in service.")] = False) -> Response:
     """What is out of service: what, until when, who, why (ISA-18.2)."""
+    needs_whole_base(who)
     async with data.session(who) as db:
         found = await base_row(db, base)
         rows = await (await db.execute(DESK["out_of_service"], {"base": found["base_id"], "every": every})).fetchall()

@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { t, w } from "../i18n.js";
-import { may } from "../me.js";
+import { isRole, may } from "../me.js";
 import { cases } from "./cases.js";
 import { duty } from "./duty.js";
 import { figures } from "./figures.js";
@@ -10,10 +10,9 @@ import { routes } from "./routes.js";
 import { service } from "./service.js";
 
 const TABS = { cases, duty, routes, service, figures };
-const NEEDS = { routes: "routes" };
 
-/** The tabs that this token may open. */
-export const tabs = () => Object.keys(TABS).filter((name) => !NEEDS[name] || may(NEEDS[name]));
+/** The tabs that this token may open; an enterprise sees its cases, the rest is the base's. */
+export const tabs = () => (isRole("enterprise") ? ["cases"] : Object.keys(TABS).filter((name) => name !== "routes" || may("routes")));
 
 /** What the drawer shows: the row of tabs and the chosen one. `again()` reads it once more. */
 export async function deskContent({ tab, base, choose, again }) {
