@@ -53,9 +53,9 @@ def push(cur: Cursor, *, doomed: bool) -> None:
 
 
 def _pull(cur: Cursor, *names: str) -> None:
-    for base_id, points, buckets in cur.execute(QUERIES["slice_windows"]).fetchall():
+    for base_id, points, lows, highs in cur.execute(QUERIES["slice_windows"]).fetchall():
         for name in names:
-            cur.execute(QUERIES[name], {"base_id": base_id, "points": points, "buckets": buckets})
+            cur.execute(QUERIES[name], {"base_id": base_id, "points": points, "lows": lows, "highs": highs})
 
 
 def _drop(cur: Cursor, table: str, gone: list[tuple[Any, ...]]) -> None:

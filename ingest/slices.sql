@@ -12,58 +12,63 @@ CREATE TEMP TABLE reading_1d (LIKE public.reading_1d INCLUDING INDEXES) ON COMMI
 CREATE TEMP TABLE reading_1mo (LIKE public.reading_1mo INCLUDING INDEXES) ON COMMIT DROP
 
 -- name: slice_windows
--- Touched quarters, a row a base.
-SELECT base_id, array_agg(point_id), array_agg(bucket) FROM touched GROUP BY base_id
+-- Runs of touched quarters, a row a base.
+SELECT base_id, array_agg(point_id), array_agg(low), array_agg(high) FROM (
+    SELECT base_id, point_id, min(bucket) AS low, max(bucket) + interval '15 minutes' AS high FROM (
+        SELECT *, bucket - row_number() OVER (PARTITION BY base_id, point_id ORDER BY bucket) * interval '15 minutes' AS run
+        FROM touched) t
+    GROUP BY base_id, point_id, run) w
+GROUP BY base_id
 
 -- name: slice_next
--- The first usable reading after each touched quarter.
+-- The first usable reading after each run.
 INSERT INTO pg_temp.reading (ts, value, point_id, base_id, quality)
 SELECT r.ts, r.value, r.point_id, r.base_id, r.quality
-FROM unnest(%(points)s::integer[], %(buckets)s::timestamptz[]) AS w (point_id, bucket)
+FROM unnest(%(points)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS w (point_id, low, high)
 CROSS JOIN LATERAL (
     SELECT ts, value, point_id, base_id, quality FROM public.reading
-    WHERE base_id = %(base_id)s::smallint AND point_id = w.point_id AND ts >= w.bucket + interval '15 minutes'
+    WHERE base_id = %(base_id)s::smallint AND point_id = w.point_id AND ts >= w.high
       AND quality < 10 AND value IS NOT NULL ORDER BY ts LIMIT 1) r
 ON CONFLICT DO NOTHING
 
 -- name: slice_before
--- The last usable reading before each touched quarter.
+-- The last usable reading before each run.
 INSERT INTO pg_temp.reading (ts, value, point_id, base_id, quality)
 SELECT r.ts, r.value, r.point_id, r.base_id, r.quality
-FROM unnest(%(points)s::integer[], %(buckets)s::timestamptz[]) AS w (point_id, bucket)
+FROM unnest(%(points)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS w (point_id, low, high)
 CROSS JOIN LATERAL (
     SELECT ts, value, point_id, base_id, quality FROM public.reading
-    WHERE base_id = %(base_id)s::smallint AND point_id = w.point_id AND ts < w.bucket
+    WHERE base_id = %(base_id)s::smallint AND point_id = w.point_id AND ts < w.low
       AND quality < 10 AND value IS NOT NULL ORDER BY ts DESC LIMIT 1) r
 ON CONFLICT DO NOTHING
 
 -- name: slice_readings
--- Readings of touched quarters.
+-- Readings of the runs.
 INSERT INTO pg_temp.reading (ts, value, point_id, base_id, quality)
 SELECT r.ts, r.value, r.point_id, r.base_id, r.quality
-FROM unnest(%(points)s::integer[], %(buckets)s::timestamptz[]) AS w (point_id, bucket)
+FROM unnest(%(points)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS w (point_id, low, high)
 CROSS JOIN LATERAL (
     SELECT ts, value, point_id, base_id, quality FROM public.reading
-    WHERE base_id = %(base_id)s::smallint AND point_id = w.point_id AND ts >= w.bucket AND ts < w.bucket + interval '15 minutes') r
+    WHERE base_id = %(base_id)s::smallint AND point_id = w.point_id AND ts >= w.low AND ts < w.high) r
 ON CONFLICT DO NOTHING
 
 -- name: slice_minutes
--- Minutes of touched quarters.
+-- Minutes of the runs.
 INSERT INTO pg_temp.reading_1m
-SELECT r.* FROM unnest(%(points)s::integer[], %(buckets)s::timestamptz[]) AS w (point_id, bucket)
+SELECT r.* FROM unnest(%(points)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS w (point_id, low, high)
 CROSS JOIN LATERAL (
     SELECT * FROM public.reading_1m m
     WHERE m.base_id = %(base_id)s::smallint AND m.point_id = w.point_id
-      AND m.bucket >= w.bucket AND m.bucket < w.bucket + interval '15 minutes') r
+      AND m.bucket >= w.low AND m.bucket < w.high) r
 ON CONFLICT DO NOTHING
 
 -- name: slice_last
--- The last quarter with a value before each touched one: what is left where the reading itself went with a closed week.
+-- The last quarter with a value before each run: what is left where the reading itself went with a closed week.
 INSERT INTO pg_temp.reading_15m
-SELECT r.* FROM unnest(%(points)s::integer[], %(buckets)s::timestamptz[]) AS w (point_id, bucket)
+SELECT r.* FROM unnest(%(points)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS w (point_id, low, high)
 CROSS JOIN LATERAL (
     SELECT * FROM public.reading_15m q
-    WHERE q.base_id = %(base_id)s::smallint AND q.point_id = w.point_id AND q.bucket < w.bucket AND q.last IS NOT NULL
+    WHERE q.base_id = %(base_id)s::smallint AND q.point_id = w.point_id AND q.bucket < w.low AND q.last IS NOT NULL
     ORDER BY q.bucket DESC LIMIT 1) r
 ON CONFLICT DO NOTHING
 

@@ -43,6 +43,8 @@ def migrate(
         help="Environment variable with the password that Grafana's read-only login gets.", metavar="NAME")] = None,
     citus: Annotated[bool, typer.Option("--citus", help="Distribute the readings and their rollups over Citus workers by base.")
                      ] = False,
+    worker: Annotated[list[str] | None, typer.Option(help="With --citus: a worker server, host or host:port, that has the "
+                                                     "extension in a database of the same name; several times.")] = None,
     convert: Annotated[bool, typer.Option("--convert", help="Move readings of plain partitions into TimescaleDB's "
                                           "hypertables; stop the platform first.")] = False,
 ) -> None:
@@ -55,7 +57,7 @@ def migrate(
     from park.engine import advice, engine_of
     from park.settings import load_settings
     url = load_settings().database_url
-    done = prepare(url, citus=citus, convert=convert)
+    done = prepare(url, citus=citus, convert=convert, workers=worker or [])
     if grafana_password_env is not None:
         _open_grafana_login(url, grafana_password_env)
     with connect(url) as conn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -48,15 +49,16 @@ def migrations() -> list[tuple[int, Path]]:
     return numbered
 
 
-def migrate(url: str, *, citus: bool = False, convert: bool = False) -> list[str]:
+def migrate(url: str, *, citus: bool = False, convert: bool = False, workers: Sequence[str] = ()) -> list[str]:
     """Bring the schema up to date and return the names of the migrations that ran; safe to call from many processes.
 
-    TimescaleDB is found; `convert` moves readings of plain partitions into its hypertables, `citus` distributes the tables.
+    TimescaleDB is found; `convert` moves readings of plain partitions into its hypertables, `citus` distributes the tables,
+    over `workers` (host or host:port) where there are any.
     """
     done: list[str] = []
     with connect(url, autocommit=True, name="park migrate") as conn:
         conn.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-        layout = engine.install(conn, citus=citus, convert=convert)
+        layout = engine.install(conn, citus=citus, convert=convert, workers=workers)
     with connect(url, name="park migrate") as conn, _exclusive(conn):
         conn.execute("""CREATE TABLE IF NOT EXISTS migration (
             number integer PRIMARY KEY, name text NOT NULL, at timestamptz NOT NULL DEFAULT now())""")

@@ -7,6 +7,7 @@ after the migrations: how weeks are made and dropped, how readings are stored, a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -38,11 +39,12 @@ def _extensions(conn: Connection[TupleRow]) -> set[str]:
     return found
 
 
-def install(conn: Connection[TupleRow], *, citus: bool = False, convert: bool = False) -> str:
+def install(conn: Connection[TupleRow], *, citus: bool = False, convert: bool = False,
+            workers: Sequence[str] = ()) -> str:
     """Put the extension into the database (connection in autocommit) and say which engine the tables are to be laid out for.
 
     TimescaleDB is taken where the server has loaded it and there is nothing to move, or with `convert`; Citus only when asked
-    for. What is laid out once stays so. SetupError with the remedy where that cannot be.
+    for, with `workers` (host or host:port) joined to it first. What is laid out once stays so. SetupError with the remedy where that cannot be.
     """
     _needs_library(conn)
     there, laid_out, full = _extensions(conn), _laid_out(conn), _has_readings(conn)
@@ -51,7 +53,10 @@ def install(conn: Connection[TupleRow], *, citus: bool = False, convert: bool = 
             raise SetupError("--citus: this database has TimescaleDB; they cannot work together: use another database")
         _distributable(conn, laid_out, full)
         _create(conn, CITUS, there)
+        _join(conn, workers)
         return CITUS
+    if workers:
+        raise SetupError("--worker: workers belong to Citus: say --citus too")
     if laid_out in _TITLE or CITUS in there:
         return laid_out or PLAIN
     if not (TIMESCALEDB in there or _loaded(conn, TIMESCALEDB)) or (full and not convert):
@@ -121,6 +126,21 @@ def _distributable(conn: Connection[TupleRow], laid_out: str | None, full: bool)
                          "readings` here, `park migrate --citus`, `park catalogue apply` and `park import` there")
     if not _loaded(conn, CITUS):
         raise SetupError(f"--citus: {_absent(conn, CITUS)}")
+
+
+def _join(conn: Connection[TupleRow], workers: Sequence[str]) -> None:
+    """Make the servers workers of this coordinator; those that are already stay."""
+    if not workers:
+        return
+    own = "localhost" if conn.info.host.startswith("/") or not conn.info.host else conn.info.host
+    try:
+        conn.execute("SELECT citus_set_coordinator_host(%s, %s)", (own, conn.info.port))
+        for worker in workers:
+            host, _, port = worker.partition(":")
+            conn.execute("SELECT citus_add_node(%s, %s)", (host, int(port or 5432)))
+    except (psycopg.Error, ValueError) as exc:
+        raise SetupError(f"--worker: expected servers with the extension citus in a database {conn.info.dbname}, that this "
+                         f"server may log in to: {str(exc).splitlines()[0]}") from exc
 
 
 def _create(conn: Connection[TupleRow], name: str, there: set[str]) -> None:
