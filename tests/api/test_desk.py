@@ -154,7 +154,8 @@ def test_the_figures_of_the_alert_system_have_rate_grade_top_ten_and_time_to_ack
         operator: httpx.Client, mini: Connection, raise_alert: Callable[..., int]) -> None:
     alert = raise_alert()
     mini.execute("""INSERT INTO transition (base_id, alert_id, change, actor, at)
-        SELECT base_id, alert_id, 'reraise', 'evaluator', date_bin('10 minutes', now(), 'epoch') - interval '20 minutes' FROM alert, generate_series(1, 11)""")
+        SELECT base_id, alert_id, 'reraise', 'evaluator', date_bin('10 minutes', now(), 'epoch') - interval '20 minutes'
+        FROM alert, generate_series(1, 11)""")
     operator.post(f"/alerts/{alert}/ack")
     told = operator.get("/alerts/kpi?base=mini&days=2").json()
     assert told["rate"]["peak_10min"] == 11 and told["rate"]["grade"] == "acceptable"

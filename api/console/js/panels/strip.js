@@ -26,7 +26,7 @@ function alertTile(base) {
   const counts = SEVERITIES.map((s) => [s, waiting.filter((a) => a.severity === s).length]);
   return h("div.tile", {}, h("h2", {}, t("tile_alerts")),
     h("div.figure.counts", {}, counts.map(([s, n]) => h(n ? "span" : "span.none", {}, severityShape(s), number(n, 0)))),
-    h("div.below", {}, t("tile_open", { open: open.length, shelved: open.filter((a) => book.stateOf(a) === "shelved").length })));
+    h("div.below", {}, t("tile_open", { open: open.length, shelved: open.filter(book.isAside).length })));
 }
 
 function split(text) {
