@@ -204,8 +204,8 @@ def test_rollups_equal_a_recompute_after_any_sequence(url: str, zone: str, steps
     db = connect(url, autocommit=True)
     try:
         # not TRUNCATE: on TimescaleDB that drops the chunks, and weeks without a chunk are closed
-        for table in ("reading", "reading_1m", "reading_15m", "reading_1h", "reading_1d", "reading_1mo", "dirty", "ingest_batch",
-                      "latest"):
+        for table in ("reading", "reading_1m", "reading_15m", "reading_1h", "reading_1d", "reading_1mo", "dirty",
+                      "ingest_batch", "latest"):
             db.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
         db.execute("UPDATE base SET timezone = %s", (zone,))
         prepare(db)
