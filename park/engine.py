@@ -44,7 +44,8 @@ def install(conn: Connection[TupleRow], *, citus: bool = False, convert: bool = 
     """Put the extension into the database (connection in autocommit) and say which engine the tables are to be laid out for.
 
     TimescaleDB is taken where the server has loaded it and there is nothing to move, or with `convert`; Citus only when asked
-    for, with `workers` (host or host:port) joined to it first. What is laid out once stays so. SetupError with the remedy where that cannot be.
+    for, with `workers` (host or host:port) joined to it first. What is laid out once stays so. SetupError with the remedy
+    where that cannot be.
     """
     _needs_library(conn)
     there, laid_out, full = _extensions(conn), _laid_out(conn), _has_readings(conn)
