@@ -184,9 +184,9 @@ def _blank(columns: dict[str, Any]) -> NDArray[np.bool_]:
 def _by_word(column: Any, codes: Any, unknown: int) -> NDArray[np.int64]:
     """Codes of the words of a column, by its dictionary: each distinct word is looked up once."""
     encoded = column if isinstance(column.type, pa.DictionaryType) else pc.dictionary_encode(column, null_encoding="encode")
-    words = [w if w is not None else "" for w in encoded.dictionary.to_pylist()]
-    table: NDArray[np.int64] = np.array([codes.get(w, unknown) for w in words] or [unknown], np.int64)
-    indices: NDArray[np.int64] = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    words = [*(w if w is not None else "" for w in encoded.dictionary.to_pylist()), ""]   # the last one for nulls
+    table: NDArray[np.int64] = np.array([codes.get(w, unknown) for w in words], np.int64)
+    indices: NDArray[np.int64] = np.asarray(pc.fill_null(pc.cast(encoded.indices, pa.int64()), len(words) - 1))
     return table[indices]
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import re
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +25,7 @@ from ingest.rollup import prepare
 from ingest.verify import verify
 from park.errors import InputError, NotFound
 
+ROOT = Path(__file__).parents[2]
 Db = psycopg.Connection[Any]
 CODES = ["e1.main.kw", "e1.gas", "e1.furnace.kwh", "e2.cod"]
 START = datetime(2026, 9, 28, tzinfo=UTC)  # a Monday; the weeks hold the end of a month
@@ -143,6 +149,51 @@ def test_rows_that_cannot_be_stored_are_set_aside_with_their_line(mini: Db, data
     assert rejected == [(4, "unknown point"), (6, "expected 4 columns"), (7, "at"), (8, "at"),
                         (9, "value"), (10, "unknown quality")]
     assert import_file(database_url, "mini", path, lambda _: None).stored == 0
+
+
+def test_rows_of_a_parquet_file_are_judged_like_those_of_a_csv(mini: Db, database_url: str, tmp_path: Path) -> None:
+    at = [START + timedelta(minutes=k) for k in range(8)]
+    table = pa.table({
+        "point": pa.array(["e1.gas", "e1.gas", "no.such", None, "e1.gas", "e1.gas", "e1.gas", "e1.gas"]).dictionary_encode(),
+        "at": pa.array([*at[:4], None, *at[5:7], datetime(2040, 1, 1, tzinfo=UTC)], pa.timestamp("ms", tz="Asia/Shanghai")),
+        "value": pa.array([1.5, None, 1, 1, 1, float("inf"), 7, 1], pa.float32()),
+        "quality": pa.array(["good", None, "good", "good", "good", "good", "splendid", "good"]), "note": ["x"] * 8})
+    path = tmp_path / "readings.parquet"
+    pq.write_table(table, path)
+    outcome = import_file(database_url, "mini", path, lambda _: None)
+    assert (outcome.rows, outcome.stored, outcome.rejected) == (8, 3, 5)
+    assert [row[2:] for row in stored(mini)] == [(1.5, 0), (None, 16), (None, 17)]
+    with (tmp_path / "readings.parquet.rejected.csv").open() as file:
+        assert sorted((int(r["line"]), r["reason"].split(":")[0]) for r in csv.DictReader(file)) == [
+            (3, "unknown point"), (4, "unknown point"), (5, "at"), (7, "unknown quality"), (8, "at")]
+    pq.write_table(table.set_column(1, "at", pa.array([a.replace(tzinfo=None) for a in at])), path)
+    with pytest.raises(InputError, match="time zone"):
+        import_file(database_url, "mini", path, lambda _: None)
+
+
+def test_an_import_that_is_killed_goes_on_where_it_was(mini: Db, database_url: str, tmp_path: Path) -> None:
+    codes, ts_ms, value, _ = block(49, 120)
+    path = tmp_path / "readings.parquet"
+    pq.write_table(pa.table({"point": np.tile(codes, len(ts_ms)), "at": np.repeat(ts_ms, len(codes)),
+                             "value": np.nan_to_num(value).T.ravel()}), path)
+    n = value.size
+    environment = os.environ | {"PARK_DATABASE_URL": database_url}
+    command = [sys.executable, "-m", "park.cli", "import", str(path), "--base", "mini"]
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while mini.execute("SELECT count(*) >= 3 FROM ingest_batch").fetchone() != (True,):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{n} rows read, 0 rejected" in done.stdout
+    new = int(re.findall(r"(\d+) new to the database", done.stdout)[0])
+    assert 0 < new < n, "what was there is passed over"
+    assert mini.execute("SELECT count(*) FROM reading").fetchone() == (n,)
+    assert mini.execute("SELECT count(*) FROM reading_revision").fetchone() == (0,)
+    assert verify(database_url) == []
 
 
 def test_rows_of_a_week_whose_readings_were_dropped_are_set_aside(mini: Db, database_url: str, tmp_path: Path) -> None:
