@@ -89,7 +89,9 @@ class Router:
         """What one message becomes; never raises for what a device sends."""
         self.counters["messages"] += 1
         items: list[Readings | DeadLetter] = []
-        for listener, captures in self.route(message.topic):
+        found = self.route(message.topic)
+        self.counters["not_routed"] += not found  # of a device that has just left the catalogue
+        for listener, captures in found:
             device = listener.device
             if message.retained and device.mapping.time_unit == "none":
                 self.counters["retained_without_time"] += 1  # an old value must not get the present time
