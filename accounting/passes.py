@@ -78,6 +78,8 @@ def _account_base(conn: Connection, base_id: int, zone: str, now: datetime, resu
         if days == FIRST_DAYS:      # the newest figures are there: tell, before the long way back
             conn.execute(SQL["notify"])
         days = CHUNK_DAYS
+    if stop.is_set():
+        return
     with conn.transaction():
         _because(conn, "time went on")
         _close(conn, base_id, zone, now, result)

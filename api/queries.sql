@@ -500,23 +500,17 @@ SELECT concat_ws('|', (SELECT max(version) FROM report WHERE base_id = %(base)s 
 
 -- name: trace_counters
 -- The counters behind an energy figure, summed over days: those that count for the base or enterprise, or those of the unit
--- or point. The rule is that of accounting: counters at the base's gate; where a carrier has none, the enterprises', without
--- what they sell each other and media made inside. Only generated electricity is used inside, so it alone adds up.
+-- or point. Only primary generation of electricity (PV) adds up: what is made from another carrier is in that one's account.
 WITH wanted AS (
     SELECT e.point_id, e.carrier, e.direction, e.boundary, e.unit, e.unit_id, e.enterprise_id
     FROM energy_1d e
     LEFT JOIN enterprise n ON n.base_id = e.base_id AND n.enterprise_id = e.enterprise_id
     LEFT JOIN unit_known u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
-    LEFT JOIN carrier c ON c.carrier = e.carrier
     JOIN point_known p ON p.base_id = e.base_id AND p.point_id = e.point_id
     WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s
       AND (%(carrier)s::text IS NULL OR e.carrier = %(carrier)s)
       AND CASE %(scope)s::text
-            WHEN 'base' THEN e.boundary = 'base' OR (e.boundary = 'enterprise' AND NOT coalesce(c.at_gate_only, false)
-                AND NOT EXISTS (SELECT FROM point_known g WHERE g.base_id = e.base_id AND g.carrier = e.carrier AND g.kind = 'counter'
-                                AND g.boundary = 'base' AND g.direction IN ('import', 'sum'))
-                AND NOT EXISTS (SELECT FROM flow_known f WHERE f.base_id = e.base_id AND f.kind = 'exchange' AND f.carrier = e.carrier
-                                AND e.point_id IN (f.parent_id, f.child_id)))
+            WHEN 'base' THEN e.point_id IN (SELECT m.point_id FROM energy_member m WHERE m.base_id = %(base)s AND m.enterprise_id IS NULL)
             WHEN 'enterprise' THEN e.boundary = 'enterprise' AND n.code = %(code)s
             WHEN 'unit' THEN u.code = %(code)s
             ELSE p.code = %(code)s END
@@ -524,14 +518,15 @@ WITH wanted AS (
 )
 SELECT w.point_id, p.code AS point, p.name_zh, p.name_en, w.carrier, w.direction, w.boundary, w.unit, p.unit AS register_unit,
        p.ratio,
-       CASE WHEN w.direction = 'export' THEN -1 WHEN w.direction = 'generation' AND w.carrier <> 'electricity' THEN 0 ELSE 1 END AS sign, count(*)::integer AS days, sum(e.amount) AS amount,
-       sum(e.estimated) AS estimated, sum(e.n_expected)::bigint AS n_expected, sum(e.n_known)::bigint AS n_known,
+       CASE WHEN w.direction = 'export' THEN -1
+            WHEN w.direction = 'generation' AND (w.carrier <> 'electricity' OR p.attributes ? 'made_from') THEN 0 ELSE 1 END AS sign,
+       count(*)::integer AS days, sum(e.amount) AS amount, sum(e.estimated) AS estimated, sum(e.n_expected)::bigint AS n_expected, sum(e.n_known)::bigint AS n_known,
        sum(e.n_good)::bigint AS n_good, sum(e.tce_calorific) AS tce_calorific, sum(e.tce_equivalent) AS tce_equivalent,
        sum(e.co2_kg) AS co2_kg
 FROM wanted w
 JOIN point_known p ON p.base_id = %(base)s AND p.point_id = w.point_id
 JOIN energy_1d e ON e.base_id = %(base)s AND e.point_id = w.point_id AND e.day BETWEEN %(first)s AND %(last)s
-GROUP BY w.point_id, p.code, p.name_zh, p.name_en, w.carrier, w.direction, w.boundary, w.unit, p.unit, p.ratio ORDER BY p.code
+GROUP BY w.point_id, p.code, p.name_zh, p.name_en, w.carrier, w.direction, w.boundary, w.unit, p.unit, p.ratio, p.attributes ORDER BY p.code
 
 -- name: trace_days
 -- Days of counters with what is known of each.
