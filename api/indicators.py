@@ -20,8 +20,8 @@ from park.errors import InputError
 router = APIRouter(tags=["figures"])
 NOTICE = {"zh": "发改办环资〔2020〕519号没有公布统一的指标表；示范基地按其自身方案的目标考核。"
                 "其他体系的行在未核对其核算方法前标为未核实。",
-          "en": "No official indicator table was published with notice 519 of 2020: such a base is measured by the targets of its "
-                "own plan. Rows of other programmes are marked as not verified until their method has been read."}
+          "en": "No official indicator table was published with notice 519 of 2020: such a base is measured by the targets of "
+                "its own plan. Rows of other programmes are marked as not verified until their method has been read."}
 
 
 @router.get("/indicators")

@@ -1,5 +1,5 @@
-"""However readings arrive (late by hours or a day, out of order, twice, over a day's and a month's border), each slot, hour, day and
-month is within 0.001 of what flowed, and in the meantime nothing was shown as a number that was not known."""
+"""However readings arrive (late by hours or a day, out of order, twice, over a day's and a month's border), each slot, hour, day
+and month is within 0.001 of what flowed, and in the meantime nothing was shown as a number that was not known."""
 
 from __future__ import annotations
 

@@ -301,8 +301,9 @@ def outlet_of(world: World, outlet: str) -> tuple[Facility, list[TracePoint], di
     return Facility(1, outlet, "outlet", {}), points, parts
 
 
-def test_recall_and_false_events_on_the_simulated_park(capsys: pytest.CaptureFixture[str]) -> None:
-    days, seeds = 60, (1, 2, 3)
+@pytest.mark.parametrize("seeds", [(1, 2, 3), *(pytest.param(s, marks=pytest.mark.soak) for s in ((4, 5, 6), (7, 8, 9)))])
+def test_recall_and_false_events_on_the_simulated_park(capsys: pytest.CaptureFixture[str], seeds: tuple[int, ...]) -> None:
+    days = 60
     hit: dict[str, list[int]] = {}
     false: list[tuple[Any, ...]] = []
     missed: list[Truth] = []
