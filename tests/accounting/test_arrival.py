@@ -1,4 +1,4 @@
-"""However readings arrive (late by hours or a day, out of order, twice, over a day's and a month's border), each slot, hour, day
+"""However readings arrive (late by hours or a day, out of order, twice, over borders of days and months), each slot, hour, day
 and month is within 0.001 of what flowed, and in the meantime nothing was shown as a number that was not known."""
 
 from __future__ import annotations
