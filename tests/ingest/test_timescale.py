@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import psycopg
 import pytest
+from psycopg import sql
 
 from ingest.directory import load_directory
 from ingest.rollup import prepare, roll_up_all
@@ -16,7 +18,7 @@ from ingest.store import Batch, Store
 from ingest.validation import Message, Readings
 from ingest.verify import differences
 from park.database import connect, migrate, migrations
-from park.engine import TIMESCALEDB, engine_of
+from park.engine import PLAIN, TIMESCALEDB, advice, engine_of, fit
 from park.errors import SetupError
 from park.wire import Batch as Columns
 
@@ -178,23 +180,25 @@ def test_an_enterprise_sees_the_readings_of_its_own_points(mini: Db) -> None:
 @pytest.fixture
 def plain_url(databases: Any) -> Any:
     """A database of the plain layout with readings in it, on a server that has TimescaleDB: as one was before."""
+    name = f"plain_{uuid4().hex[:12]}"
     with psycopg.connect(databases.url("postgres"), autocommit=True) as conn:
-        conn.execute("CREATE DATABASE plain_park")
-        url = databases.url("plain_park")
-        with connect(url, autocommit=True) as db:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    try:
+        with connect(databases.url(name), autocommit=True) as db:
             db.execute("""CREATE TABLE migration (
                 number integer PRIMARY KEY, name text NOT NULL, at timestamptz NOT NULL DEFAULT now())""")
             for number, file in migrations():
                 db.execute(file.read_bytes())
                 db.execute("INSERT INTO migration (number, name) VALUES (%s, %s)", (number, file.stem))
             db.execute("INSERT INTO base (code, name_zh, name_en) VALUES ('mini', 'x', 'x')")
+            fit(db, PLAIN, again=True)
             fill(db, 5, 500)
-        yield url
-        conn.execute("DROP DATABASE plain_park WITH (FORCE)")
+        yield databases.url(name)
+    finally:
+        databases.drop(name)
 
 
 def test_a_plain_database_with_readings_stays_plain_until_it_is_converted(plain_url: str) -> None:
-    from park.engine import advice
     migrate(plain_url)
     with connect(plain_url, autocommit=True) as db:
         assert engine_of(db) == "postgresql"
