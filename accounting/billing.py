@@ -60,13 +60,16 @@ def _print_table(console: Console, base: str, month: str, made: Bill) -> None:
     table = Table(title=f"Electricity bill of {base} / {m.customer}, {month}, CNY")
     table.add_column("item", no_wrap=True)
     for name in ("quantity", "unit", "price", "factor", "amount"):
-        table.add_column(name, justify="left" if name == "unit" else "right")
-    table.add_column("source")
+        table.add_column(name, justify="left" if name == "unit" else "right", no_wrap=True)
+    sources = list(dict.fromkeys(x.source + ("" if x.verified else " (unverified)") for x in made.lines))
     for x in made.lines:
-        table.add_row(x.item, f"{x.quantity:,.2f}", x.unit, f"{x.price:g}", f"{x.factor:g}", f"{x.amount:,.2f}",
-                      escape(x.source) + ("" if x.verified else " (unverified)"))
-    table.add_row("total", "", "", "", "", f"{made.total:,.2f}", "", style="bold")
+        mark = sources.index(x.source + ("" if x.verified else " (unverified)")) + 1
+        table.add_row(f"{x.item}{_raised(mark)}", f"{x.quantity:,.2f}", x.unit, f"{x.price:.8g}", f"{x.factor:g}",
+                      f"{x.amount:,.2f}")
+    table.add_row("total", "", "", "", "", f"{made.total:,.2f}", style="bold")
     console.print(table)
+    for number, source in enumerate(sources, 1):
+        console.print(f"{_raised(number)} {escape(source)}", highlight=False)
     peak = "not metered" if m.demand_kw is None else \
         f"{'at least ' if m.demand_is_lower_bound else ''}{m.demand_kw:,.1f} kW"
     console.print(f"demand {peak}; power factor {made.power_factor if made.power_factor is not None else 'not metered'}; "
@@ -74,3 +77,8 @@ def _print_table(console: Console, base: str, month: str, made: Bill) -> None:
                   f"{m.n_known} of {m.n_expected} slots known", highlight=False)
     for note in made.notes:
         console.print(f"note: {note}", highlight=False)
+
+
+def _raised(number: int) -> str:
+    """A footnote's number."""
+    return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))

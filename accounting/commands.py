@@ -61,6 +61,23 @@ def bill(
     billing.print_bill(load_settings().database_url, base, month, enterprise, output)
 
 
+def balance(
+    base: Annotated[str, typer.Argument(help="Code of the base.")],
+    period: Annotated[str, typer.Argument(help="2026, 2026-Q3, 2026-11 or 2026-11-23.")],
+    carrier: Annotated[str | None, typer.Option(help="Such as electricity or water.")] = None,
+    output: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+) -> None:
+    """Parent meters against their children: what is unaccounted for, and whether that is more than the meters' classes explain.
+
+    Only days on which the parent and every child are known are balanced. The uncertainty is expanded (k = 2) from the accuracy
+    classes; a meter without a class is taken with that of its carrier in GB 17167 and named.
+    """
+    from accounting import balance as balancing
+    from park.settings import load_settings
+
+    balancing.print_balances(load_settings().database_url, base, period, carrier, output)
+
+
 def tariff_prices(
     base: Annotated[str, typer.Argument(help="Code of the base.")],
     tariff: Annotated[str, typer.Argument(help="Code of the tariff; its terms have `table: {}`.")],
@@ -193,7 +210,7 @@ def _day(text: str) -> date:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "account": account, "bill": bill, "tariff prices": tariff_prices,
+    "account": account, "bill": bill, "balance": balance, "tariff prices": tariff_prices,
     "ledger template": ledger_template, "ledger import": ledger_import, "ledger audit": ledger_audit,
     "exempt add": exempt_add, "exempt list": exempt_list, "exempt withdraw": exempt_withdraw,
     "baseline fit": baseline_fit, "baseline savings": baseline_savings}

@@ -12,7 +12,7 @@ from api.access import Data, Who
 from api.aggregates import BaseCode, PeriodText, needs_whole_base
 from api.answers import answer
 from api.catalogue import base_row
-from api.figures import read_span
+from api.figures import TRUSTED, Part, coverage_of, read_span
 from park.clock import utc_now
 from park.database import queries
 
@@ -40,6 +40,10 @@ async def resources(who: Who, data: Data, base: BaseCode, period: PeriodText) ->
         span = read_span(period, found["timezone"], utc_now())
         about = {"base": found["base_id"], "first": span.period.first_day, "last": span.period.last_day}
         parts: dict[str, Any] = {name: await (await db.execute(SQL[name], about)).fetchall() for name in PARTS}
+    for row in parts["water"]:
+        row["coverage"] = coverage_of([Part(row["fresh"], row["days"], row["n_expected"], row["n_known"], 0)], span.days_due)
+        if row["coverage"] is None or row["coverage"] < TRUSTED:  # booked water is of the whole period, metered water is not
+            row["reuse_rate"] = row["consumed"] = None
     return answer(
         {"base": base, "period": period, "first_day": span.period.first_day, "last_day": span.period.last_day} | parts
     )

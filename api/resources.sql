@@ -1,7 +1,7 @@
 -- name: water
 -- Water of the base and its enterprises.
 SELECT e.code AS enterprise, e.name_zh, e.name_en, w.fresh, w.reclaimed, w.recirculated, w.discharged, w.hours_due, w.hours_known,
-       w.consumed, w.reuse_rate, w.n_expected, w.n_known
+       w.consumed, w.reuse_rate, w.days, w.n_expected, w.n_known
 FROM water_between(%(base)s::smallint, %(first)s, %(last)s) w
 LEFT JOIN enterprise_known e ON e.base_id = %(base)s AND e.enterprise_id = w.enterprise_id ORDER BY e.enterprise_id NULLS FIRST
 

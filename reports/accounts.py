@@ -70,6 +70,7 @@ class Water:
     hours_known: int | None
     consumed: float | None
     reuse_rate: float | None
+    days: int
     n_expected: int
     n_known: int
 

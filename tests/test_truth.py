@@ -28,7 +28,8 @@ DAYS = 35
 END = datetime(2026, 11, 23, 4, tzinfo=UTC)
 SLOT_S = 900
 INTERVALS = """SELECT p.code, array_agg(extract(epoch FROM i.ts)::float8 ORDER BY i.ts), array_agg(i.amount ORDER BY i.ts),
-    array_agg(i.quality ORDER BY i.ts) FROM interval_15m i JOIN point p USING (base_id, point_id) GROUP BY 1"""
+    array_agg(i.quality ORDER BY i.ts) FROM interval_15m i JOIN point p USING (base_id, point_id)
+    WHERE NOT p.attributes ? 'formula' GROUP BY 1"""
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from reports.rows import Year
 from reports.words import said, table, word
 
 NOT_BOOKED = Text("未填报", "not booked")
+MORE_OUT = Text("排水多于取水（含外来污水）", "more goes out than came in: waste water from elsewhere")
 NO_OUTLET = Text("无水污染排口流量", "no metered outlet")
 
 
@@ -17,9 +18,10 @@ def water_balance(year: Year) -> Table:
     rows: Rows = []
     for w in year.water:
         name = f"water-balance/{year.span.year}/{w.code or 'base'}"
-        cells = [_metered(f"{name}/{f}", w, getattr(w, f), figures.NO_METER) for f in ("fresh", "reclaimed")]
+        cells = [_metered(f"{name}/{f}", w, year, getattr(w, f), figures.NO_METER) for f in ("fresh", "reclaimed")]
         cells.append(figures.plain(f"{name}/recirculated", w.recirculated, "m3", "declared", reason=NOT_BOOKED))
-        share = w.hours_known / w.hours_due if w.hours_due and w.hours_known is not None else None
+        hours = max(w.hours_due or 0, 24 * year.span.days)
+        share = min(1.0, w.hours_known / hours) if hours and w.hours_known is not None else None
         cells.append(
             Cell(
                 id=f"{name}/discharged",
@@ -32,7 +34,8 @@ def water_balance(year: Year) -> Table:
             )
         )
         coverage = min((c.coverage for c in cells if c.coverage is not None), default=None)
-        cells.append(figures.ratio(f"{name}/consumed", w.consumed, 1.0, "m3", coverage, digits=0, absent=NO_OUTLET))
+        silent = NO_OUTLET if w.discharged is None else MORE_OUT
+        cells.append(figures.ratio(f"{name}/consumed", w.consumed, 1.0, "m3", coverage, digits=0, absent=silent))
         cells.append(figures.ratio(f"{name}/reuse", w.reuse_rate, 1.0, "%", cells[0].coverage, scale=100, digits=1))
         rows.append((Text(w.name_zh or "园区合计", w.name_en or "Base"), *cells))
     if not rows:
@@ -62,8 +65,9 @@ def water_balance(year: Year) -> Table:
     )
 
 
-def _metered(figure: str, w: Water, value: float | None, absent: Text) -> Cell:
-    coverage = min(1.0, w.n_known / w.n_expected) if w.n_expected else None
+def _metered(figure: str, w: Water, year: Year, value: float | None, absent: Text) -> Cell:
+    due = w.n_expected * max(1.0, year.span.days / w.days) if w.days else 0.0
+    coverage = min(1.0, w.n_known / due) if due else None
     return Cell(
         id=figure,
         value=tidy(value),

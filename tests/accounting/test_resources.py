@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import psycopg
 import pytest
 
+from accounting import balance
 from accounting.passes import run_pass
+from park.errors import NotFound
 from tests.accounting.test_energy_account import NOW, START, booked, day  # noqa: F401
 
 Conn = psycopg.Connection[Any]
@@ -117,6 +120,29 @@ def test_every_exchange_is_booked_on_both_sides_and_sums_to_zero(park: Conn) -> 
     assert pair == [(40, 39)]
 
 
+def test_the_balance_on_the_command_line_says_what_the_classes_explain(
+    park: Conn,
+    day: Any,  # noqa: F811
+    database_url: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """1000 in, 970 out: 3 % is more than classes 0.5 and 0.5 explain, and less than what an assumed 2 % does."""
+    for point, amount in (("park.kwh", 1000.0), ("e1.main.kwh", 970.0), ("e2.main.kwh", 0.0)):
+        day(point, amount)
+    park.execute("UPDATE point SET accuracy_class = '0.5S' WHERE carrier = 'electricity'")
+    run_pass(park, NOW)
+    balance.print_balances(database_url, "mini", "2026-03-02", "electricity", "json")
+    told = {r["parent"]: r for r in json.loads(capsys.readouterr().out)}["park.kwh"]
+    assert (told["unaccounted"], told["significant"], told["assumed"]) == (pytest.approx(30), True, [])
+    park.execute("UPDATE point SET accuracy_class = NULL WHERE carrier = 'electricity'")
+    balance.print_balances(database_url, "mini", "2026-03-02", None, "table")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "park.kwh │ kWh" in shown and "class assumed from GB 17167: e1.furnace.kwh, e1.main.kwh" in shown
+    assert "e1.main.kwh: rest of 0 of 1 days" in shown
+    with pytest.raises(NotFound, match="no balance of mini in 2020"):
+        balance.print_balances(database_url, "mini", "2020", None, "table")
+
+
 def test_the_water_balance_of_base_and_enterprise(park: Conn, day: Any) -> None:  # noqa: F811
     """e1 takes 96 m3 and gets 24 m3 back in the works a day; e2's outlet discharges 2 m3/h for 20 known hours of 24."""
     day("e1.water", 96.0)
@@ -136,3 +162,7 @@ def test_the_water_balance_of_base_and_enterprise(park: Conn, day: Any) -> None:
     }
     assert rows[None] == (pytest.approx(96), 24, 40, 24, 20, pytest.approx(56), pytest.approx(24 / 120))
     assert rows["e1"][:3] == (pytest.approx(96), 24, None) and rows["e1"][5] is None  # no outlet of its own: not zero
+    park.execute("UPDATE emission_1h SET flow = 5 * flow")
+    said = park.execute("SELECT discharged, consumed FROM base, water_between(base_id, '2026-03-02', '2026-03-02') "
+                        "WHERE enterprise_id IS NULL").fetchone()
+    assert said == (200, None)  # more out than in: nothing is said of what is consumed

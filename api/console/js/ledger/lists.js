@@ -40,7 +40,7 @@ export function makeLists(element, state, correct) {
 
   const kindName = (code) => nameOf(state.kinds.find((k) => k.code === code)) || code;
   const owner = (code) => (code ? nameOf(state.enterprises.find((e) => e.code === code)) || code : t("whole_base"));
-  const subject = (r) => [kindName(r.kind), h("span.sub", {}, [owner(r.enterprise), r.counterparty && `→ ${owner(r.counterparty)}`, state.carrierNames[r.item] ?? r.item,
+  const subject = (r) => [kindName(r.kind), h("span.sub", {}, [owner(r.enterprise), r.counterparty && `${r.action === "received" ? "←" : "→"} ${owner(r.counterparty)}`, state.carrierNames[r.item] ?? r.item,
     r.action && (nameOf(state.actions[r.action]) || r.action)].filter(Boolean).join(" · "))];
   const status = (r) => h(`span.status.${r.status}`, {}, t(r.status));
   const head = (...names) => h("thead", {}, h("tr", {}, names.map((n) => h(n === "value" ? "th.number" : "th", {}, n ? t(n) : ""))));

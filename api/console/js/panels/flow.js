@@ -111,8 +111,10 @@ function together(nodes, links, small) {
     if (ends.length < 2) continue;
     ends.forEach((l) => gone.add(l.to));
     const value = ends.reduce((sum, l) => sum + l.value, 0);
-    added.push({ id: `other:${parent}`, parent, kind: "other", value, unit: ends[0].unit, members: ends.map((l) => by.get(l.to)) });
+    const members = ends.map((l) => by.get(l.to));
+    const kind = members.every((m) => m.kind === "lost") ? "lost" : "other";
+    added.push({ id: `other:${parent}`, parent, kind, rest: "unaccounted", value, unit: ends[0].unit, members });
   }
   return { nodes: [...nodes.filter((n) => !gone.has(n.id)), ...added],
-    links: [...links.filter((l) => !gone.has(l.to)), ...added.map((n) => ({ from: n.parent, to: n.id, value: n.value, unit: n.unit, kind: "meter" }))] };
+    links: [...links.filter((l) => !gone.has(l.to)), ...added.map((n) => ({ from: n.parent, to: n.id, value: n.value, unit: n.unit, kind: n.kind === "lost" ? "lost" : "meter" }))] };
 }
