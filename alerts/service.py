@@ -74,7 +74,7 @@ def _orphans(e: Evaluator, now: datetime) -> list[Finding]:
     """Active alerts that no rule covers any more would never return: a rule that went takes its alerts along."""
     rules = {(r.base_id, r.rule_id): r for r in e.context.rules}
     pairs = {live.pair_key(p) for p in e.context.pairs}
-    instant = {(p.rule.base_id, p.rule.rule_id) for p in e.context.pairs}
+    instant = {(r.base_id, r.rule_id) for r in e.context.rules if r.instant}
     out = []
     for key, (active, _) in e.open.items():
         rule = rules.get(key[:2])

@@ -222,7 +222,8 @@ def test_one_rule_covers_a_thousand_points_by_quantity_unit_role_or_tag(mini: Db
     context = service.start(mini, T0).context
     n = [sum(p.rule.code == code for p in context.pairs) for code in ("all", "role", "tag")]
     assert n == [1000, 1000, 500] and not context.mistakes
-    assert {w for spec in table()["kinds"].values() for f in spec.values() for w in f} <= {"type", "default", "of", "words"}
+    assert {w for spec in (table()["every"], *table()["kinds"].values())
+            for f in spec.values() for w in f} <= {"type", "default", "of", "words"}
 
 
 def test_the_rules_of_the_readme_are_right() -> None:

@@ -46,6 +46,8 @@ def test_a_case_is_dispatched_from_its_alert_and_carries_the_hash_of_its_evidenc
     alert = one(town, """SELECT a.alert_id FROM alert a JOIN point p USING (base_id, point_id)
         WHERE p.quantity = 'so2' AND a.closed_at IS NULL LIMIT 1""")
     page = console(f"lang=zh&base=green&alert={alert}")             # the link of a message opens the alert
+    page.locator("#drawer .chart").first.wait_for()
+    keep(page, tmp_path, "alert-link")
     page.locator("#drawer [data-do=dispatch]").click()
     page.locator("#dialog input[name=handler]").fill("永固轧钢环保科")
     confirm(page)
