@@ -169,6 +169,14 @@ def duty_remove(base: Annotated[str, typer.Argument(help="Code of the base.")],
     roster.remove(base, number)
 
 
+def check_catalogue(files: list[Path]) -> None:
+    """What the alerts say of a catalogue's files: CatalogueError with the line of every mistake in a rule."""
+    from alerts.rule_files import check_files
+
+    check_files(files)
+
+
+CATALOGUE_CHECKS = (check_catalogue,)
 COMMANDS: dict[str, Callable[..., Any]] = {
     "alert": alert, "detect": detect, "backtest": backtest, "handover": handover,
     "duty add": duty_add, "duty list": duty_list, "duty remove": duty_remove,

@@ -28,6 +28,7 @@ app = typer.Typer(name="park", no_args_is_help=True, add_completion=False, prett
 
 
 def _register() -> None:
+    park.commands.CHECKS[:] = [check for stage in STAGES for check in getattr(stage.commands, "CATALOGUE_CHECKS", ())]
     groups: dict[str, typer.Typer] = {}
     for stage in STAGES:
         for name, function in stage.commands.COMMANDS.items():

@@ -12,6 +12,8 @@ from park import backup_commands
 
 GROUPS = {"catalogue": "The YAML files that say what a park is made of: check, plan, apply, export."}
 
+CHECKS: list[Callable[[list[Path]], object]] = []    # what stages say of a catalogue's files; park/cli.py fills it
+
 Files = Annotated[list[Path], typer.Argument(help="YAML files of one catalogue.", metavar="FILE...")]
 
 
@@ -96,6 +98,8 @@ def catalogue_check(files: Files) -> None:
     """Find every mistake in catalogue files, with file and line; nothing is written."""
     from park.catalogue import read_catalogue
     catalogue = read_catalogue(files)
+    for check in CHECKS:
+        check(files)
     typer.echo(f"no mistakes: {len(catalogue.points)} points, {len(catalogue.devices)} devices, {len(catalogue.units)} units")
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import psycopg
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from alerts import service
 from alerts.enabling import calendar_mask
 from alerts.rule_files import check_files
 from alerts.rules import check, grid, severity_of, table
+from park.cli import app
 from park.errors import CatalogueError
 from tests.alerts.test_evaluator import rule
 from tests.alerts.test_service import add_rule, log_of, read
@@ -208,6 +210,10 @@ def test_every_mistake_in_the_rules_of_a_file_has_its_line(tmp_path: Path) -> No
     assert told == [(line, "rules[0] (stack-so2).params.hysteresis"), (line + 2, "rules[1] (two).scope.colour"),
                     (line + 2, "rules[1] (two).scope.units")]
     assert check_files([MINI]) == 1
+    done = CliRunner().invoke(app, ["catalogue", "check", str(file)])
+    assert done.exit_code == 1 and isinstance(done.exception, CatalogueError)
+    assert f"{file}:{line}: rules[0]" in str(done.exception)
+    assert CliRunner().invoke(app, ["catalogue", "check", str(MINI)]).exit_code == 0
 
 
 def test_one_rule_covers_a_thousand_points_by_quantity_unit_role_or_tag(mini: Db) -> None:
