@@ -1,7 +1,8 @@
 """The figures that a formula of an indicator can name, for a period of a base, each with its unit, coverage and grade.
 
 `tce_equivalent`, `co2_t`, `solid_waste_use_rate` ... are the computed indicators; `energy.CARRIER`, `generation.CARRIER`,
-`export.CARRIER`, `green.CARRIER`, `tce.CARRIER` (equivalent value) and `co2.CARRIER` are amounts of the base; `ledger.KIND` and
+`export.CARRIER`, `green.CARRIER`, `tce.CARRIER` and `tce_assessed.CARRIER` (equivalent value, before and after the deductions
+that settings switch on), `co2.CARRIER` (by location) and `co2_market.CARRIER` are amounts of the base; `ledger.KIND` and
 `ledger.KIND.ACTION` (or `.ITEM`) are sums of manual entries. `NAME@previous` and `NAME@baseline` are the same of the year
 before and of the first year of the base's plan.
 """
@@ -21,7 +22,8 @@ from park.errors import InputError
 from park.measures import measure
 
 OF_CARRIER = {"energy": ("amount", ""), "generation": ("generation", ""), "export": ("export", ""), "green": ("green", ""),
-              "tce": ("tce_equivalent", "tce"), "co2": ("co2_kg", "kg")}
+              "tce": ("tce_equivalent", "tce"), "co2": ("co2_kg", "kg"), "tce_assessed": ("tce_equivalent_assessed", "tce"),
+              "co2_market": ("co2_market_kg", "kg")}
 
 
 @dataclass
@@ -88,7 +90,7 @@ class Named:
             about = {"base": self.base_id, "first": period.first_day, "last": last}
             rows = self.conn.execute(SQL["named_carriers"], about).fetchall()
             names = ("unit", "amount", "generation", "export", "green", "tce_equivalent", "co2_kg", "estimated", "billed",
-                     "n_expected", "n_known", "n_days", "factors")
+                     "n_expected", "n_known", "n_days", "factors", "tce_equivalent_assessed", "co2_market_kg")
             self._carriers[key] = {r[0]: dict(zip(names, r[1:], strict=True)) | {"days_due": (last - period.first_day).days + 1}
                                    for r in rows}
         row = self._carriers[key].get(carrier)
@@ -101,7 +103,7 @@ class Named:
         coverage = row["n_known"] / row["n_expected"] * min(row["n_days"] / row["days_due"], 1.0) if row["n_expected"] else None
         share = abs(row["estimated"] or 0) / abs(row["amount"]) if row["amount"] else 0.0
         return Figure(name, unit or row["unit"], value, coverage, share, form=bool(row["billed"]) or head == "green",
-                      inputs={"factors": row["factors"] if head in ("tce", "co2") else []})
+                      inputs={"factors": row["factors"] if head in ("tce", "co2", "tce_assessed", "co2_market") else []})
 
     def _entries(self, which: str, period: Period) -> list[Any]:
         kind, _, part = which.partition(".")

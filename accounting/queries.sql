@@ -231,19 +231,9 @@ WHERE i.ts IS NULL
    OR i.ts > %(now)s - interval '3 days' AND i.n_expected < extract(epoch FROM least(d.high, %(now)s) - d.low)::integer / 900
 
 -- name: roll_months
--- Months of touched days from their days.
-INSERT INTO interval_1mo AS t (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
-SELECT m.low, sum(i.amount), sum(i.estimated), m.point_id, sum(i.n_expected), sum(i.n_known), sum(i.n_good), %(base)s
-FROM (SELECT DISTINCT t.point_id, date_trunc('month', t.day)::timestamp AT TIME ZONE b.timezone AS low,
-             (date_trunc('month', t.day) + interval '1 month')::timestamp AT TIME ZONE b.timezone AS high
-      FROM touched_day t JOIN base b ON b.base_id = %(base)s) m
-JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = m.point_id AND i.ts >= m.low AND i.ts < m.high
-GROUP BY m.point_id, m.low
-ON CONFLICT (base_id, point_id, ts) DO UPDATE
-SET amount = excluded.amount, estimated = excluded.estimated, n_expected = excluded.n_expected, n_known = excluded.n_known,
-    n_good = excluded.n_good
-WHERE (t.amount, t.estimated, t.n_expected, t.n_known, t.n_good)
-      IS DISTINCT FROM (excluded.amount, excluded.estimated, excluded.n_expected, excluded.n_known, excluded.n_good)
+-- Months of touched days from their days and costs.
+SELECT roll_months(%(base)s::smallint, array_agg(point_id), array_agg(month))
+FROM (SELECT DISTINCT point_id, date_trunc('month', day)::date AS month FROM touched_day) m
 
 -- name: tariffs
 -- Tariffs in force for counters of a base that buy: an enterprise's own before the base's, the newer before the older.
@@ -711,7 +701,9 @@ WHERE l.base_id = %(base)s AND l.last_day >= %(first)s AND l.first_day <= %(last
 SELECT carrier, unit, sum(amount), sum(generation), sum(export), sum(green), sum(tce_equivalent), sum(co2_kg), sum(estimated),
        sum(billed), sum(n_expected)::bigint, sum(n_known)::bigint, count(*),
        (SELECT coalesce(array_agg(DISTINCT f ORDER BY f), '{}') FROM energy_total x CROSS JOIN unnest(x.factor_ids) f
-        WHERE x.base_id = %(base)s AND x.enterprise_id IS NULL AND x.carrier = t.carrier AND x.day BETWEEN %(first)s AND %(last)s)
+        WHERE x.base_id = %(base)s AND x.enterprise_id IS NULL AND x.carrier = t.carrier AND x.day BETWEEN %(first)s AND %(last)s),
+       sum(tce_equivalent_assessed),
+       CASE WHEN NOT bool_or(amount IS NOT NULL AND co2_market_kg IS NULL) THEN sum(co2_market_kg) END
 FROM energy_total t WHERE base_id = %(base)s AND enterprise_id IS NULL AND day BETWEEN %(first)s AND %(last)s GROUP BY carrier, unit
 
 -- name: definitions

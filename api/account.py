@@ -15,6 +15,7 @@ from api.answers import Lang, answer, named
 from api.bills import SQL
 from api.catalogue import base_row
 from api.figures import TRUSTED, Part, coverage_of, read_span
+from api.known import AsOf, look_back
 from api.store import SQL as STORED
 from park.clock import utc_now
 
@@ -40,6 +41,7 @@ async def account(
     period: PeriodText,
     enterprise: Annotated[str | None, Query(max_length=64, description="Code of an enterprise; without it the base.")] = None,
     by: Annotated[str, Query(pattern="^(carrier|enterprise)$")] = "carrier",
+    as_of: AsOf = None,
 ) -> Response:
     """What was used of each carrier (`amount`: bought less sold, and own primary generation), what of it was feedstock or
     green, what was
@@ -56,6 +58,7 @@ async def account(
     async with data.session(who) as db:
         found = await base_row(db, base)
         span = read_span(period, found["timezone"], utc_now())
+        then = await look_back(db, found["timezone"], as_of)
         about = {
             "base": found["base_id"],
             "first": span.period.first_day,
@@ -73,6 +76,7 @@ async def account(
         {
             "base": base,
             "period": period,
+            "as_of": then,
             "enterprise": enterprise,
             "by": by,
             "first_day": span.period.first_day,

@@ -15,6 +15,7 @@ from api.aggregates import BaseCode, PeriodText, needs_whole_base
 from api.answers import Lang, answer, named
 from api.catalogue import base_row
 from api.figures import Part, coverage_of, read_span
+from api.known import AsOf, look_back
 from api.sankey import sankey
 from park.clock import utc_now
 from park.database import queries
@@ -34,6 +35,7 @@ async def balance(
     base: BaseCode,
     period: PeriodText,
     carrier: Annotated[str | None, Query(max_length=40, description="electricity, natural_gas, water ...")] = None,
+    as_of: AsOf = None,
 ) -> Response:
     """Parents, the sum of their children, and what is unaccounted for (losses, or loads without a meter).
 
@@ -50,6 +52,7 @@ async def balance(
     async with data.session(who) as db:
         found = await base_row(db, base)
         span = read_span(period, found["timezone"], utc_now())
+        then = await look_back(db, found["timezone"], as_of)
         about = {"base": found["base_id"], "first": span.period.first_day, "last": span.period.last_day, "carrier": carrier}
         rows = await (await db.execute(SQL["balances"], about)).fetchall()
         flows = await (await db.execute(SQL["flow_links"], about)).fetchall()
@@ -64,6 +67,7 @@ async def balance(
         {
             "base": base,
             "period": period,
+            "as_of": then,
             "carrier": carrier,
             "first_day": span.period.first_day,
             "last_day": span.period.last_day,

@@ -15,6 +15,7 @@ from api.aggregates import BaseCode
 from api.answers import Lang, Language, answer, named
 from api.catalogue import base_row
 from api.figures import read_span
+from api.known import AsOf, look_back
 from park.clock import utc_now
 from park.database import queries
 
@@ -51,6 +52,7 @@ async def bills(
     customer: Annotated[
         str | None, Query(max_length=64, description="An enterprise's code, or `base` for the park's own gate.")
     ] = None,
+    as_of: AsOf = None,
 ) -> Response:
     """Bills of the months of a period. Every line is quantity x price x factor, rounded to the cent; the total is the sum of
     the lines.
@@ -62,6 +64,7 @@ async def bills(
     async with data.session(who) as db:
         found = await base_row(db, base)
         span = read_span(period, found["timezone"], utc_now())
+        then = await look_back(db, found["timezone"], as_of)
         about = {
             "base": found["base_id"],
             "first": span.period.first_day.replace(day=1),
@@ -74,6 +77,7 @@ async def bills(
         {
             "base": base,
             "period": period,
+            "as_of": then,
             "first_day": span.period.first_day,
             "last_day": span.period.last_day,
             "currency": "CNY",

@@ -13,6 +13,7 @@ from api.aggregates import BaseCode, PeriodText, needs_whole_base
 from api.answers import answer
 from api.catalogue import base_row
 from api.figures import TRUSTED, Part, coverage_of, read_span
+from api.known import AsOf, look_back
 from park.clock import utc_now
 from park.database import queries
 
@@ -22,7 +23,7 @@ router = APIRouter(tags=["figures"])
 
 
 @router.get("/resources")
-async def resources(who: Who, data: Data, base: BaseCode, period: PeriodText) -> Response:
+async def resources(who: Who, data: Data, base: BaseCode, period: PeriodText, as_of: AsOf = None) -> Response:
     """Resources of a base and period.
 
     `water`: fresh, reclaimed and recirculated water in m3, discharge of the outlets, what is consumed, reuse rate (the row
@@ -38,6 +39,7 @@ async def resources(who: Who, data: Data, base: BaseCode, period: PeriodText) ->
     async with data.session(who) as db:
         found = await base_row(db, base)
         span = read_span(period, found["timezone"], utc_now())
+        then = await look_back(db, found["timezone"], as_of)
         about = {"base": found["base_id"], "first": span.period.first_day, "last": span.period.last_day}
         parts: dict[str, Any] = {name: await (await db.execute(SQL[name], about)).fetchall() for name in PARTS}
     for row in parts["water"]:
@@ -45,5 +47,6 @@ async def resources(who: Who, data: Data, base: BaseCode, period: PeriodText) ->
         if row["coverage"] is None or row["coverage"] < TRUSTED:  # booked water is of the whole period, metered water is not
             row["reuse_rate"] = row["consumed"] = None
     return answer(
-        {"base": base, "period": period, "first_day": span.period.first_day, "last_day": span.period.last_day} | parts
+        {"base": base, "period": period, "as_of": then, "first_day": span.period.first_day, "last_day": span.period.last_day}
+        | parts
     )

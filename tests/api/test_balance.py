@@ -183,3 +183,18 @@ def test_the_balance_of_each_interval(operator: httpx.Client, counted: Connectio
     assert [h["unaccounted"] for h in hours[:3]] == [2.0, None, None] and len(hours) == 24
     assert operator.get("/balance/series?base=mini&period=2026&parent=park.kwh").status_code == 422
     assert operator.get("/balance/series?base=mini&period=2026-11&parent=nothing").status_code == 404
+
+
+def test_a_balance_as_it_was_known_before_a_correction(operator: httpx.Client, counted: Connection) -> None:
+    row = counted.execute("SELECT to_char(clock_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')").fetchone()
+    assert row is not None
+    late = "UPDATE interval_1d i SET amount = 700 FROM point p WHERE p.point_id = i.point_id AND p.code = 'e1.main.kwh'"
+    counted.execute(late)
+    path = "/balance?base=mini&period=2026-11&carrier=electricity"
+    for address, children in ((path, 2160), (f"{path}&as_of={row[0]}", 1960)):
+        body = operator.get(address).json()
+        assert {b["parent"]: b["children_amount"] for b in body["balances"]}["park.kwh"] == pytest.approx(children)
+        adds_up(body["nodes"], body["links"])
+    for route in ("bills", "energy/account", "resources"):
+        told = operator.get(f"/{route}?base=mini&period=2026-11&as_of={row[0]}")
+        assert told.status_code == 200 and told.json()["as_of"] == row[0], told.text
