@@ -157,13 +157,19 @@ class Duty(BaseModel):
 
 @router.get("/duty")
 async def duty(who: Who, data: Data, base: Base, start: str | None = None, end: str | None = None) -> Response:
-    """Who is on duty, two weeks from now on when no time is given; `now`: on duty, `reachable`: there is a route."""
+    """Who is on duty, two weeks from now on when no time is given; `now`: on duty, `reachable`: there is a
+    route (null for a token that may not see routes)."""
     needs_whole_base(who)
     first = instant(start, "start") or utc_now()
     last = instant(end, "end") or first + timedelta(days=14)
     async with data.session(who) as db:
         found = await base_row(db, base)
         rows = await (await db.execute(DESK["duty"], {"base": found["base_id"], "start": first, "end": last})).fetchall()
+        heard: set[str] | None = None
+        if who.role in OPERATORS:
+            known = await (await db.execute(DESK["reachable"], {"base": found["base_id"]})).fetchall()
+            heard = {r["person"] for r in known}
+    rows = [r | {"reachable": None if heard is None else r["person"] in heard} for r in rows]
     return answer({"base": base, "duty": rows, "on_duty_now": [r["person"] for r in rows if r["now"]]})
 
 

@@ -43,9 +43,12 @@ UPDATE route SET test_asked_at = clock_timestamp() WHERE base_id = %(base)s AND 
 -- name: duty
 -- Who is on duty in a stretch of time.
 SELECT duty_id AS id, person, phone, starts_at, ends_at, after_s, severities, recorded_by, recorded_at,
-       starts_at <= now() AND ends_at > now() AS now,
-       EXISTS (SELECT FROM route r WHERE r.base_id = d.base_id AND r.person = d.person AND r.enabled AND r.on_duty) AS reachable
+       starts_at <= now() AND ends_at > now() AS now
 FROM duty d WHERE base_id = %(base)s AND ends_at > %(start)s AND starts_at < %(end)s ORDER BY starts_at, after_s, person
+
+-- name: reachable
+-- Persons of a base who have a route that hears of their duty.
+SELECT DISTINCT person FROM route WHERE base_id = %(base)s AND enabled AND on_duty
 
 -- name: insert_duty
 -- A duty, once or repeated every so many days.

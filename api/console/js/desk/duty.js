@@ -17,7 +17,7 @@ export async function duty({ base, again }) {
       : h("p.text-high", {}, t("nobody_on_duty")),
     may("duty") && h("button.primary", { "data-do": "add-duty", onclick: () => add(base, again) }, t("add_duty"))),
     answer.duty.length ? table(["person", "time_span", "told_when", "severities", ""], answer.duty.map((d) => h(d.now ? "tr.now" : "tr", {},
-      h("th", { scope: "row" }, d.person, d.phone && h("small.muted", {}, ` ${d.phone}`), !d.reachable && h("span.chip-state.missing", { title: t("no_route_about") }, t("no_route"))),
+      h("th", { scope: "row" }, d.person, d.phone && h("small.muted", {}, ` ${d.phone}`), d.reachable === false && h("span.chip-state.missing", { title: t("no_route_about") }, t("no_route"))),
       h("td.nowrap", {}, `${dateTime(d.starts_at)} – ${dateTime(d.ends_at)}`),
       h("td.nowrap", {}, d.after_s ? t("after", { time: duration(d.after_s) }) : t("at_once")),
       h("td", {}, d.severities.map((s) => w("severity", s)).join(" ")),
