@@ -275,3 +275,30 @@ ledger:
         ("expected a carrier", "kWh, MWh", "action of solid_waste", "expected 0 or more"), found, strict=True
     ):
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("days", "booked_value", "withheld"),
+    [(31, True, None), (27, True, "less than 90% known"), (31, False, "no value added in the ledger for this period")],
+)
+def test_an_intensity_needs_nine_tenths_of_the_data_and_the_economic_figure(
+    park: Conn, feed: Feed, days: int, booked_value: bool, withheld: str | None
+) -> None:
+    """March: 96 kWh a day over 12000 / 365 x 31 万元; 27 of 31 days are 87 %."""
+    if not booked_value:
+        park.execute("DELETE FROM ledger WHERE kind = 'value_added'")
+    first = datetime(2026, 2, 28, 16, tzinfo=UTC)
+    for point in ("park.kwh", "e1.gas", "e1.water"):
+        feed(point, every(900, first, 96 * days + 1), [100.0 + i for i in range(96 * days + 1)])
+    feed("e2.pv.kwh", every(900, first, 96 * days + 1), [5.0] * (96 * days + 1))  # no sun, and known to be none
+    run_pass(park, first + timedelta(days=31, minutes=1))
+    value, coverage, inputs = park.execute("""SELECT value, coverage, inputs FROM indicator_value
+        WHERE indicator = 'energy_per_value_added' AND period = '2026-03'""").fetchone() or ()
+    assert inputs.get("withheld") == withheld
+    if withheld is None:
+        tce = 31 * 96 * (0.31e-3 + 1.33e-3 * 293.15 / 273.15 + 0.2571e-3)
+        assert value == pytest.approx(tce / (12000 * 31 / 365)) and coverage == pytest.approx(1)
+    else:
+        assert value is None
+    if days == 27:
+        assert coverage == pytest.approx(27 / 31, abs=0.01)
