@@ -488,12 +488,13 @@ FROM jsonb_to_recordset(%(rows)s) AS x (point_id integer, kwh float8, cost float
 WHERE a.base_id = %(base)s AND a.rule_id = %(rule)s AND a.point_id = x.point_id AND a.closed_at IS NULL AND a.active
   AND (a.explanation ->> 'excess_to')::timestamptz < %(hour)s
 
--- name: copy_readings
--- Readings of points in order of point and time, in a form whose rows are all of one length.
-COPY (
-    SELECT point_id, extract(epoch FROM ts)::float8, coalesce(value, 'NaN'::float8)::float8, quality::smallint FROM reading
-    WHERE base_id = %(base)s AND point_id = ANY(%(points)s) AND ts >= %(start)s AND ts < %(end)s ORDER BY point_id, ts
-) TO STDOUT (FORMAT binary)
+-- name: series_readings
+-- Readings of points, a row a point: epochs, values (NaN: none) and quality codes as strings of bytes, in order of time.
+SELECT point_id, string_agg(float8send(extract(epoch FROM ts)::float8), ''), string_agg(float8send(coalesce(value, 'NaN')), ''),
+       string_agg(int2send(quality), '')
+FROM (SELECT point_id, ts, value, quality FROM reading
+      WHERE base_id = %(base)s AND point_id = ANY(%(points)s) AND ts >= %(start)s AND ts < %(end)s ORDER BY point_id, ts) r
+GROUP BY point_id
 
 -- name: emission_history
 -- Hours of outlets that are judged: 1 exceeded, 0 not (or stopped, or exempt), NULL not known.
