@@ -51,7 +51,7 @@ def roll(conn: Connection, base_id: int, zone: str, now: datetime, *, replaced: 
     key: dict[str, Any] = {"base": base_id, "now": now}
     conn.execute(SQL["analyze_touched"])
     forget = ["forget_hours"] if replaced else []
-    for name in ["mark_fresh", *forget, "first_hours", "roll_hours", "roll_days", "roll_months"]:
+    for name in ["mark_fresh", *forget, "first_hours", "roll_hours", "roll_days"]:
         conn.execute(SQL[name], key)
     roll_costs(conn, base_id, zone)
     roll_totals(conn, base_id)
@@ -59,7 +59,7 @@ def roll(conn: Connection, base_id: int, zone: str, now: datetime, *, replaced: 
 
 
 def roll_costs(conn: Connection, base_id: int, zone: str) -> None:
-    """Cost of the touched days."""
+    """Cost of the touched days, and the months that keep it beside their amounts."""
     span = conn.execute("SELECT min(low), max(high) FROM touched_day").fetchone()
     if span is None or span[0] is None:
         return
@@ -85,6 +85,7 @@ def roll_costs(conn: Connection, base_id: int, zone: str) -> None:
     conn.execute(SQL["analyze_prices"])
     slots = sql.Identifier("interval_1h" if hourly else "interval_15m")
     conn.execute(sql.SQL(SQL["roll_costs"]).format(slots=slots), {"base": base_id})
+    conn.execute(SQL["roll_months"], {"base": base_id})
 
 
 def roll_totals(conn: Connection, base_id: int) -> None:

@@ -20,7 +20,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "interval_15m": (("point_id", "ts"), ("amount", "quality", "method")),
     "interval_1h": (("point_id", "ts"), ("amount", "estimated", "n_expected", "n_known", "n_good")),
     "interval_1d": (("point_id", "ts"), ("amount", "estimated", "n_expected", "n_known", "n_good")),
-    "interval_1mo": (("point_id", "ts"), ("amount", "estimated", "n_expected", "n_known", "n_good")),
+    "interval_1mo": (("point_id", "ts"), ("amount", "estimated", "n_expected", "n_known", "n_good", "days", "cost", "days_unpriced")),
     "cost_1d": (("point_id", "day", "period"), ("amount", "cost", "tariff_id")),
     "energy_total": (("enterprise_id", "carrier", "day"),
                      ("amount", "generation", "export", "estimated", "n_expected", "n_known", "n_good", "tce_calorific",

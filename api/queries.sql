@@ -233,32 +233,30 @@ GROUP BY d.carrier, d.unit, e.code ORDER BY e.code NULLS FIRST, d.carrier
 -- Counters of units, summed over days, by unit and carrier. A unit's meter may include those of units below: not additive.
 WITH d AS MATERIALIZED (
     SELECT t.*, CASE WHEN t.direction = 'export' THEN -1 WHEN t.direction = 'generation' AND t.carrier <> 'electricity' THEN 0
-                     ELSE 1 END AS sign FROM energy_1d t
-    WHERE t.base_id = %(base)s AND t.day BETWEEN %(first)s AND %(last)s AND t.unit_id IS NOT NULL
-      AND (%(carrier)s::text IS NULL OR t.carrier = %(carrier)s)
+                     ELSE 1 END AS sign FROM energy_between(%(base)s::smallint, %(first)s, %(last)s) t
+    WHERE t.unit_id IS NOT NULL AND (%(carrier)s::text IS NULL OR t.carrier = %(carrier)s)
       AND (%(own)s::integer IS NULL OR t.enterprise_id = %(own)s)
 ), f AS (
-    SELECT unit_id, carrier, array_agg(DISTINCT id) AS ids FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS used (id) GROUP BY 1, 2
-), c AS (
-    SELECT point_id, day, sum(cost) AS cost FROM cost_1d_known
-    WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s GROUP BY 1, 2
+    SELECT unit_id, carrier, array_agg(DISTINCT id) AS ids
+    FROM (SELECT DISTINCT unit_id, carrier, factor_ids FROM d) s CROSS JOIN LATERAL unnest(factor_ids) AS used (id) GROUP BY 1, 2
+), seen AS (
+    SELECT unit_id, carrier, unit, sum(n)::integer AS days
+    FROM (SELECT unit_id, carrier, unit, month, bit_count(bit_or(days)::bit(31)) AS n FROM d GROUP BY 1, 2, 3, 4) m GROUP BY 1, 2, 3
 )
-SELECT d.carrier, d.unit AS measure_unit, e.code AS enterprise, u.code AS unit, count(DISTINCT d.day)::integer AS days,
+SELECT d.carrier, d.unit AS measure_unit, e.code AS enterprise, u.code AS unit, max(seen.days) AS days,
        sum(amount * sign) AS amount, sum(amount) FILTER (WHERE d.direction = 'generation') AS generation,
        sum(amount) FILTER (WHERE d.direction = 'export') AS export, sum(estimated) AS estimated,
        sum(n_expected)::bigint AS n_expected, sum(n_known)::bigint AS n_known, sum(n_good)::bigint AS n_good,
        sum(tce_calorific * sign) AS tce_calorific, sum(tce_equivalent * sign) AS tce_equivalent, sum(co2_kg * sign) AS co2_kg,
-       sum(c.cost) FILTER (WHERE d.direction = 'import') AS cost,
-       bool_and(amount IS NULL OR tce_calorific IS NOT NULL) AS has_tce_calorific,
-       bool_and(amount IS NULL OR tce_equivalent IS NOT NULL) AS has_tce_equivalent,
-       bool_and(amount IS NULL OR co2_kg IS NOT NULL) AS has_co2_kg,
-       bool_and(amount IS NULL OR direction <> 'import' OR c.cost IS NOT NULL) AS has_cost,
+       sum(cost) FILTER (WHERE d.direction = 'import') AS cost,
+       bool_and(has_tce_calorific) AS has_tce_calorific, bool_and(has_tce_equivalent) AS has_tce_equivalent,
+       bool_and(has_co2_kg) AS has_co2_kg, bool_and(has_cost OR direction <> 'import') AS has_cost,
        coalesce(max(f.ids), '{}') AS factor_ids
 FROM d
-JOIN unit u ON u.base_id = d.base_id AND u.unit_id = d.unit_id
-LEFT JOIN enterprise e ON e.base_id = d.base_id AND e.enterprise_id = d.enterprise_id
+JOIN unit u ON u.base_id = %(base)s AND u.unit_id = d.unit_id
+LEFT JOIN enterprise e ON e.base_id = u.base_id AND e.enterprise_id = d.enterprise_id
 LEFT JOIN f ON f.unit_id = d.unit_id AND f.carrier = d.carrier
-LEFT JOIN c ON c.point_id = d.point_id AND c.day = d.day
+LEFT JOIN seen ON seen.unit_id = d.unit_id AND seen.carrier = d.carrier AND seen.unit IS NOT DISTINCT FROM d.unit
 GROUP BY d.carrier, d.unit, e.code, u.code, u.unit_id ORDER BY e.code NULLS FIRST, u.unit_id, d.carrier
 
 -- name: emission_rows
