@@ -36,11 +36,12 @@ def run() -> list[Row]:
 
 
 def _backtest() -> list[Row]:
-    """Limits with hysteresis and hold over a month of minutes of a hundred points, whole series at once; one in a few thousand
-    readings lies outside. Times are of the judging; reading from the database comes on top."""
+    """Limits with hysteresis and hold over a month of minutes of a hundred points, whole series at once; a few readings a
+    month and point lie outside. Times are of the judging; reading from the database comes on top."""
     rng = np.random.default_rng(4)
     at: Floats = 1.79e9 + 60.0 * np.arange(30 * 1440, dtype=np.float64)
-    series: list[Floats] = [100 + 30 * np.sin(np.arange(len(at)) / 1440 * 2 * np.pi) + rng.normal(0, 3, len(at)) for _ in range(100)]
+    day = np.sin(np.arange(len(at)) / 1440 * 2 * np.pi)
+    series: list[Floats] = [100 + 30 * day + rng.normal(0, 3, len(at)) for _ in range(100)]
     band = Band(62.0, 135.0, 64.0, 132.0, 60.0, 0.0)
     events(at, series[0], band)
     began = time.perf_counter()
