@@ -205,7 +205,10 @@ def tamper(world: World, rng: np.random.Generator) -> None:
                 end = start + 60 * float(rng.uniform(80, 500) if kind != WHILE_STOPPED else rng.uniform(20, 200))
                 if running(world, outlet, start - 1800, end + 1800) and quiet(world, outlet, start, end):
                     spoil(world, outlet, kind, cells(world, start, end))
-                    world.truths.append(Truth((kind,), outlet, start, end))
+                    # a copy of a stretch that was frozen stands still itself
+                    value = world.value[cells(world, start, end), outlet_columns(world, outlet)[0]]
+                    still = kind == COPIED and len(np.unique(value)) < 3
+                    world.truths.append(Truth((COPIED, FROZEN) if still else (kind,), outlet, start, end))
     for truth in [x for x in world.truths if x.kinds[0] == TREATMENT_OFF and x.end - x.start > 4500]:
         outlet = next((o for o, ts in OUTLETS.items() if truth.place in ts), None)
         if outlet is not None and rng.uniform() < 0.5 and running(world, outlet, truth.start, truth.end):
@@ -214,6 +217,18 @@ def tamper(world: World, rng: np.random.Generator) -> None:
             columns = outlet_columns(world, outlet)
             world.value[some, columns] = value[:, columns]
             world.truths.append(Truth((NORMAL_WHILE_OFF,), outlet, truth.start, truth.end))
+    # a later scenario may have changed a copy or its original, or the original was flagged: then nothing tells that it is one
+    spoilt = [x for x in world.truths if x.kinds[0] == COPIED and not is_copy(world, x)]
+    world.truths[:] = [x for x in world.truths if x not in spoilt]
+    world.explained += spoilt
+
+
+def is_copy(world: World, truth: Truth) -> bool:
+    """Whether the readings of a copied stretch still equal valid ones of a day before."""
+    some, column = cells(world, truth.start, truth.end), outlet_columns(world, truth.place)[0]
+    before = slice(some.start - 1440, some.stop - 1440)
+    equal = (world.value[some, column] == world.value[before, column]) & (world.quality[before, column] == 0)
+    return bool(equal.mean() > 0.9)
 
 
 def outlet_columns(world: World, outlet: str) -> list[int]:
