@@ -16,6 +16,7 @@ from openpyxl import Workbook, load_workbook
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.datavalidation import DataValidation
+from openpyxl.worksheet.properties import PageSetupProperties
 
 from park.errors import CatalogueError, InputError, Mistake
 from park.ledger import kinds, mistakes, table
@@ -26,8 +27,8 @@ MOST_BYTES = 2 * 1024 * 1024
 STATUSES = ("preliminary", "final")
 COLUMNS: dict[str, tuple[str, str, int]] = {  # code: names, width
     "kind": ("类别", "kind of entry", 20),
-    "enterprise": ("企业代码", "code of the enterprise", 14),
-    "counterparty": ("对方企业", "the other enterprise", 14),
+    "enterprise": ("企业代码", "code of the enterprise", 22),
+    "counterparty": ("对方企业", "the other enterprise", 22),
     "item": ("品目", "item or carrier", 16),
     "action": ("去向", "action of a manifest", 13),
     "first_day": ("起始日", "first day", 13),
@@ -77,8 +78,10 @@ def template(enterprises: Mapping[str, str]) -> bytes:
         cell.fill = PatternFill("solid", fgColor="2F5D62" if code in REQUIRED else "6B7F82")
         cell.alignment = Alignment(wrap_text=True, vertical="center")
         sheet.column_dimensions[get_column_letter(at)].width = width
-    sheet.row_dimensions[1].height = 46
+    sheet.row_dimensions[1].height = 60
     sheet.freeze_panes = "A2"
+    sheet.page_setup.orientation, sheet.page_setup.fitToWidth, sheet.page_setup.fitToHeight = "landscape", 1, 0
+    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
     help_ = book.create_sheet("help")
     _write_help(help_, enterprises)
     lists = {"kind": "A", "enterprise": "G", "counterparty": "G", "action": "K", "status": "N"}
