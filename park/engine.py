@@ -89,7 +89,7 @@ def fit(conn: Connection[TupleRow], engine: str, *, again: bool) -> bool:
     digest = hashlib.sha256(script).hexdigest()
     conn.execute("""CREATE TABLE IF NOT EXISTS engine (
         one boolean PRIMARY KEY DEFAULT true CHECK (one), name text NOT NULL, digest text NOT NULL)""")
-    conn.execute("GRANT SELECT ON engine TO PUBLIC")
+    conn.execute("REVOKE ALL ON engine FROM PUBLIC; GRANT SELECT ON engine TO park_service, park_api")
     if not again and conn.execute("SELECT name, digest FROM engine").fetchone() == (engine, digest):
         return False
     if script:
