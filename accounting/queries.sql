@@ -212,21 +212,31 @@ WHERE (t.amount, t.estimated, t.n_expected, t.n_known, t.n_good)
 -- there, and recent days whose count of ended slots has grown.
 WITH counter AS (
     SELECT point_id, b.timezone FROM point p JOIN base b USING (base_id) WHERE p.base_id = %(base)s AND p.kind = 'counter'
-), first AS (
+), first AS MATERIALIZED (
     SELECT c.point_id, c.timezone,
            (SELECT ts FROM interval_1d i WHERE i.base_id = %(base)s AND i.point_id = c.point_id AND n_known > 0 ORDER BY ts LIMIT 1) AS ts
     FROM counter c
-), span AS (
-    SELECT point_id, timezone, (coalesce(ts, min(ts) OVER ()) AT TIME ZONE timezone)::date AS day FROM first
+), span AS MATERIALIZED (
+    SELECT point_id, timezone, greatest((ts AT TIME ZONE timezone)::date, (%(since)s AT TIME ZONE timezone)::date) AS day,
+           (%(now)s AT TIME ZONE timezone)::date AS today
+    FROM (SELECT point_id, timezone, coalesce(ts, min(ts) OVER ()) AS ts FROM first) f WHERE ts IS NOT NULL
+), due AS MATERIALIZED (
+    -- counters that may have such a day: by counting first, because mostly none has
+    SELECT s.* FROM span s
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS days,
+               bool_or(i.ts > %(now)s - interval '3 days' AND i.n_expected < extract(epoch FROM least(
+                   ((i.ts AT TIME ZONE s.timezone) + interval '1 day') AT TIME ZONE s.timezone, %(now)s) - i.ts)::integer / 900) AS grown
+        FROM interval_1d i WHERE i.base_id = %(base)s AND i.point_id = s.point_id
+          AND i.ts >= s.day::timestamp AT TIME ZONE s.timezone AND i.ts < (s.today + 1)::timestamp AT TIME ZONE s.timezone) there
+    WHERE there.days <= s.today - s.day OR there.grown
 ), day AS (
     SELECT s.point_id, d::date AS day, d AT TIME ZONE s.timezone AS low, (d + interval '1 day') AT TIME ZONE s.timezone AS high
-    FROM span s CROSS JOIN LATERAL generate_series(
-        greatest(s.day, (%(since)s AT TIME ZONE s.timezone)::date)::timestamp,
-        (%(now)s AT TIME ZONE s.timezone)::date::timestamp, interval '1 day') d
-    WHERE s.day IS NOT NULL
+    FROM due s CROSS JOIN LATERAL generate_series(s.day::timestamp, s.today::timestamp, interval '1 day') d
 )
 SELECT d.point_id, d.day, d.low, d.high
-FROM day d LEFT JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts = d.low
+FROM day d LEFT JOIN LATERAL (
+    SELECT i.ts, i.n_expected FROM interval_1d i WHERE i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts = d.low OFFSET 0) i ON true
 WHERE i.ts IS NULL
    OR i.ts > %(now)s - interval '3 days' AND i.n_expected < extract(epoch FROM least(d.high, %(now)s) - d.low)::integer / 900
 

@@ -97,6 +97,7 @@ DECLARE
     -- whole months: from `low` to before `high`
     low date := (date_trunc('month', first_day - 1) + interval '1 month')::date;
     high date := date_trunc('month', last_day + 1)::date;
+    span record;
 BEGIN
     IF isfinite(known_at()) OR low >= high THEN
         low := last_day + 1;
@@ -109,8 +110,8 @@ BEGIN
                m.amount IS NULL OR m.co2_kg IS NOT NULL, NOT m.lacks_cost
         FROM energy_1mo m WHERE m.base_id = base AND m.month >= low AND m.month < high;
     END IF;
-    RETURN QUERY
-    WITH span AS MATERIALIZED (
+    -- one span after the other: with its ends as parameters the days are found by their index
+    FOR span IN
         SELECT s.first, s.last, s.carrier, s.first::timestamp AT TIME ZONE zone AS begins, (s.last + 1)::timestamp AT TIME ZONE zone AS ends
         FROM (SELECT first_day AS first, low - 1 AS last, NULL::text AS carrier
               UNION ALL SELECT high, last_day, NULL
@@ -118,21 +119,21 @@ BEGIN
               FROM factor_change x
               WHERE x.base_id = base AND x.day >= low AND x.day < high AND x.day > date_trunc('month', x.day)) s
         WHERE s.first <= s.last
-    ), price AS MATERIALIZED (
-        SELECT c.point_id, c.day, sum(c.cost) AS cost
-        FROM (SELECT DISTINCT s.first, s.last FROM span s) s
-        JOIN cost_1d_known c ON c.base_id = base AND c.day BETWEEN s.first AND s.last
-        GROUP BY 1, 2
-    )
-    SELECT date_trunc('month', e.day)::date, e.point_id, e.enterprise_id, e.unit_id, e.carrier, e.direction, e.boundary, e.unit,
-           sum(e.amount), sum(e.estimated), sum(e.n_expected), sum(e.n_known), sum(e.n_good), sum(e.tce_calorific),
-           sum(e.tce_equivalent), sum(e.co2_kg), e.factor_ids, bit_or(1 << (extract(day FROM e.day)::integer - 1)), sum(c.cost),
-           bool_and(e.amount IS NULL OR e.tce_calorific IS NOT NULL), bool_and(e.amount IS NULL OR e.tce_equivalent IS NOT NULL),
-           bool_and(e.amount IS NULL OR e.co2_kg IS NOT NULL), bool_and(e.amount IS NULL OR c.cost IS NOT NULL)
-    FROM span s
-    JOIN energy_1d e ON e.base_id = base AND e.ts >= s.begins AND e.ts < s.ends AND (s.carrier IS NULL OR e.carrier = s.carrier)
-    LEFT JOIN price c ON c.point_id = e.point_id AND c.day = e.day
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, e.factor_ids;
+    LOOP
+        RETURN QUERY
+        WITH price AS MATERIALIZED (
+            SELECT c.point_id, c.day, sum(c.cost) AS cost FROM cost_1d_known c
+            WHERE c.base_id = base AND c.day BETWEEN span.first AND span.last GROUP BY 1, 2
+        )
+        SELECT date_trunc('month', e.day)::date, e.point_id, e.enterprise_id, e.unit_id, e.carrier, e.direction, e.boundary, e.unit,
+               sum(e.amount), sum(e.estimated), sum(e.n_expected), sum(e.n_known), sum(e.n_good), sum(e.tce_calorific),
+               sum(e.tce_equivalent), sum(e.co2_kg), e.factor_ids, bit_or(1 << (extract(day FROM e.day)::integer - 1)), sum(c.cost),
+               bool_and(e.amount IS NULL OR e.tce_calorific IS NOT NULL), bool_and(e.amount IS NULL OR e.tce_equivalent IS NOT NULL),
+               bool_and(e.amount IS NULL OR e.co2_kg IS NOT NULL), bool_and(e.amount IS NULL OR c.cost IS NOT NULL)
+        FROM energy_1d e LEFT JOIN price c ON c.point_id = e.point_id AND c.day = e.day
+        WHERE e.base_id = base AND e.ts >= span.begins AND e.ts < span.ends AND (span.carrier IS NULL OR e.carrier = span.carrier)
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, e.factor_ids;
+    END LOOP;
 END $$;
 
 GRANT SELECT ON factor_change, energy_1mo TO park_operator, park_contractor, park_enterprise, park_auditor, park_admin, park_service;
