@@ -98,9 +98,13 @@ function columnAt(depth, column0, { depths, width, margin }) {
   return depths === 1 ? margin.left + room : margin.left + first + ((room - first) * (depth - 1)) / (depths - 1);
 }
 
+/** About so many pixels of 12 px text: Chinese letters are square, others half as wide. */
+const wide = (text) => [...text].reduce((sum, c) => sum + (c > "\u2e7f" ? 12 : 6.8), 0);
+
 /** name(node), amount(node), about(node), describe(edge) give texts. */
 export function sankeyChart({ nodes, links, width, title, name, amount, describe, about }) {
-  const margin = { top: 8, bottom: 8, left: 2, right: Math.min(270, Math.max(240, width * 0.24)) };
+  const longest = Math.max(...nodes.map((n) => wide(`${name(n)}  ${amount(n)}`)));
+  const margin = { top: 8, bottom: 8, left: 2, right: Math.min(width * 0.45, Math.max(240, longest + NODE + 12)) };
   const drawn = layout(nodes, links, width, margin);
   const { height } = drawn;
   const svg = s("svg.chart.sankey", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": title });
