@@ -46,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a backup holds. `files`: path within the folder to [bytes, SHA-256]."""
+    """What a backup holds. `extension`: TimescaleDB's version. `files`: path within the folder to [bytes, SHA-256]."""
 
     format: int
     made_at: str
@@ -59,6 +59,7 @@ class Manifest:
     with_passwords: bool
     tables: dict[str, Table]
     files: dict[str, tuple[int, str]] = field(default_factory=dict)
+    extension: str = ""
 
 
 def back_up(url: str, destination: Path, *, now: datetime, jobs: int = 2, figures: bool = True, bin_dir: Path | None = None,
@@ -70,7 +71,7 @@ def back_up(url: str, destination: Path, *, now: datetime, jobs: int = 2, figure
     with connect(url, name="park backup") as conn:
         conn.isolation_level, conn.read_only = IsolationLevel.REPEATABLE_READ, True
         version, database, _, superuser = _one(conn, "server")
-        extensions = {name for (name,) in conn.execute(QUERIES["extensions"])}
+        extensions: dict[str, str] = dict(conn.execute(QUERIES["extensions"]).fetchall())
         engine = "timescaledb" if "timescaledb" in extensions else "postgresql"
         if "citus" in extensions:
             raise SetupError("a Citus cluster is not backed up through its coordinator: use base backups of every node "
@@ -82,7 +83,7 @@ def back_up(url: str, destination: Path, *, now: datetime, jobs: int = 2, figure
         try:
             manifest = _write(conn, url, part, tools, told, jobs=jobs, figures=figures, head={
                 "format": FORMAT, "made_at": now.isoformat(), "database": database, "server": version, "engine": engine,
-                "tool": tools.version, "with_passwords": superuser})
+                "extension": extensions.get("timescaledb", ""), "tool": tools.version, "with_passwords": superuser})
             _seal(part, manifest, told)
             part.rename(folder)
             _sync(destination)

@@ -10,13 +10,14 @@ SELECT current_setting('server_version_num')::integer, current_database(), curre
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 
 -- name: extensions
--- Extensions of the database.
-SELECT extname FROM pg_extension
+-- Extensions of the database with their versions.
+SELECT extname, extversion FROM pg_extension
 
 -- name: tables
 -- Every table of the schema; partitions, and the chunks of hypertables, are part of theirs.
 SELECT c.relname FROM pg_class c
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY c.relname
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+  AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid) ORDER BY c.relname
 
 -- name: count
 -- Rows of a table.
@@ -46,6 +47,11 @@ SELECT NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relna
                    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\_toast%%'
                      AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
                      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'))
+
+-- name: extension_version
+-- Whether the server has this version of TimescaleDB to give, and whether its library is loaded.
+SELECT EXISTS (SELECT FROM pg_available_extension_versions WHERE name = 'timescaledb' AND version = %(version)s),
+       EXISTS (SELECT FROM pg_settings WHERE name = 'timescaledb.max_background_workers')
 
 -- name: database_exists
 -- Whether the server has a database of this name.

@@ -1,7 +1,8 @@
 """The server's own tools (pg_dump, pg_restore, pg_dumpall): found, checked against the server, run.
 
 Looked for in PARK_PG_BIN, beside the embedded server, and on PATH. A tool must not be older than the server it reads:
-pg_dump refuses that, so it is said before anything is begun. Passwords go through the environment, never the command line.
+pg_dump refuses that, so it is said before anything is begun. Those of the server's own version are taken first: what later
+ones write, an older server does not always take. Passwords go through the environment, never the command line.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ class Tools:
 
 
 def find_tools(server_major: int, chosen: Path | None = None, path: str | None = None) -> Tools:
-    """The first tools that are new enough; SetupError with every place and version that was looked at.
+    """The tools nearest to the server that are new enough; SetupError with every place and version that was looked at.
 
     `chosen` (PARK_PG_BIN) is taken alone where it is set. `path` stands for PATH.
     """
-    seen = []
+    seen, fitting = [], []
     for folder in [chosen] if chosen else _places(path):
         tools = _look(folder)
         if tools is None:
@@ -48,7 +49,9 @@ def find_tools(server_major: int, chosen: Path | None = None, path: str | None =
         elif tools.major < server_major:
             seen.append(f"{folder}: version {tools.major}")
         else:
-            return tools
+            fitting.append(tools)
+    if fitting:
+        return min(fitting, key=lambda t: t.major)
     raise SetupError(f"backups need {', '.join(TOOLS)} of PostgreSQL {server_major} or later; found: "
                      f"{'; '.join(seen) or 'none'}. "
                      f"Install them (Debian: postgresql-client-{server_major}), or set PARK_PG_BIN to their folder")
@@ -70,8 +73,14 @@ def _look(folder: Path) -> Tools | None:
     if not all(os.access(folder / tool, os.X_OK) for tool in TOOLS):
         return None
     told = subprocess.run([str(folder / "pg_dump"), "--version"], capture_output=True, text=True, check=False).stdout
-    match = re.search(r"(\d+)(?:\.\d+)?", told)
-    return Tools(folder, int(match[1]), told.strip()) if match else None
+    major = tool_major(told)
+    return Tools(folder, major, told.strip()) if major else None
+
+
+def tool_major(told: str) -> int:
+    """18 of `pg_dump (PostgreSQL) 18.4`, as a tool calls itself; 0 where it says no version."""
+    match = re.search(r"\d+", told)
+    return int(match[0]) if match else 0
 
 
 def address(url: str, database: str | None = None) -> tuple[str, dict[str, str]]:
@@ -83,24 +92,29 @@ def address(url: str, database: str | None = None) -> tuple[str, dict[str, str]]
     return make_conninfo("", **parts), {"PGPASSWORD": password} if password else {}
 
 
-def run_tool(command: Sequence[str], environment: dict[str, str], heard: Callable[[str], None] = lambda _: None) -> None:
+def run_tool(command: Sequence[str], environment: dict[str, str], heard: Callable[[str], None] = lambda _: None,
+             harmless: str | None = None) -> None:
     """Run a tool to its end; `heard` gets each line it says. StorageError with its errors, or its last words, where it fails.
 
-    The tool ends with this process's patience: an exception in between (Ctrl-C) ends it first.
+    It has not failed where every error it told of holds the words `harmless`, and there was one. The tool ends with this
+    process's patience: an exception in between (Ctrl-C) ends it first.
     """
     tail: list[str] = []
     errors: list[str] = []
+    passed_over = 0
     with subprocess.Popen(command, env=os.environ | environment | {"LC_ALL": "C"}, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
         try:
             for line in process.stdout or ():
                 tail = [*tail[-9:], line.rstrip()]
-                if "error:" in line and len(errors) < 5:
+                if harmless and "error:" in line and harmless in line:
+                    passed_over += 1
+                elif "error:" in line and len(errors) < 5:
                     errors.append(line.rstrip())
                 heard(line.rstrip())
         except BaseException:
             process.terminate()
             raise
-    if process.returncode:
+    if process.returncode and (errors or not passed_over or process.returncode != 1):
         name = Path(command[0]).name
         raise StorageError(f"{name} ended with status {process.returncode}:\n" + "\n".join(errors or tail))

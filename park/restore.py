@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,10 +21,11 @@ from psycopg import Connection, sql
 from park.backup import DATA, QUERIES, ROLES, Manifest, Told, check_files, measure, quiet, read_manifest, role_of
 from park.database import connect
 from park.errors import Conflict, SetupError, StorageError
-from park.pgtools import address, find_tools, run_tool
+from park.pgtools import address, find_tools, run_tool, tool_major
 
 _RESTORING = re.compile(r"processing data for table \"public\.([^\"]+)\"")
 MAINTENANCE = "postgres"
+TIMEOUT_SINCE = 170_000     # pg_restore of this version sets transaction_timeout, which no older server knows
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ def restore(url: str, folder: Path, *, now: datetime, replace: bool = False, ver
         _create(server, fresh)
         try:
             _restore_roles(server, folder / ROLES, user)
-            _fill(url, fresh, folder, manifest, told, jobs=1 if manifest.engine == "timescaledb" else jobs, bin_dir=bin_dir,
-                  major=max(version, manifest.server) // 10_000)
+            _fill(url, fresh, folder, manifest, told, jobs=jobs, bin_dir=bin_dir, server=version)
             rows = _compare(url, fresh, manifest, told)
         except BaseException:
             _drop(server, fresh)
@@ -127,8 +127,8 @@ def _restore_roles(server: Connection[Any], path: Path, user: str) -> None:
 
 
 def _fill(url: str, database: str, folder: Path, manifest: Manifest, told: Told, *, jobs: int, bin_dir: Path | None,
-          major: int) -> None:
-    tools = find_tools(major, bin_dir)
+          server: int) -> None:
+    tools = find_tools(max(server // 10_000, manifest.server // 10_000, tool_major(manifest.tool)), bin_dir)
     target, secret = address(url, database)
     done = 0
 
@@ -138,17 +138,36 @@ def _fill(url: str, database: str, folder: Path, manifest: Manifest, told: Told,
             done += 1
             told(f"restoring {match[1]}", done, 0)
 
-    if manifest.engine == "timescaledb":
-        with connect(_at(url, database), autocommit=True, name="park restore") as conn:
-            conn.execute("CREATE EXTENSION timescaledb")
-            conn.execute("SELECT timescaledb_pre_restore()")
-    run_tool(tools.command("pg_restore", "--no-owner", "--exit-on-error", f"--jobs={jobs}", "--verbose", f"--dbname={target}",
-                           str(folder / DATA)), secret, heard)
+    hypertables = manifest.engine == "timescaledb"
+    older = server < TIMEOUT_SINCE <= tools.major * 10_000
+    with _hypertables(_at(url, database), manifest.extension) if hypertables else nullcontext():
+        run_tool(tools.command("pg_restore", "--no-owner", *([] if older else ["--exit-on-error"]),
+                               f"--jobs={1 if hypertables else jobs}", "--verbose", f"--dbname={target}", str(folder / DATA)),
+                 secret, heard, harmless='parameter "transaction_timeout"' if older else None)
     with connect(_at(url, database), autocommit=True, name="park restore") as conn:
-        if manifest.engine == "timescaledb":
-            conn.execute("SELECT timescaledb_post_restore()")
         told("statistics", 0, 0)
         conn.execute("ANALYZE")
+
+
+@contextmanager
+def _hypertables(url: str, version: str) -> Iterator[None]:
+    """A fresh database as TimescaleDB wants it while its tables are filled: the version of the backup, its workers at rest.
+
+    SetupError where the server cannot give that version: the extension's own tables come with the backup as they were.
+    """
+    with connect(url, autocommit=True, name="park restore") as conn:
+        there, loaded = conn.execute(QUERIES["extension_version"], {"version": version}).fetchone() or (False, False)
+        if not (there and loaded):
+            raise SetupError(f"the backup is of TimescaleDB {version}, which this server " +
+                             ("has not loaded: set shared_preload_libraries = 'timescaledb' in postgresql.conf and start it "
+                              "again" if there else "does not have: install that version, restore, and update it then"))
+        conn.execute(sql.SQL("CREATE EXTENSION timescaledb VERSION {}").format(version))
+        conn.execute("SELECT timescaledb_pre_restore()")
+    yield
+    with connect(url, autocommit=True, name="park restore") as conn:
+        conn.execute("SELECT timescaledb_post_restore()")
+        conn.execute(sql.SQL("ALTER DATABASE {} SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0").format(
+            sql.Identifier(conn.info.dbname)))     # pg_dump leaves out what is set for the database
 
 
 def _compare(url: str, database: str, manifest: Manifest, told: Told) -> int:
