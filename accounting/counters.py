@@ -18,6 +18,7 @@ from accounting import virtual
 from accounting.columns import Columns, Connection, from_us, read_columns, to_us
 from accounting.gaps import LINEAR_US, PROFILE_DAYS
 from accounting.intervals import FAR, ONE_METER, REACH, SLOT_US, Intervals, Meters, intervals
+from accounting.plain import Asked, Readings, plain_slots
 from accounting.slots import INTERVAL, NOTHING, SQL, Changed, replace
 from park.quality import LAST_USABLE
 
@@ -74,7 +75,7 @@ def recount(conn: Connection, base_id: int, spans: list[tuple[int, datetime, dat
     spans: (point, first, last), only counters count. With `write` off nothing is written; the answer is the same.
     """
     known = counters_of(conn, base_id, [p for p, _, _ in spans])
-    windows = [Window(known[p], to_us(low), to_us(high)) for p, low, high in spans if p in known]
+    windows = [Window(known[p], to_us(low), to_us(high)) for p, low, high in sorted(spans) if p in known]
     windows = _over_gaps(conn, base_id, windows)
     changed = NOTHING
     for batch in _batches(windows):
@@ -108,33 +109,48 @@ def _over_gaps(conn: Connection, base_id: int, windows: list[Window]) -> list[Wi
 
 def _recount_batch(conn: Connection, base_id: int, windows: list[Window], write: bool) -> Changed:
     readings = _read(conn, base_id, windows)
-    again = [w for w in windows if _needs_profile(w, readings[w.counter.point_id])]
-    if again:
-        wider = [Window(w.counter, _profile_start(w, readings[w.counter.point_id]), w.high) for w in again]
-        readings |= _read(conn, base_id, wider)
-    fresh: list[Columns] = []
-    ranges: list[tuple[int, int]] = []
-    for w in windows:
-        columns, low, high = _count(w, readings[w.counter.point_id])
+    plain = plain_slots(readings, _asked(windows))
+    fresh: list[Columns] = [plain.slots]
+    low, high = plain.low, plain.high
+    others = {int(i): readings.of(int(i)) for i in np.flatnonzero(~plain.which)}
+    if again := [i for i, r in others.items() if _needs_profile(windows[i], r)]:
+        wider = _read(conn, base_id, [
+            Window(windows[i].counter, _profile_start(windows[i], others[i]), windows[i].high) for i in again])
+        others |= {i: wider.of(k) for k, i in enumerate(again)}
+    for i, r in others.items():
+        columns, low[i], high[i] = _count(windows[i], r)
         fresh.append(columns)
-        ranges.append((low, high))
     new = {name: np.concatenate([c[name] for c in fresh]) for name in INTERVAL}
     old = read_columns(conn, SQL["read_intervals"], {
         "base": base_id, "points": [w.counter.point_id for w in windows],
-        "low": [from_us(low) for low, _ in ranges], "high": [from_us(high) for _, high in ranges]}, INTERVAL)
+        "low": [from_us(t) for t in low], "high": [from_us(t) for t in high]}, INTERVAL)
     return replace(conn, base_id, old, new, write)
 
 
-def _read(conn: Connection, base_id: int, windows: list[Window]) -> dict[int, Columns]:
-    """Readings of each window with 2 x REACH usable ones around it, in order of time."""
+def _asked(windows: list[Window]) -> Asked:
+    counters = [w.counter for w in windows]
+    return Asked(np.array([c.point_id for c in counters], np.int64), np.array([w.low for w in windows], np.int64),
+                 np.array([w.high for w in windows], np.int64), np.array([c.ratio * c.meters.ratio[0] for c in counters]),
+                 np.array([c.expected_s for c in counters], float), np.array([len(c.meters.ratio) == 1 for c in counters]))
+
+
+def _read(conn: Connection, base_id: int, windows: list[Window]) -> Readings:
+    """Readings of each window with 2 x REACH usable ones around it, in the order of the windows."""
     got = read_columns(conn, SQL["read_window"], {
         "base": base_id, "points": [w.counter.point_id for w in windows], "low": [from_us(w.low) for w in windows],
         "high": [from_us(w.high) for w in windows], "reach": 2 * REACH}, READING)
-    order = np.lexsort((got["ts"], got["point_id"]))
-    got = {k: v[order] for k, v in got.items()}
-    ids = np.array([w.counter.point_id for w in windows])
-    starts, ends = (np.searchsorted(got["point_id"], ids, side=side) for side in ("left", "right"))  # type: ignore[call-overload,unused-ignore]
-    return {int(p): {k: v[a:b] for k, v in got.items()} for p, a, b in zip(ids, starts, ends, strict=True)}
+    order = _order(got["point_id"].astype(np.int64), got["ts"])
+    ids = np.array([w.counter.point_id for w in windows])      # windows come in the order of their points
+    start = np.append(np.searchsorted(got["point_id"][order], ids), len(order))
+    return Readings(got["ts"][order], got["value"][order], got["quality"][order], start)
+
+
+def _order(point_id: NDArray[np.int64], ts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """By point and time; as one number where it fits, because readings come in long runs that are in order already."""
+    span = int(ts.max() - ts.min()) + 1 if len(ts) else 1
+    if len(ts) and (int(point_id.max()) + 1) * span < 2**62:
+        return np.argsort(point_id * span + (ts - ts.min()), kind="stable")
+    return np.lexsort((ts, point_id))
 
 
 def _usable(readings: Columns) -> NDArray[np.int64]:

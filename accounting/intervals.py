@@ -23,6 +23,7 @@ SLOT_US = 900_000_000
 WINDOW = 8                       # readings to either side that say what rate is usual
 REACH = 2 * WINDOW + 8           # how far a decision looks in all: spikes first, then the steps between what is left
 LONGEST_SPIKE = 3                # readings
+JUMP = 0.2                       # of the register: a larger step is looked at
 JITTER_S = 1200.0                # a step up to this long straddles a border closely, whatever the point promises
 TURNS = np.unique(np.concatenate([10.0 ** np.arange(2, 13)]
                                  + [np.array([2.0**16, 2.0**24, 2.0**31, 2.0**32]) * s for s in (1, 0.1, 0.01, 0.001)]))
@@ -167,7 +168,7 @@ def _amounts(at: Ints, value: Floats, meter: Ints, rollover: float | None) -> tu
         value = _without_dither(value, same)
         step = np.diff(value)
     drops = np.flatnonzero((step < 0) & same)
-    jumps = np.flatnonzero((step > 0.2 * np.abs(value[:-1])) & same)
+    jumps = np.flatnonzero((step > JUMP * np.abs(value[:-1])) & same)
     if not len(drops) and not len(jumps):
         return step, method, uncertain
     usual = _usual_rate(at, step, same)

@@ -35,18 +35,22 @@ NOTHING = Changed(np.empty(0, np.int32), np.empty(0, np.int64), False)
 
 def replace(conn: Connection, base_id: int, old: Columns, new: Columns, write: bool) -> Changed:
     """Bring the stored slots to the new ones; the answer names those that differ, vanish or are new."""
-    order_old = np.lexsort((old["ts"], old["point_id"]))
-    order_new = np.lexsort((new["ts"], new["point_id"]))
-    old, new = {k: v[order_old] for k, v in old.items()}, {k: v[order_new] for k, v in new.items()}
-    a, b = _key(old), _key(new)
-    at = np.minimum(np.searchsorted(b, a), max(len(b) - 1, 0))
-    kept = b[at] == a if len(b) and len(a) else np.zeros(len(a), bool)
+    old, a = _sorted(old)
+    new, b = _sorted(new)
+    if len(a) == len(b) and np.array_equal(a, b):
+        kept, at = np.ones(len(a), bool), np.arange(len(a))
+    else:
+        at = np.minimum(np.searchsorted(b, a), max(len(b) - 1, 0))
+        kept = b[at] == a if len(b) and len(a) else np.zeros(len(a), bool)
     same = kept.copy()
     if kept.any():
-        i = at[kept]
+        was = {name: old[name][kept] for name in ("amount", "quality", "method")}
+        is_ = {name: new[name][at[kept]] for name in ("amount", "quality", "method")}
         # the last bits of a sum depend on where the sum began: a millionth of the unit is no change
-        equal = np.isclose(old["amount"][kept], new["amount"][i], rtol=1e-9, atol=1e-6, equal_nan=True)
-        same[kept] = equal & (old["quality"][kept] == new["quality"][i]) & (old["method"][kept] == new["method"][i])
+        equal = was["amount"] == is_["amount"]
+        rest = np.flatnonzero(~equal)
+        equal[rest] = np.isclose(was["amount"][rest], is_["amount"][rest], rtol=1e-9, atol=1e-6, equal_nan=True)
+        same[kept] = equal & (was["quality"] == is_["quality"]) & (was["method"] == is_["method"])
     stays = np.zeros(len(b), bool)
     stays[at[same]] = True
     gone = ~same
@@ -61,6 +65,15 @@ def replace(conn: Connection, base_id: int, old: Columns, new: Columns, write: b
     rows["base_id"] = np.full(len(rows["ts"]), base_id, np.int16)
     write_columns(conn, SQL["write_intervals"], WRITTEN, {k: rows[k] for k in WRITTEN}, null="amount")
     return changed
+
+
+def _sorted(columns: Columns) -> tuple[Columns, NDArray[np.int64]]:
+    """The columns in the order of their keys, and those."""
+    key = _key(columns)
+    if (key[1:] > key[:-1]).all():
+        return columns, key
+    order = np.argsort(key, kind="stable")
+    return {name: column[order] for name, column in columns.items()}, key[order]
 
 
 def _key(columns: Columns) -> NDArray[np.int64]:
