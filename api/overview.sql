@@ -235,7 +235,7 @@ LEFT JOIN point p ON p.base_id = u.base_id AND p.unit_id = u.unit_id AND p.remov
           OR u.role = 'outlet' AND p.quantity = 'wastewater_flow')
 LEFT JOIN latest l ON l.base_id = p.base_id AND l.point_id = p.point_id
 LEFT JOIN LATERAL (
-    SELECT max(r.max) AS largest FROM reading_1h r
+    SELECT max(r.max) AS largest FROM reading_1h_shown r
     WHERE r.base_id = p.base_id AND r.point_id = p.point_id AND r.bucket >= %(now)s::timestamptz - interval '7 days'
 ) week ON p.kind = 'gauge'
 LEFT JOIN LATERAL (

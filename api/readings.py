@@ -36,7 +36,8 @@ router = APIRouter(tags=["readings"])
 
 Resolution = Literal["raw", "1m", "15m", "1h", "1d", "1mo"]
 # the view of the minutes knows those that only a quarter of an hour's row holds
-TABLES = {"1m": "reading_by_minute", "15m": "reading_15m", "1h": "reading_1h", "1d": "reading_1d", "1mo": "reading_1mo"}
+TABLES = {"1m": "reading_by_minute", "15m": "reading_15m_shown", "1h": "reading_1h_shown", "1d": "reading_1d_shown",
+          "1mo": "reading_1mo_shown"}
 RAW = ("at", "value", "quality")
 ROLLUP = ("at", "n", "n_good", "min", "max", "mean", "first", "last", "increment")
 DEFAULT_SPAN = timedelta(hours=24)

@@ -91,12 +91,19 @@ def fit(conn: Connection[TupleRow], engine: str, *, again: bool) -> bool:
         one boolean PRIMARY KEY DEFAULT true CHECK (one), name text NOT NULL, digest text NOT NULL)""")
     conn.execute("REVOKE ALL ON engine FROM PUBLIC; GRANT SELECT ON engine TO park_service, park_api")
     if not again and conn.execute("SELECT name, digest FROM engine").fetchone() == (engine, digest):
+        follow(conn)
         return False
     if script:
         conn.execute(script)
     conn.execute("INSERT INTO engine (name, digest) VALUES (%s, %s) "
                  "ON CONFLICT (one) DO UPDATE SET name = excluded.name, digest = excluded.digest", (engine, digest))
     return True
+
+
+def follow(conn: Connection[TupleRow]) -> None:
+    """On Citus: have the views read this very database, should it be a copy under another name; else nothing."""
+    if conn.execute("SELECT to_regproc('spread.follow')").fetchone() != (None,):
+        conn.execute("SELECT spread.follow()")
 
 
 def _laid_out(conn: Connection[TupleRow]) -> str | None:
@@ -110,7 +117,7 @@ def _laid_out(conn: Connection[TupleRow]) -> str | None:
 def _has_readings(conn: Connection[TupleRow]) -> bool:
     if conn.execute("SELECT to_regclass('reading')").fetchone() == (None,):
         return False
-    row = conn.execute("SELECT EXISTS (SELECT FROM reading)").fetchone()
+    row = conn.execute("SELECT EXISTS (SELECT 1 FROM reading)").fetchone()
     return bool(row and row[0])
 
 
@@ -127,6 +134,9 @@ def _distributable(conn: Connection[TupleRow], laid_out: str | None, full: bool)
                          "readings` here, `park migrate --citus`, `park catalogue apply` and `park import` there")
     if not _loaded(conn, CITUS):
         raise SetupError(f"--citus: {_absent(conn, CITUS)}")
+    if conn.execute("SELECT current_setting('is_superuser')").fetchone() != ("on",):
+        raise SetupError("--citus: only a superuser may do this: views read the distributed tables through postgres_fdw, "
+                         "without a password of their own; run it as one")
 
 
 def _join(conn: Connection[TupleRow], workers: Sequence[str]) -> None:

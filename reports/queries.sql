@@ -230,7 +230,7 @@ WITH classed AS (
     WHERE p.base_id = %(base)s AND (p.removed_at IS NULL OR p.removed_at > %(end)s)),
 heard AS (
     SELECT point_id FROM classed c WHERE EXISTS (
-        SELECT FROM reading_1d r WHERE r.base_id = c.base_id AND r.point_id = c.point_id AND r.n > 0
+        SELECT FROM reading_1d_shown r WHERE r.base_id = c.base_id AND r.point_id = c.point_id AND r.n > 0
         AND r.bucket >= %(start)s AND r.bucket < %(end)s))
 SELECT system, count(*) AS points, count(heard.point_id) AS heard, count(DISTINCT enterprise_id) AS enterprises
 FROM classed LEFT JOIN heard USING (point_id) GROUP BY 1 ORDER BY 1

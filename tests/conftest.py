@@ -23,7 +23,7 @@ from park.catalogue import read_catalogue
 from park.catalogue_store import apply
 from park.database import connect, migrate
 from park.embedded import Postgres
-from park.engine import CITUS, PLAIN, TIMESCALEDB
+from park.engine import CITUS, PLAIN, TIMESCALEDB, follow
 
 MINI = Path(__file__).parent / "data" / "mini.yaml"
 SERVERS = {engine: url for engine, variable in ((TIMESCALEDB, "PARK_TEST_TIMESCALE_URL"), (CITUS, "PARK_TEST_CITUS_URL"))
@@ -69,6 +69,9 @@ class Databases:
                 conn.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (template,))
             conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
                 sql.Identifier(name), sql.Identifier(template)))
+        if self.engine == CITUS:
+            with psycopg.connect(self.url(name), autocommit=True) as conn:
+                follow(conn)
         return name
 
     def drop(self, name: str) -> None:

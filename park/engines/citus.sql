@@ -10,16 +10,136 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY['reading', 'reading_1m', 'reading_15m', 'reading_1h', 'reading_1d', 'reading_1mo'] LOOP
         CONTINUE WHEN EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = name::regclass);
-        -- policies of distributed tables are judged at the workers, which know no catalogue: by the bases of the transaction
-        EXECUTE format('DROP POLICY base ON %I', name);
-        EXECUTE format('DROP POLICY enterprise ON %I', name);
-        EXECUTE format($policy$CREATE POLICY base ON %I
-            TO park_operator, park_contractor, park_enterprise, park_auditor, park_admin, park_grafana
-            USING (base_id = ANY (coalesce(nullif(current_setting('park.bases', true), ''), '{}')::smallint[]))$policy$, name);
-        EXECUTE format('CREATE POLICY enterprise ON %I AS RESTRICTIVE TO park_enterprise USING (true)', name);
+        EXECUTE format('DROP POLICY IF EXISTS base ON %I', name);          -- with a subquery they cannot be distributed
+        EXECUTE format('DROP POLICY IF EXISTS enterprise ON %I', name);
         PERFORM create_distributed_table(name, 'base_id', colocate_with => CASE name WHEN 'reading' THEN 'none' ELSE 'reading' END);
     END LOOP;
 END $$;
 ALTER FUNCTION ensure_reading_partitions(timestamptz, timestamptz) SET citus.multi_shard_modify_mode = 'sequential';
 -- these look names up in the catalogue of tables, whatever a session calls its own temporary ones
 ALTER FUNCTION closed_weeks() SET search_path = public, pg_temp;
+
+-- Reading. Citus plans no lateral or correlated look from a local table into a distributed one, and opens workers with the login
+-- of who asks. So views and readers see each distributed table as a foreign table of this very server, which to the planner is
+-- a table like any other: conditions go down with it, and Citus is asked as the owner. It shows what is committed.
+--   spread.*   the foreign tables, for the owner and for views with his rights
+--   shown.*    the same rows as a role may see them: `visible_bases()`, for park_enterprise its points; judged here, so that no
+--              worker has to know who asks
+-- The distributed tables themselves are closed to the roles.
+DO $$
+DECLARE name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['reading', 'reading_1m', 'reading_15m', 'reading_1h', 'reading_1d', 'reading_1mo'] LOOP
+        EXECUTE format('DROP POLICY IF EXISTS base ON %I', name);
+        EXECUTE format('DROP POLICY IF EXISTS enterprise ON %I', name);
+        -- secure_tables() passes over tables that have these; they say no, should somebody grant the table
+        EXECUTE format($policy$CREATE POLICY base ON %I
+            TO park_operator, park_contractor, park_enterprise, park_auditor, park_admin, park_grafana USING (false)$policy$, name);
+        EXECUTE format('CREATE POLICY enterprise ON %I AS RESTRICTIVE TO park_enterprise USING (false)', name);
+        EXECUTE format('REVOKE ALL ON %I FROM park_operator, park_contractor, park_enterprise, park_auditor, park_admin', name);
+    END LOOP;
+END $$;
+
+SET LOCAL citus.enable_ddl_propagation = off;              -- what follows is the coordinator's alone
+CREATE EXTENSION IF NOT EXISTS postgres_fdw;
+CREATE SCHEMA IF NOT EXISTS spread;
+CREATE SCHEMA IF NOT EXISTS shown;
+
+-- The server points at the database that it stands in, also in a copy under another name; a password or an address that was
+-- set by hand stays.
+CREATE OR REPLACE FUNCTION spread.follow() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    socket text := nullif(trim(split_part(current_setting('unix_socket_directories'), ',', 1)), '');
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_foreign_server WHERE srvname = 'spread') THEN
+        EXECUTE format('CREATE SERVER spread FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host %L, port %L, dbname %L, fetch_size %L)',
+                       coalesce(socket, '127.0.0.1'), current_setting('port'), current_database(), '10000');
+        EXECUTE format('CREATE USER MAPPING FOR %I SERVER spread OPTIONS (user %L, password_required %L)',
+                       current_user, current_user, 'false');
+    ELSIF NOT EXISTS (SELECT FROM pg_foreign_server WHERE srvname = 'spread' AND srvoptions @> ARRAY['dbname=' || current_database()]) THEN
+        EXECUTE format('ALTER SERVER spread OPTIONS (SET dbname %L)', current_database());
+    END IF;
+END $$;
+REVOKE EXECUTE ON FUNCTION spread.follow() FROM PUBLIC;
+SELECT spread.follow();
+
+-- Views run with their owner's rights, functions in them with the reader's: it sees what row-level security shows. Values that
+-- go down with a query are computed with no schema but pg_catalog in sight.
+CREATE OR REPLACE FUNCTION visible_points() RETURNS integer[] LANGUAGE sql STABLE SET search_path = pg_catalog, public AS $$
+    SELECT CASE WHEN row_security_active('point') AND pg_has_role('park_enterprise', 'USAGE')
+                THEN (SELECT coalesce(array_agg(point_id), '{}') FROM point) END
+$$;
+
+DO $$
+DECLARE
+    name text;
+    columns text;
+    col record;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['reading', 'reading_1m', 'reading_15m', 'reading_1h', 'reading_1d', 'reading_1mo'] LOOP
+        SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum),
+               string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS names
+        INTO col FROM pg_attribute a WHERE a.attrelid = ('public.' || name)::regclass AND a.attnum > 0 AND NOT a.attisdropped;
+        EXECUTE format('CREATE FOREIGN TABLE IF NOT EXISTS spread.%1$I (%2$s) SERVER spread OPTIONS (schema_name %3$L, table_name %1$L)',
+                       name, col.string_agg, 'public');
+        columns := col.names;
+        FOR col IN SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type FROM pg_attribute a
+                   WHERE a.attrelid = ('public.' || name)::regclass AND a.attnum > 0 AND NOT a.attisdropped
+                     AND NOT EXISTS (SELECT FROM pg_attribute f WHERE f.attrelid = ('spread.' || name)::regclass AND f.attname = a.attname)
+                   ORDER BY a.attnum LOOP
+            EXECUTE format('ALTER FOREIGN TABLE spread.%I ADD COLUMN %I %s', name, col.attname, col.type);
+        END LOOP;
+        EXECUTE format('CREATE OR REPLACE VIEW shown.%1$I WITH (security_barrier) AS SELECT %2$s FROM spread.%1$I
+            WHERE base_id = ANY ((SELECT visible_bases())::smallint[])
+              AND ((SELECT visible_points() IS NULL) OR point_id = ANY ((SELECT visible_points())::integer[]))', name, columns);
+        EXECUTE format('GRANT SELECT ON shown.%I TO park_operator, park_contractor, park_enterprise, park_auditor, park_admin,
+            park_service', name);
+    END LOOP;
+END $$;
+
+-- Every view that lies on a distributed table, again over the foreign one: as it shows what its owner sees, or what the reader
+-- sees. The same text; only where its names lead differs.
+DO $$
+DECLARE
+    v record;
+BEGIN
+    FOR v IN SELECT DISTINCT c.oid::regclass::text AS name, pg_get_viewdef(c.oid) AS definition, c.reloptions AS options,
+                    coalesce(c.reloptions::text ~ 'security_invoker(=true|=on)?[,}]', false) AS invoker
+             FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
+             JOIN pg_class c ON c.oid = r.ev_class AND c.relkind = 'v' AND c.relnamespace = 'public'::regnamespace
+             WHERE d.refobjid = ANY (ARRAY['reading', 'reading_1m', 'reading_15m', 'reading_1h', 'reading_1d', 'reading_1mo']::regclass[])
+    LOOP
+        PERFORM set_config('search_path', CASE WHEN v.invoker THEN 'shown' ELSE 'spread' END || ', public', true);
+        EXECUTE format('CREATE OR REPLACE VIEW public.%s %s AS %s', v.name,
+                       coalesce('WITH (' || array_to_string(v.options, ', ') || ')', ''), v.definition);
+        PERFORM set_config('search_path', 'public', true);
+    END LOOP;
+END $$;
+
+-- As in the migrations, with hours counted once a point and local day: a look for each day would be a query to a worker each.
+CREATE OR REPLACE VIEW availability_1d WITH (security_barrier) AS
+WITH alive AS (
+    SELECT p.base_id, p.point_id, b.timezone, coalesce(f.first, now()) AS first, coalesce(p.removed_at, now()) AS last
+    FROM point p JOIN base b ON b.base_id = p.base_id
+    LEFT JOIN (SELECT base_id, point_id, min(bucket) AS first FROM spread.reading_1d GROUP BY 1, 2) f
+        ON f.base_id = p.base_id AND f.point_id = p.point_id
+    WHERE p.base_id = ANY ((SELECT visible_bases())::smallint[])
+), due AS (
+    SELECT a.base_id, a.point_id, d::date AS day, d AT TIME ZONE a.timezone AS start,
+           least((d + interval '1 day') AT TIME ZONE a.timezone, date_trunc('hour', a.last)) AS finish
+    FROM alive a CROSS JOIN LATERAL generate_series((a.first AT TIME ZONE a.timezone)::date::timestamp,
+                                                    (a.last AT TIME ZONE a.timezone)::date::timestamp, interval '1 day') d
+), heard AS (
+    SELECT r.base_id, r.point_id, (r.bucket AT TIME ZONE b.timezone)::date AS day,
+           count(*)::integer AS n, (count(*) FILTER (WHERE r.n_good > 0))::integer AS n_good
+    FROM spread.reading_1h r JOIN base b ON b.base_id = r.base_id JOIN point p ON p.base_id = r.base_id AND p.point_id = r.point_id
+    WHERE r.base_id = ANY ((SELECT visible_bases())::smallint[]) AND r.bucket < date_trunc('hour', coalesce(p.removed_at, now()))
+    GROUP BY 1, 2, 3
+)
+SELECT d.base_id, d.day, d.point_id,
+       greatest(0, floor(extract(epoch FROM d.finish - d.start) / 3600))::integer AS n_expected,
+       coalesce(h.n, 0) AS n, coalesce(h.n_good, 0) AS n_good
+FROM due d LEFT JOIN heard h ON h.base_id = d.base_id AND h.point_id = d.point_id AND h.day = d.day;
+
+ALTER FUNCTION board_series(text, text[], timestamptz, timestamptz, bigint) SET search_path = pg_catalog, spread, public, pg_temp;
+SET LOCAL citus.enable_ddl_propagation = on;

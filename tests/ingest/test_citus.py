@@ -118,3 +118,44 @@ def test_a_database_with_readings_is_not_distributed(databases: Any, three: Db) 
                 migrate(url, citus=True)
         finally:
             conn.execute("DROP DATABASE full_park WITH (FORCE)")
+
+
+def test_a_role_sees_its_bases_alone_through_views_and_has_no_right_on_distributed_tables(three: Db) -> None:
+    fill(three, 100)
+    for role in ("park_operator", "park_contractor", "park_auditor", "park_admin"):
+        with three.transaction(force_rollback=True):
+            three.execute("SELECT set_config('park.bases', '{2}', true), set_config('role', %s, true)", (role,))
+            for view in ("reading_shown", "reading_by_minute", "reading_1h_shown", "live_15m", "rolled_1h", "availability_1d"):
+                assert three.execute(f"SELECT DISTINCT base_id FROM {view}").fetchall() == [(2,)], view
+            for name in DISTRIBUTED:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege), three.transaction():
+                    three.execute(f"SELECT 1 FROM {name} LIMIT 1")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), three.transaction():
+                three.execute("SELECT 1 FROM spread.reading LIMIT 1")
+
+
+def test_an_enterprise_sees_the_readings_of_its_own_points(three: Db) -> None:
+    fill(three, 30)                                     # points of no unit: of no enterprise
+    row = three.execute("""SELECT p.point_id, u.enterprise_id FROM point p JOIN unit u USING (base_id, unit_id)
+        WHERE u.enterprise_id IS NOT NULL ORDER BY 1 LIMIT 1""").fetchone()
+    assert row is not None
+    three.execute("INSERT INTO reading (ts, value, point_id, base_id) VALUES (%s, 1, %s, 1)", (MONDAY, row[0]))
+    with three.transaction(force_rollback=True):
+        three.execute("""SELECT set_config('park.bases', '{1}', true), set_config('park.enterprise', %s, true),
+                                set_config('role', 'park_enterprise', true)""", (str(row[1]),))
+        assert three.execute("SELECT DISTINCT point_id FROM reading_shown").fetchall() == [(row[0],)]
+        assert three.execute("SELECT count(*) FROM reading_by_minute").fetchone() == (0,)
+
+
+def test_availability_equals_a_look_for_each_day(three: Db) -> None:
+    fill(three, 3000)
+    hours = three.execute("""SELECT point_id, bucket AT TIME ZONE 'Asia/Shanghai', n_good FROM reading_1h WHERE base_id = 2""").fetchall()
+    counted: dict[tuple[int, Any], list[int]] = {}
+    for point_id, local, n_good in hours:
+        of_day = counted.setdefault((point_id, local.date()), [0, 0])
+        of_day[0] += 1
+        of_day[1] += n_good > 0
+    rows = three.execute("SELECT point_id, day, n_expected, n, n_good FROM availability_1d WHERE base_id = 2").fetchall()
+    assert {(p, d): [n, good] for p, d, _, n, good in rows if n} == counted and len(counted) == 6
+    assert all(n == 0 and good == 0 for p, d, _, n, good in rows if (p, d) not in counted)
+    assert {e for _, d, e, *_ in rows if d <= (MONDAY + timedelta(days=2)).date()} == {24}

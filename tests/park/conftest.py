@@ -42,7 +42,7 @@ class Filler:
             for name, of_base in self._in_order(tables):
                 for base in bases if of_base else [0]:
                     where = sql.SQL("WHERE base_id = {}").format(base) if of_base else sql.SQL("")
-                    there = sql.SQL("SELECT EXISTS (SELECT FROM {} {})").format(sql.Identifier(name), where)
+                    there = sql.SQL("SELECT EXISTS (SELECT 1 FROM {} {})").format(sql.Identifier(name), where)
                     if self.db.execute(there).fetchone() == (False,):
                         self._insert(name, base, marks.get(base, "x"))
         return [name for name, of_base in tables if of_base and self._holds(name)]
@@ -63,7 +63,7 @@ class Filler:
         return done
 
     def _holds(self, table: str) -> bool:
-        return self.db.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(table))).fetchone() == (True,)
+        return self.db.execute(sql.SQL("SELECT EXISTS (SELECT 1 FROM {})").format(sql.Identifier(table))).fetchone() == (True,)
 
     def _insert(self, table: str, base: int, mark: str) -> None:
         columns = self.db.execute("""SELECT attname, format_type(atttypid, NULL), attnotnull,
