@@ -206,7 +206,8 @@ def test_a_query_without_where_sees_one_base_only(other: Connection, database_ur
                     seen[table] = set()
     asyncio.run(run())
     assert not {table for table, bases in seen.items() if bases & theirs}
-    expected = {"reading_shown", "reading_1h_shown", "latest", "energy_total", "alert", "transition", "point", "unit", "energy_1d"}
+    expected = {"reading_shown", "reading_1h_shown", "latest", "energy_total", "alert", "transition", "point", "unit",
+                "energy_1d"}
     if role != "enterprise":
         expected |= {"report", "indicator_value", "energy_total_1d", "emission_1d", "availability_1d", "balance_1d", "ledger"}
     assert {table for table in expected if ours not in seen[table]} == set()

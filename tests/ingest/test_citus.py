@@ -149,7 +149,8 @@ def test_an_enterprise_sees_the_readings_of_its_own_points(three: Db) -> None:
 
 def test_availability_equals_a_look_for_each_day(three: Db) -> None:
     fill(three, 3000)
-    hours = three.execute("""SELECT point_id, bucket AT TIME ZONE 'Asia/Shanghai', n_good FROM reading_1h WHERE base_id = 2""").fetchall()
+    hours = three.execute("""SELECT point_id, bucket AT TIME ZONE 'Asia/Shanghai', n_good FROM reading_1h
+        WHERE base_id = 2""").fetchall()
     counted: dict[tuple[int, Any], list[int]] = {}
     for point_id, local, n_good in hours:
         of_day = counted.setdefault((point_id, local.date()), [0, 0])
