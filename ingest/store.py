@@ -167,12 +167,17 @@ class Store:
         """The slow path: readings for instants that are in the table already, or twice in the batch."""
         counts = _by_base(readings.base_id, "duplicate")
         staged = np.flatnonzero(winners.loses != _SAME)
-        cur.execute(QUERIES["lock_merge"], {"base_ids": np.unique(readings.base_id).tolist()})
+        base_ids, point_ids = np.unique(readings.base_id).tolist(), np.unique(readings.point_id).tolist()
+        low, high = (datetime.fromtimestamp(us // 1_000_000, UTC) for us in
+                     (int(readings.ts_us.min()), int(readings.ts_us.max()) + 999_999))
+        cur.execute(QUERIES["lock_merge"], {"base_ids": base_ids})
         cur.execute(QUERIES["prefer_index"])
         copy_into(cur, "stage", [*reading_columns(readings.take(staged)), Column("origin", "int4", winners.origin[staged]),
                                  Column("loses", "int2", winners.loses[staged])])
         outcomes = [(base_id, "stored", n) for base_id, n in cur.execute(QUERIES["insert_stage"])]
-        outcomes += cur.execute(QUERIES["correct_readings"], {"sources": sources}).fetchall()
+        cur.execute(QUERIES["analyze_stage"])
+        outcomes += cur.execute(QUERIES["correct_readings"], {
+            "sources": sources, "base_ids": base_ids, "point_ids": point_ids, "low": low, "high": high}).fetchall()
         if len(winners.rows) < len(staged):
             outcomes += cur.execute(QUERIES["keep_losers"], {"sources": sources}).fetchall()
         for base_id, outcome, n in outcomes:

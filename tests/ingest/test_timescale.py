@@ -219,3 +219,18 @@ def test_a_plain_database_with_readings_stays_plain_until_it_is_converted(plain_
 def test_citus_is_refused_beside_timescaledb(database_url: str) -> None:
     with pytest.raises(SetupError, match="they cannot work together"):
         migrate(database_url, citus=True)
+
+
+def test_a_correction_unpacks_its_own_segments_alone(mini: Db) -> None:
+    """The statement names weeks and points as constants; without them every segment of every week would be unpacked."""
+    fill(mini, 3, 11_000)                               # from one week into the next
+    compress(mini)
+    store = Store(mini, future_after_s=600, late_after_s=900)
+    counts = store.write(Batch([Message(1, "late", "", time.time_ns() // 1000, late(1, 5, -1.0))]), load_directory(mini))
+    assert counts[1, "corrected"] == 1
+    unpacked = {week: mini.execute(f"SELECT DISTINCT point_id FROM ONLY reading_w{week}").fetchall()
+                for week in (202628, 202629)}
+    first = mini.execute("SELECT point_id FROM point WHERE code = 'late.1'").fetchone()
+    assert unpacked == {202628: [first], 202629: []}
+    roll_up_all(mini)
+    assert differences(mini) == []
