@@ -47,8 +47,8 @@ def read_columns(conn: Connection, copy: str, params: Sequence[Any] | Mapping[st
     """The rows of `COPY (SELECT array_agg(a), array_agg(b) ... GROUP BY ...) TO STDOUT (FORMAT binary)`, end to end.
 
     `columns` names the kinds i2, i4, i8, f8, ts (microseconds since 2000) and date (days since 2000) in the statement's order;
-    the arrays of a row are of equal length and hold no NULL. Arrays, because a row of its own costs the client two
-    microseconds and an element of an array next to nothing.
+    the arrays of a row are of equal length and hold no NULL; one of a single element stands for all of its row. Arrays, because
+    a row of its own costs the client two microseconds and an element of an array next to nothing.
     """
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in columns}
     with conn.cursor().copy(copy, params) as stream:
@@ -63,6 +63,7 @@ def _unpack(block: bytes, columns: Mapping[str, str], parts: dict[str, list[NDAr
     at = len(_SIGNATURE) if block.startswith(_SIGNATURE[:11]) else 0
     while at < len(block) and block[at:at + 2] != b"\xff\xff":
         at += 2
+        row: dict[str, NDArray[Any]] = {}
         for name, kind in columns.items():
             size = int.from_bytes(block[at:at + 4], "big", signed=True)
             body = block[at + 4:at + 4 + size]
@@ -72,7 +73,12 @@ def _unpack(block: bytes, columns: Mapping[str, str], parts: dict[str, list[NDAr
             if size < 20 or int.from_bytes(body[4:8], "big") or (size - 20) % (4 + width):
                 raise StorageError(f"expected an array of {kind} without NULL in the column {name}")
             items = np.frombuffer(body, [("#", ">i4"), ("v", _TYPES[kind])], offset=20)["v"]
-            parts[name].append(items.astype(items.dtype.newbyteorder("=")))
+            row[name] = items.astype(items.dtype.newbyteorder("="))
+        n = max(map(len, row.values()))
+        for name, items in row.items():
+            if len(items) not in (1, n):
+                raise StorageError(f"expected {n} elements in the column {name}, got {len(items)}")
+            parts[name].append(items if len(items) == n else np.repeat(items, n))
 
 
 def write_columns(conn: Connection, copy: str, columns: Mapping[str, str], values: Mapping[str, NDArray[Any]],

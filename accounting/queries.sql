@@ -72,7 +72,7 @@ SELECT code, point_id, unit, kind FROM point WHERE base_id = %(base)s AND kind I
 -- name: read_means
 -- Mean of each gauge in each slot of its range; quality: estimated where a reading behind it is not a good one.
 COPY (
-    SELECT array_agg(w.point_id), array_agg(r.bucket), array_agg(r.sum / r.n_usable),
+    SELECT ARRAY[w.point_id], array_agg(r.bucket), array_agg(r.sum / r.n_usable),
            array_agg(CASE WHEN r.n_good = r.n_usable THEN 0 ELSE 2 END::smallint)
     FROM unnest(%(points)s::integer[], %(low)s::timestamptz[], %(high)s::timestamptz[]) AS w (point_id, low, high)
     JOIN reading_15m r ON r.base_id = %(base)s AND r.point_id = w.point_id AND r.bucket >= w.low AND r.bucket < w.high AND r.n_usable > 0
@@ -95,7 +95,7 @@ GROUP BY 1
 -- name: read_window
 -- Readings of each point in its window, with some usable ones before and after it.
 COPY (
-    SELECT array_agg(w.point_id), array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality)
+    SELECT ARRAY[w.point_id], array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality)
     FROM unnest(%(points)s::integer[], %(low)s::timestamptz[], %(high)s::timestamptz[]) AS w (point_id, low, high)
     CROSS JOIN LATERAL (
         (SELECT ts, value, quality FROM reading
@@ -113,7 +113,7 @@ COPY (
 -- name: read_range
 -- Readings of some points between two instants.
 COPY (
-    SELECT array_agg(w.point_id), array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality)
+    SELECT ARRAY[w.point_id], array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality)
     FROM unnest(%(points)s::integer[]) AS w (point_id)
     JOIN reading r ON r.base_id = %(base)s AND r.point_id = w.point_id AND r.ts >= %(low)s AND r.ts < %(high)s
     GROUP BY w.point_id
@@ -122,7 +122,7 @@ COPY (
 -- name: read_intervals
 -- What interval_15m holds for each point in its range.
 COPY (
-    SELECT array_agg(w.point_id), array_agg(i.ts), array_agg(coalesce(i.amount, 'NaN')), array_agg(i.quality), array_agg(i.method)
+    SELECT ARRAY[w.point_id], array_agg(i.ts), array_agg(coalesce(i.amount, 'NaN')), array_agg(i.quality), array_agg(i.method)
     FROM unnest(%(points)s::integer[], %(low)s::timestamptz[], %(high)s::timestamptz[]) AS w (point_id, low, high)
     JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = w.point_id AND i.ts >= w.low AND i.ts < w.high
     GROUP BY w.point_id
@@ -165,13 +165,15 @@ WHERE h.base_id = %(base)s AND h.point_id = d.point_id AND h.ts >= d.low AND h.t
                   AND i.ts >= h.ts AND i.ts < h.ts + interval '1 hour')
 
 -- name: roll_hours
--- Hours of touched days from their slots, where they changed.
+-- Hours of touched days from their slots, where they changed; day after day, so that they come in the order of the index.
 INSERT INTO interval_1h AS h (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
-SELECT date_bin('1 hour', i.ts, '2000-01-01 00:00+00'), sum(i.amount), coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0),
-       i.point_id, 4, count(i.amount), count(i.amount) FILTER (WHERE i.quality <= 1), %(base)s
-FROM touched_day d JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high
+SELECT h.ts, h.amount, h.estimated, d.point_id, 4, h.n_known, h.n_good, %(base)s
+FROM touched_day d CROSS JOIN LATERAL (
+    SELECT date_bin('1 hour', i.ts, '2000-01-01 00:00+00') AS ts, sum(i.amount) AS amount,
+           coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0) AS estimated, count(i.amount) AS n_known,
+           count(i.amount) FILTER (WHERE i.quality <= 1) AS n_good
+    FROM interval_15m i WHERE i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high GROUP BY 1) h
 WHERE NOT d.fresh
-GROUP BY i.point_id, 1
 ON CONFLICT (base_id, point_id, ts) DO UPDATE
 SET amount = excluded.amount, estimated = excluded.estimated, n_known = excluded.n_known, n_good = excluded.n_good
 WHERE (h.amount, h.estimated, h.n_known, h.n_good)
@@ -185,22 +187,25 @@ WHERE NOT EXISTS (SELECT FROM interval_1h h WHERE h.base_id = %(base)s AND h.poi
 -- name: first_hours
 -- Hours of touched days that have none yet, without the search for what is there.
 INSERT INTO interval_1h (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
-SELECT date_bin('1 hour', i.ts, '2000-01-01 00:00+00'), sum(i.amount), coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0),
-       i.point_id, 4, count(i.amount), count(i.amount) FILTER (WHERE i.quality <= 1), %(base)s
-FROM touched_day d JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high
+SELECT h.ts, h.amount, h.estimated, d.point_id, 4, h.n_known, h.n_good, %(base)s
+FROM touched_day d CROSS JOIN LATERAL (
+    SELECT date_bin('1 hour', i.ts, '2000-01-01 00:00+00') AS ts, sum(i.amount) AS amount,
+           coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0) AS estimated, count(i.amount) AS n_known,
+           count(i.amount) FILTER (WHERE i.quality <= 1) AS n_good
+    FROM interval_15m i WHERE i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high GROUP BY 1) h
 WHERE d.fresh
-GROUP BY i.point_id, 1
 
 -- name: roll_days
 -- Touched days from their slots; a day without a slot stays as a day that is not known. What is expected of a day that is
 -- not over are the slots that have ended.
 INSERT INTO interval_1d AS t (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
-SELECT d.low, sum(i.amount), coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0), d.point_id,
-       greatest(extract(epoch FROM least(d.high, greatest(%(now)s, d.low)) - d.low)::integer / 900, count(i.amount)),
-       count(i.amount), count(i.amount) FILTER (WHERE i.quality <= 1), %(base)s
-FROM touched_day d LEFT JOIN interval_15m i
-    ON i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high
-GROUP BY d.point_id, d.low, d.high
+SELECT d.low, s.amount, s.estimated, d.point_id,
+       greatest(extract(epoch FROM least(d.high, greatest(%(now)s, d.low)) - d.low)::integer / 900, s.n_known),
+       s.n_known, s.n_good, %(base)s
+FROM touched_day d CROSS JOIN LATERAL (
+    SELECT sum(i.amount) AS amount, coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0) AS estimated, count(i.amount) AS n_known,
+           count(i.amount) FILTER (WHERE i.quality <= 1) AS n_good
+    FROM interval_15m i WHERE i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high) s
 ON CONFLICT (base_id, point_id, ts) DO UPDATE
 SET amount = excluded.amount, estimated = excluded.estimated, n_expected = excluded.n_expected, n_known = excluded.n_known,
     n_good = excluded.n_good
