@@ -40,6 +40,7 @@ from alerts.rolling import (
 WEEKS = 8
 NOTHING_LEFT = 0.12     # of what is expected: a lost signal, or a tenth of it
 LONG_WEEKS = 8          # a series is young before
+USUAL_LEVEL, USUAL_LOW = 29.6, 37.6     # days of one deviation that the two CUSUMs reach in a hundredth of the development set
 FINE_S = 900.0          # steps below are fine
 MOVES = (-6, -5, -4, -3, -2, 2, 3, 4, 5, 6)     # hours that a clock may be off
 
@@ -140,8 +141,8 @@ def _slow(x: Floats, residual: Floats, r: Rhythm) -> dict[str, Floats]:
     few = Rhythm(1, r.day // every, r.week // every)
     day, three, fortnight = (mean_of_last(x, k * r.day, k * r.day // 2)[at] for k in (1, 3, 14))
     low = quantile_of_sorted(np.sort(lags_of(x, range(0, r.day, max(1, r.day // 24)))[at], axis=1), 0.15, least=min(12, r.day))
-    drift = _together(_level_cusum(mean_of_last(residual, r.day, r.day // 2)[at], few) / 29.6,
-                      _level_cusum(low, few, weekly=True) / 37.6, _of_own_weeks(fortnight, 2, 8, few))
+    drift = _together(_level_cusum(mean_of_last(residual, r.day, r.day // 2)[at], few) / USUAL_LEVEL,
+                      _level_cusum(low, few, weekly=True) / USUAL_LOW, _of_own_weeks(fortnight, 2, 8, few))
     days = _together(_of_own_weeks(day, 1, 6, few), _of_own_weeks(three, 1, 6, few))
     return {"days": _held(days, every, len(x)), "drift": _held(drift, every, len(x))}
 

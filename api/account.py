@@ -49,9 +49,8 @@ async def account(
     base's settings switch on (`assessed`), and CO2 of scope 1 and 2, by location and by market.
 
     `grade`: A metered, B with bills, C more than a tenth estimated; `coverage` is printed beside. Totals of scopes are null
-    where a
-    carrier's is not known, and `withheld` says so when less than 90 % is known. `factors`, `settings` and `ledger` name every
-    row used.
+    where a carrier's is not known, and `withheld` says so when less than 90 % is known. `factors`, `settings` and `ledger`
+    name every row used.
     """
     if enterprise is None and by == "carrier":
         needs_whole_base(who)

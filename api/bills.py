@@ -58,8 +58,7 @@ async def bills(
     the lines.
 
     A bill is `complete` when its month is over and nothing is missing; otherwise `notes` say what is. A token of role
-    enterprise
-    gets its own bills.
+    enterprise gets its own bills.
     """
     async with data.session(who) as db:
         found = await base_row(db, base)
