@@ -432,16 +432,17 @@ GROUP BY base_id, point_id, bucket
 
 -- name: sum_up
 -- Rows of a grain of an hour or more from the quarters in it: all that is left to compute them from in closed weeks.
-SELECT x.bucket, min(q.min) AS min, max(q.max) AS max, sum(q.sum) AS sum,
+SELECT q.period AS bucket, min(q.min) AS min, max(q.max) AS max, sum(q.sum) AS sum,
        (array_agg(q.first ORDER BY q.bucket) FILTER (WHERE q.first IS NOT NULL))[1] AS first,
        (array_agg(q.last ORDER BY q.bucket DESC) FILTER (WHERE q.last IS NOT NULL))[1] AS last,
        sum(q.increment) AS increment, q.point_id, sum(q.n)::integer AS n, sum(q.n_good)::integer AS n_good,
        sum(q.n_usable)::integer AS n_usable, q.base_id
-FROM reading_15m q JOIN base b USING (base_id)
-CROSS JOIN LATERAL (SELECT CASE %(grain)s WHEN '1h' THEN date_trunc('hour', q.bucket, 'UTC')
-    WHEN '1d' THEN date_trunc('day', q.bucket, b.timezone) ELSE date_trunc('month', q.bucket, b.timezone) END AS bucket) x
-WHERE %(base_id)s::smallint IS NULL OR q.base_id = %(base_id)s
-GROUP BY q.base_id, q.point_id, x.bucket
+FROM (
+    SELECT q.*, CASE %(grain)s WHEN '1h' THEN date_trunc('hour', q.bucket, 'UTC')
+        WHEN '1d' THEN date_trunc('day', q.bucket, b.timezone) ELSE date_trunc('month', q.bucket, b.timezone) END AS period
+    FROM reading_15m q JOIN base b USING (base_id)
+    WHERE %(base_id)s::smallint IS NULL OR q.base_id = %(base_id)s) q
+GROUP BY q.base_id, q.point_id, q.period
 
 -- name: compare
 -- Where a grain's table and its recomputation differ, before what still waits in the dirty log, within or beside the closed
@@ -614,8 +615,7 @@ SELECT count(*) FROM reading WHERE ts >= %(low)s AND ts < %(high)s
 
 -- name: bases_in_week
 -- Bases that have rollups between two instants.
-SELECT b.code FROM base b WHERE EXISTS (SELECT FROM reading_15m q WHERE q.base_id = b.base_id
-                                        AND q.bucket >= %(low)s AND q.bucket < %(high)s)
+SELECT code FROM base WHERE base_id IN (SELECT DISTINCT base_id FROM reading_15m WHERE bucket >= %(low)s AND bucket < %(high)s)
 
 -- name: broken_keys
 -- Keys that an interrupted packing has left half made.
