@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from alerts.rules import Known, mistakes_of
-from park.catalogue import read_catalogue
+from park.catalogue import catalogue_files, read_catalogue
 from park.catalogue_rows import Rule as Row
 from park.errors import CatalogueError, Mistake
 from park.yaml_lines import Place, message_of, nearest, read_yaml, where
@@ -20,7 +20,7 @@ def check_files(files: Sequence[Path]) -> int:
     """Check every rule of a whole catalogue; how many there are, or CatalogueError with all mistakes."""
     c = read_catalogue(files)
     known = Known(frozenset(u.code for u in c.units), {p.code: p.unit for p in c.points})
-    return len([row for file in files for row in read_rules(file, known)])
+    return len([row for file in catalogue_files(files) for row in read_rules(file, known)])
 
 
 def read_rules(file: Path, known: Known, base_id: int = 0) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from collectors.park_devices import FieldDevice, field_devices
-from park.catalogue import Catalogue, read_catalogue
+from park.catalogue import Catalogue, catalogue_files, read_catalogue
 from park.catalogue_store import export
 from park.database import connect, queries
 from park.errors import InputError, StorageError
@@ -39,15 +39,9 @@ class FileCatalogue:
         self._loaded = ""
         self._templates: list[Path] = []
 
-    def _files(self) -> list[Path]:
-        files: list[Path] = []
-        for path in self.paths:
-            files += sorted(path.glob("*.y*ml")) if path.is_dir() else [path]
-        return files
-
     def _mark(self) -> str:
         marks = []
-        for file in (*self._files(), *self._templates):
+        for file in (*catalogue_files(self.paths), *self._templates):
             try:
                 stat = file.stat()
                 marks.append(f"{file}:{stat.st_mtime_ns}:{stat.st_size}")
@@ -57,12 +51,9 @@ class FileCatalogue:
 
     def load(self) -> list[FieldDevice]:
         self._loaded = before = self._mark()  # also when the catalogue is wrong: it is read again when it changes
-        files = self._files()
-        if not files:
-            raise InputError(f"expected catalogue files, got an empty folder {', '.join(map(str, self.paths))}")
-        catalogue = read_catalogue(files)
+        catalogue = read_catalogue(self.paths)
         if catalogue.base is None:
-            raise InputError(f"expected a `base:` section in {', '.join(map(str, files))}")
+            raise InputError(f"expected a `base:` section in {', '.join(map(str, self.paths))}")
         known = self._templates
         self._templates = sorted({Path(d.template) for d in catalogue.devices
                                   if d.template is not None and d.template.endswith((".yaml", ".yml"))})

@@ -18,17 +18,25 @@ from park.expressions import parse
 from park.ledger import mistakes
 from park.yaml_lines import Place, message_of, nearest, read_yaml, where
 
-__all__ = ["Catalogue", "Device", "Names", "Point", "check_files", "read_catalogue"]
+__all__ = ["Catalogue", "Device", "Names", "Point", "catalogue_files", "check_files", "read_catalogue"]
 
 Lines = dict[Place, tuple[str, int]]
 
 
+def catalogue_files(paths: Iterable[Path]) -> list[Path]:
+    """The files of a catalogue: a folder stands for all its YAML files, in the order of their names."""
+    return [file for path in paths for file in (sorted(path.glob("*.y*ml")) if path.is_dir() else [path])]
+
+
 def read_catalogue(files: Iterable[Path]) -> Catalogue:
-    """The catalogue of one file or many; CatalogueError with every mistake, each with file and line."""
+    """The catalogue of files and folders; CatalogueError with every mistake, each with file and line."""
+    files = list(files)
+    if not catalogue_files(files):
+        raise InputError(f"expected catalogue files, got an empty folder {', '.join(map(str, files))}")
     merged: dict[str, Any] = {}
     lines: Lines = {}
     found: list[Mistake] = []
-    for file in files:
+    for file in catalogue_files(files):
         try:
             found += _merge(file, merged, lines)
         except CatalogueError as exc:

@@ -14,30 +14,37 @@ GROUPS = {"catalogue": "The YAML files that say what a park is made of: check, p
 
 CHECKS: list[Callable[[list[Path]], object]] = []    # what stages say of a catalogue's files; park/cli.py fills it
 
-Files = Annotated[list[Path], typer.Argument(help="YAML files of one catalogue.", metavar="FILE...")]
+Files = Annotated[list[Path], typer.Argument(help="YAML files of one catalogue; a folder stands for all its YAML files.",
+                                             metavar="FILE...")]
 
 
 def demo(
     days: Annotated[int | None, typer.Option(min=0, max=3660, help="Days of history to load before the start. "
                                              "Without it a year is loaded while the platform already runs.")] = None,
     port: Annotated[int, typer.Option(help="Port of console and API.")] = 8000,
-    data_dir: Annotated[Path, typer.Option(help="Where database, spools, tokens and logs are kept.")] = Path("park-data"),
+    data_dir: Annotated[Path | None, typer.Option(help="Where database, spools, tokens and logs are kept.",
+                                                  show_default="PARK_DATA_DIR, or park-data")] = None,
 ) -> None:
     """Run the whole platform here with a simulated park. 在本机运行整个平台和模拟园区。"""
     from park.demo import demo as run
     from park.settings import load_settings
-    run(load_settings(), days=days, port=port, data_dir=data_dir)
+    settings = load_settings()
+    run(settings, days=days, port=port, data_dir=data_dir or settings.data_dir)
 
 
 def up(
     catalogue: Files,
     port: Annotated[int, typer.Option(help="Port of console and API.")] = 8000,
-    data_dir: Annotated[Path, typer.Option(help="Where database, spools, tokens and logs are kept.")] = Path("park-data"),
+    data_dir: Annotated[Path | None, typer.Option(help="Where database, spools, tokens and logs are kept.",
+                                                  show_default="PARK_DATA_DIR, or park-data")] = None,
+    hj212_port: Annotated[int, typer.Option(min=0, max=65535, help="Port on which data loggers (HJ 212) connect; 0: any that "
+                                                                   "is free.")] = 9212,
 ) -> None:
     """Run every stage for a real park. Embedded PostgreSQL and broker unless PARK_DATABASE_URL, PARK_MQTT_URL are set."""
     from park.demo import up as run
     from park.settings import load_settings
-    run(load_settings(), catalogue, port=port, data_dir=data_dir)
+    settings = load_settings()
+    run(settings, catalogue, port=port, data_dir=data_dir or settings.data_dir, hj212_port=hj212_port)
 
 
 def migrate(

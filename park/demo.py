@@ -30,7 +30,7 @@ from park.broker import Broker, free_port, host_port
 from park.catalogue import Catalogue, read_catalogue
 from park.catalogue_store import apply
 from park.embedded import Postgres
-from park.errors import SetupError
+from park.errors import InputError, SetupError
 from park.quantities import TABLES
 from park.settings import Settings
 from park.supervisor import Interrupted, Supervisor, interruptible
@@ -105,11 +105,17 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
         _keep(supervisor)
 
 
-def up(settings: Settings, files: Sequence[Path], *, port: int, data_dir: Path) -> None:
+def up(settings: Settings, files: Sequence[Path], *, port: int, data_dir: Path, hj212_port: int = HJ212_PORT) -> None:
     """Run every stage for a real park described by `files`, until Ctrl-C."""
     steps = Steps(Console(highlight=False))
     catalogue = read_catalogue(files)
-    ports = Ports(_usable(port, "--port"), 0, _usable(HJ212_PORT, "HJ 212"), 0)
+    if catalogue.base is None:
+        raise InputError(f"expected a `base:` section in {', '.join(map(str, files))}")
+    if any(d.protocol == "hj212" for d in catalogue.devices) and hj212_port:
+        _usable(hj212_port, "--hj212-port")
+    elif not hj212_port or not _is_free(hj212_port):
+        hj212_port = free_port()  # open all the same: strangers are heard and can be adopted
+    ports = Ports(_usable(port, "--port"), 0, hj212_port, 0)
     with _platform(settings, data_dir, steps) as (supervisor, url, _):
         with steps.step("applying the catalogue"):
             _apply(url, catalogue)
@@ -119,6 +125,7 @@ def up(settings: Settings, files: Sequence[Path], *, port: int, data_dir: Path) 
             _before(supervisor, [str(f) for f in files], ports, "0.0.0.0")  # loggers in the field connect to us
             address = _wait_ready(supervisor, settings.host, ports.http)
         _greet(steps, address, tokens, data_dir)
+        steps.say(f"data loggers (HJ 212) connect to port {ports.hj212}")
         _keep(supervisor)
 
 
@@ -327,7 +334,7 @@ def _broker_port(data_dir: Path) -> int:
 
 def _usable(port: int, option: str) -> int:
     if not _is_free(port):
-        raise SetupError(f"port {port} ({option}) is taken by another program; choose another")
+        raise SetupError(f"port {port} is taken by another program; choose another with {option}")
     return port
 
 

@@ -17,6 +17,7 @@ from park.settings import Settings
 
 LEAST_FREE_GB = 5.0
 CLOCK_TOLERANCE_S = 5.0
+BROUGHT = {"database": "database_url", "broker": "mqtt_url"}   # what `park up` starts itself where no setting names another
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ def examine(settings: Settings) -> list[Finding]:
         try:
             found += check(settings)
         except (ParkError, OSError) as exc:
-            found.append(Finding(check.__name__.strip("_"), False, str(exc)))
+            name = check.__name__.strip("_")
+            ours = BROUGHT.get(name, "") not in {"", *settings.model_fields_set}
+            said = f"PARK_{BROUGHT[name].upper()} is not set: `park up` and `park demo` bring their own" if ours else str(exc)
+            found.append(Finding(name, ours, said))
     return found
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from park.catalogue import check_files, read_catalogue
 from park.catalogue_store import apply, export, plan
-from park.errors import CatalogueError, NotFound
+from park.errors import CatalogueError, InputError, NotFound
 
 MINI = Path(__file__).parent.parent / "data" / "mini.yaml"
 Db = psycopg.Connection[Any]
@@ -74,6 +74,17 @@ def test_two_files_add_up_and_two_bases_do_not(tmp_path: Path) -> None:
     more.write_text("points: [{code: e9, quantity: temperature, unit: degC, belongs_to: park}]\n")
     assert len(read_catalogue([MINI, more]).points) == len(read_catalogue([MINI]).points) + 1
     assert "a second base" in check_files([MINI, MINI])[0]
+
+
+def test_a_folder_stands_for_its_yaml_files(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text("enterprises: [{code: e1, name: One}]")
+    (tmp_path / "a.yml").write_text("base: {code: north, name: North}")
+    (tmp_path / "notes.txt").write_text("no catalogue")
+    catalogue = read_catalogue([tmp_path])
+    assert catalogue.base is not None and [e.code for e in catalogue.enterprises] == ["e1"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty folder"):
+        read_catalogue([tmp_path / "empty"])
 
 
 def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:

@@ -48,6 +48,14 @@ def test_doctor_names_the_remedy_for_what_is_missing(tmp_path: Path) -> None:
     assert not findings["broker"].ok
 
 
+def test_doctor_does_not_miss_what_park_up_brings_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PARK_DATABASE_URL", "PARK_MQTT_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    findings = {f.name: f for f in examine(Settings(data_dir=tmp_path))}
+    assert findings["database"].ok and findings["broker"].ok
+    assert findings["database"].text.startswith(("PARK_DATABASE_URL is not set", "PostgreSQL"))
+
+
 def test_doctor_finds_a_migrated_database_well(database_url: str, tmp_path: Path) -> None:
     findings = {f.name: f for f in examine(Settings(database_url=database_url, data_dir=tmp_path, mqtt_url="mqtt://127.0.0.1:1"))}
     assert findings["database"].ok and findings["schema"].ok and findings["clock"].ok
