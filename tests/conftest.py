@@ -69,6 +69,8 @@ class Databases:
                 conn.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (template,))
             conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
                 sql.Identifier(name), sql.Identifier(template)))
+            if isinstance(self.server, Elsewhere) and template != self.server.template:   # that one its test goes on with
+                conn.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(template)))
         if self.engine == CITUS:
             with psycopg.connect(self.url(name), autocommit=True) as conn:
                 follow(conn)
