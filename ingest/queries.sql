@@ -177,6 +177,8 @@ SELECT pg_try_advisory_xact_lock_shared(hashtext('park rollup'))
 -- The session's own tables of the rollup pass.
 CREATE TEMP TABLE IF NOT EXISTS touched (base_id smallint, point_id integer, bucket timestamptz,
     PRIMARY KEY (base_id, point_id, bucket)) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS touched_run (base_id smallint, point_id integer, low timestamptz, high timestamptz,
+    PRIMARY KEY (base_id, point_id, low)) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS touched_hour (base_id smallint, point_id integer, bucket timestamptz, until timestamptz,
     by_quarter boolean, PRIMARY KEY (base_id, point_id, bucket)) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS touched_day (base_id smallint, point_id integer, bucket timestamptz, until timestamptz,
@@ -192,8 +194,10 @@ CREATE TEMP TABLE IF NOT EXISTS rolled_minute (LIKE reading_1h INCLUDING INDEXES
 -- Consume the log of a part of the points into the set of touched quarters; what a batch writes from now on waits for the
 -- next pass.
 WITH taken AS (
-    DELETE FROM dirty WHERE dirty_id IN (SELECT dirty_id FROM dirty WHERE hashint4(point_id) & 1 = ANY (%(parts)s)
-                                         ORDER BY dirty_id LIMIT %(limit)s)
+    DELETE FROM dirty
+    WHERE hashint4(point_id) & 1 = ANY (%(parts)s)
+      AND dirty_id <= (SELECT max(dirty_id) FROM (SELECT dirty_id FROM dirty WHERE hashint4(point_id) & 1 = ANY (%(parts)s)
+                                                  ORDER BY dirty_id LIMIT %(limit)s) AS oldest)
     RETURNING base_id, point_id, bucket
 )
 INSERT INTO touched
@@ -203,19 +207,26 @@ SELECT DISTINCT base_id, point_id, date_bin('15 minutes', bucket, TIMESTAMPTZ '2
 -- Quarters of weeks whose raw readings were dropped keep the rollups they have.
 DELETE FROM touched t USING closed_weeks() AS c (low) WHERE t.bucket >= c.low AND t.bucket < c.low + interval '7 days'
 
+-- name: join_runs
+-- Touched quarters that follow each other, as one run from its first instant to the one after its last.
+DELETE FROM touched_run;
+INSERT INTO touched_run
+SELECT base_id, point_id, min(bucket), max(bucket) + interval '15 minutes'
+FROM (SELECT base_id, point_id, bucket,
+             bucket - row_number() OVER (PARTITION BY base_id, point_id ORDER BY bucket) * interval '15 minutes' AS run
+      FROM touched) AS numbered
+GROUP BY base_id, point_id, run
+
 -- name: touch_successors
 -- A counter's next reading takes its increment from what was touched, so its quarter is touched too.
 INSERT INTO touched
 SELECT DISTINCT t.base_id, t.point_id, date_bin('15 minutes', n.ts, TIMESTAMPTZ '2000-01-01 00:00:00Z')
-FROM touched t
+FROM touched_run t
 JOIN point p ON p.base_id = t.base_id AND p.point_id = t.point_id AND p.kind = 'counter'
 CROSS JOIN LATERAL (
     SELECT ts FROM reading r
-    WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts >= t.bucket + interval '15 minutes'
-      AND r.quality < 10 AND r.value IS NOT NULL
+    WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts >= t.high AND r.quality < 10 AND r.value IS NOT NULL
     ORDER BY ts LIMIT 1) n
-WHERE NOT EXISTS (SELECT FROM touched f WHERE f.base_id = t.base_id AND f.point_id = t.point_id
-                  AND f.bucket = t.bucket + interval '15 minutes')
 ON CONFLICT DO NOTHING
 
 -- name: analyze_touched
@@ -225,47 +236,43 @@ ANALYZE touched
 -- name: touched_raw
 -- Readings of the touched quarters, one row a point with its readings as arrays: far cheaper to fetch than rows.
 SELECT t.base_id, t.point_id, array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality)
-FROM touched t
+FROM touched_run t
 CROSS JOIN LATERAL (
     SELECT ts, value, quality FROM reading r
-    WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts >= t.bucket AND r.ts < t.bucket + interval '15 minutes'
+    WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts >= t.low AND r.ts < t.high
     OFFSET 0) r
 GROUP BY t.base_id, t.point_id
 
 -- name: touched_counters
 -- Which touched points are counters, and the register value at which they start again.
 SELECT DISTINCT p.base_id, p.point_id, coalesce(p.rollover, 'NaN')
-FROM touched t JOIN point p ON p.base_id = t.base_id AND p.point_id = t.point_id
+FROM touched_run t JOIN point p ON p.base_id = t.base_id AND p.point_id = t.point_id
 WHERE p.kind = 'counter'
 
 -- name: touched_before
 -- For counters: the last usable reading before each run of touched quarters.
 SELECT t.base_id, t.point_id, array_agg(b.ts), array_agg(b.value)
-FROM touched t
+FROM touched_run t
 JOIN point p ON p.base_id = t.base_id AND p.point_id = t.point_id AND p.kind = 'counter'
 CROSS JOIN LATERAL (
     SELECT ts, value FROM reading r
-    WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts < t.bucket AND r.quality < 10 AND r.value IS NOT NULL
+    WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts < t.low AND r.quality < 10 AND r.value IS NOT NULL
     ORDER BY ts DESC LIMIT 1) b
-WHERE NOT EXISTS (SELECT FROM touched f WHERE f.base_id = t.base_id AND f.point_id = t.point_id
-                  AND f.bucket = t.bucket - interval '15 minutes')
 GROUP BY t.base_id, t.point_id
 
 -- name: touched_closed
 -- For counters: the last value before each run of touched quarters where its reading went with a closed week.
 SELECT t.base_id, t.point_id, array_agg(b.ts), array_agg(b.value)
-FROM touched t
+FROM touched_run t
 JOIN point p ON p.base_id = t.base_id AND p.point_id = t.point_id AND p.kind = 'counter'
 CROSS JOIN LATERAL (
     SELECT q.bucket + interval '15 minutes' - interval '1 microsecond' AS ts, q.last AS value FROM reading_15m q
-    WHERE q.base_id = t.base_id AND q.point_id = t.point_id AND q.bucket < t.bucket AND q.last IS NOT NULL
+    WHERE q.base_id = t.base_id AND q.point_id = t.point_id AND q.bucket < t.low AND q.last IS NOT NULL
       AND q.bucket < (SELECT max(low) + interval '7 days' FROM closed_weeks() AS c (low))
       AND date_trunc('week', q.bucket, 'UTC') IN (SELECT low FROM closed_weeks() AS c (low))
     ORDER BY q.bucket DESC LIMIT 1) b
 WHERE EXISTS (SELECT FROM closed_weeks())
-  AND NOT EXISTS (SELECT FROM touched f WHERE f.base_id = t.base_id AND f.point_id = t.point_id
-                  AND f.bucket = t.bucket - interval '15 minutes')
-  AND NOT EXISTS (SELECT FROM reading r WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts < t.bucket
+  AND NOT EXISTS (SELECT FROM reading r WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.ts < t.low
                   AND r.ts >= (SELECT max(low) + interval '7 days' FROM closed_weeks() AS c (low))
                   AND r.quality < 10 AND r.value IS NOT NULL)
 GROUP BY t.base_id, t.point_id
@@ -289,10 +296,10 @@ WHERE NOT s.alone
 
 -- name: touched_stored
 -- Touched quarters that have a row already; the others, and their minutes, are new.
-SELECT t.base_id, t.point_id, array_agg(t.bucket)
-FROM touched t
-CROSS JOIN LATERAL (SELECT FROM reading_15m q WHERE q.base_id = t.base_id AND q.point_id = t.point_id
-                    AND q.bucket = t.bucket OFFSET 0) q
+SELECT t.base_id, t.point_id, array_agg(q.bucket)
+FROM touched_run t
+CROSS JOIN LATERAL (SELECT bucket FROM reading_15m q WHERE q.base_id = t.base_id AND q.point_id = t.point_id
+                    AND q.bucket >= t.low AND q.bucket < t.high OFFSET 0) q
 GROUP BY t.base_id, t.point_id
 
 -- name: forget_quarters
@@ -338,10 +345,9 @@ FROM touched
 -- Base-local days of the touched quarters; by quarters where the zone's midnight is not a whole hour of UTC.
 INSERT INTO touched_day
 SELECT base_id, point_id, low, high, low <> date_trunc('hour', low, 'UTC') OR high <> date_trunc('hour', high, 'UTC')
-FROM (SELECT DISTINCT t.base_id, t.point_id, d.day AT TIME ZONE b.timezone AS low,
-             (d.day + interval '1 day') AT TIME ZONE b.timezone AS high
-      FROM touched t JOIN base b ON b.base_id = t.base_id
-      CROSS JOIN LATERAL (SELECT date_trunc('day', t.bucket AT TIME ZONE b.timezone) AS day) d) AS days
+FROM (SELECT base_id, point_id, day AT TIME ZONE timezone AS low, (day + interval '1 day') AT TIME ZONE timezone AS high
+      FROM (SELECT DISTINCT t.base_id, t.point_id, b.timezone, date_trunc('day', t.bucket AT TIME ZONE b.timezone) AS day
+            FROM touched t JOIN base b ON b.base_id = t.base_id) AS days) AS spans
 
 -- name: touch_months
 -- Base-local months of the touched days.

@@ -64,10 +64,12 @@ def roll_up(conn: Connection[Any], *, limit: int = 200_000, parts: Sequence[int]
         if quarters == 0:
             return NOTHING
         cur.execute(QUERIES["spare_closed"])
+        cur.execute(QUERIES["join_runs"])
         distributed = slices.is_distributed(cur)
         if distributed:
             slices.pull_next(cur)
-        cur.execute(QUERIES["touch_successors"])
+        if cur.execute(QUERIES["touch_successors"]).rowcount:
+            cur.execute(QUERIES["join_runs"])
         cur.execute(QUERIES["analyze_touched"])
         if distributed:
             slices.pull(cur)

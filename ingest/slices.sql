@@ -13,12 +13,7 @@ CREATE TEMP TABLE reading_1mo (LIKE public.reading_1mo INCLUDING INDEXES) ON COM
 
 -- name: slice_windows
 -- Runs of touched quarters, a row a base.
-SELECT base_id, array_agg(point_id), array_agg(low), array_agg(high) FROM (
-    SELECT base_id, point_id, min(bucket) AS low, max(bucket) + interval '15 minutes' AS high FROM (
-        SELECT *, bucket - row_number() OVER (PARTITION BY base_id, point_id ORDER BY bucket) * interval '15 minutes' AS run
-        FROM touched) t
-    GROUP BY base_id, point_id, run) w
-GROUP BY base_id
+SELECT base_id, array_agg(point_id), array_agg(low), array_agg(high) FROM touched_run GROUP BY base_id
 
 -- name: slice_next
 -- The first usable reading after each run.
