@@ -1,45 +1,68 @@
 """`park backtest`: what rules would have done over stored readings; nothing is written.
 
 Limits, rates, stale and stuck, expressions, means, demand and linkage are run over the readings themselves, whole series at a
-time (`history.py`; a test holds it to the live `tick`). Emission limits and balances come from what accounting has judged:
-exceedances alone, no warnings. A baseline has to be learned hour by hour, and is not run. Limits, power bands and calendars
-are those of the end of the stretch.
+time (`history.py`; a test holds it to the live `tick`). Emission limits come from the hours and days that accounting judged,
+with their warnings and the forecast of the running hour from its minutes (`replay_emission.py`); baselines from the rollups of
+hours, each beside its like hours as they stand now (`replay_baseline.py`); balances from accounting's days. A rule that finds
+nothing to judge says what it lacks. Limits, power bands and calendars are those of the end of the stretch.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from alerts import enabling, facility, hearing, linkage, loading, replay
+from alerts import enabling, facility, hearing, linkage, loading, replay, replay_baseline, replay_emission
 from alerts.context import Context, flat_history, gates_of, load
-from alerts.evaluator import Floats, Pair, Plan, compile_rules
-from alerts.history import Events, Heard, events, heard
+from alerts.emission import milder
+from alerts.evaluator import Flags, Floats, Pair, Plan, compile_rules
+from alerts.history import Events, Heard, alternate, events, heard
 from alerts.loading import NOTHING, Readings
 from alerts.plant import usual
-from alerts.rules import Rule, covers
+from alerts.rules import Point, Rule, covers
 from alerts.store import Connection, Q
 from park.catalogue_store import base_id_of
 from park.errors import NotFound
 
-RUN = ("limit", "rate", "stale", "stuck", "expression", "demand", "linkage", "emission_limit", "balance")
+# kinds that need no reading, but what was made of it, in words for a rule that found none
+FROM = {"emission_limit": "hours of outlets (accounting) in this time",
+        "baseline": "hours of its points in this time with enough like days (min_weeks) before them",
+        "balance": "days of balanced meters in this time",
+        "linkage": "readings of a production unit and of what treats it in this time"}
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One raise of a rule about an object (a code) and its return (NaN: still active at the end), by the readings' clock."""
+    """One raise of a rule about an object (a code) and its return (NaN: still active at the end), by the readings' clock. A
+    warning that becomes an exceedance is two: each is told."""
 
     rule: Rule
     thing: str
     raised_at: float
     returned_at: float
     point_id: int | None = None
+    channel: str = ""
+    severity: str = ""      # empty: the rule's
+
+    @property
+    def rank(self) -> str:
+        return self.severity or self.rule.severity
+
+
+@dataclass(frozen=True)
+class Track:
+    """What a rule over hours compared, for a chart: (T,) epochs, value, and the band of each (not finite: no bound)."""
+
+    at: Floats
+    value: Floats
+    low: Floats
+    high: Floats
 
 
 @dataclass(frozen=True)
@@ -49,15 +72,16 @@ class Outcome:
     rules: Sequence[Rule]
     episodes: list[Episode]
     n_readings: int
-    not_run: Sequence[Rule]
+    nothing_for: Sequence[tuple[Rule, str]]     # rules that found nothing to judge, and what they lack
     series: Mapping[int, Readings]          # of the points with episodes, for a chart
     bands: Mapping[tuple[int, int], tuple[float, float]]    # of limits, by (rule, point)
+    tracks: Mapping[tuple[int, int], Track]                 # of rules over hours, by (rule, point)
 
     def only(self, codes: set[str]) -> Outcome:
         """The part of it that concerns the rules of these codes."""
         return replace(self, rules=[r for r in self.rules if r.code in codes],
                        episodes=[e for e in self.episodes if e.rule.code in codes],
-                       not_run=[r for r in self.not_run if r.code in codes])
+                       nothing_for=[(r, why) for r, why in self.nothing_for if r.code in codes])
 
 
 @dataclass
@@ -70,6 +94,8 @@ class History:
     start: datetime
     end: datetime
     readings: dict[int, Readings]
+    tracks: dict[tuple[int, int], Track] = field(default_factory=dict)
+    judged: set[str] = field(default_factory=set)       # codes of the rules that had something to judge
 
     @property
     def zone(self) -> str:
@@ -94,27 +120,36 @@ def backtest(conn: Connection, base: str, start: datetime, end: datetime, rule: 
     if rule is not None:
         chosen = [r for r in rules if r.code == rule]
         if not chosen:
-            raise NotFound(f"base {base} has no rule {rule!r} that can be run over readings; there are: "
-                           f"{', '.join(r.code for r in rules if r.kind in RUN) or 'none'}")
+            raise NotFound(f"base {base} has no rule {rule!r}; there are: {', '.join(r.code for r in rules) or 'none'}")
         rules = chosen
     return run(conn, context, base_id, rules, start, end)
 
 
 def run(conn: Connection, context: Context, base_id: int, rules: Sequence[Rule], start: datetime, end: datetime) -> Outcome:
     """The outcome of rules over readings of a base."""
-    due = [r for r in rules if r.kind in RUN]
     h = History(conn, context, base_id, start, end, {})
-    for chunk in loading.load(conn, base_id, sorted(_needed(context, base_id, due)), start, end):
+    for chunk in loading.load(conn, base_id, sorted(_needed(context, base_id, rules)), start, end):
         h.readings |= chunk
-    plan, pairs = _compile(conn, context, base_id, due, end)
-    found = [*_instant(h, plan, pairs), *_others(h, due)]
+    plan, pairs = _compile(conn, context, base_id, rules, end)
+    found = [*_instant(h, plan, pairs), *_others(h, rules)]
     found.sort(key=lambda e: (e.raised_at, e.rule.code, e.thing))
     shown = {e.point_id for e in found if e.point_id is not None}
     bands = {(pair.rule.rule_id, pair.point.point_id): (float(plan.low[i]), float(plan.high[i]))
              for i, pair in enumerate(pairs) if pair.point is not None and pair.rule.kind == "limit"}
-    bands |= replay.mean_bands(context, due)
-    return Outcome(due, found, sum(len(r.at) for r in h.readings.values()), [r for r in rules if r.kind not in RUN],
-                   {p: r for p, r in h.readings.items() if p in shown}, bands)
+    bands |= replay.mean_bands(context, rules)
+    return Outcome(rules, found, sum(len(r.at) for r in h.readings.values()), _lacking(h, rules),
+                   {p: r for p, r in h.readings.items() if p in shown}, bands, h.tracks)
+
+
+def _lacking(h: History, rules: Sequence[Rule]) -> list[tuple[Rule, str]]:
+    """Rules that found nothing to judge, each with what is missing."""
+    out = []
+    for rule in rules:
+        covered = [p for p in h.context.points if p.base_id == h.base_id and covers(rule, p)]
+        if rule.code not in h.judged:
+            lacks = FROM.get(rule.kind, "readings of its points in this time")
+            out.append((rule, f"there are no {lacks}" if covered else "its scope covers no point"))
+    return out
 
 
 def _needed(context: Context, base_id: int, rules: Sequence[Rule]) -> set[int]:
@@ -122,8 +157,10 @@ def _needed(context: Context, base_id: int, rules: Sequence[Rule]) -> set[int]:
     points = [p for p in context.points if p.base_id == base_id]
     if any(r.kind in ("stale", "expression", "linkage") or r.params.get("plant") for r in rules):
         return {p.point_id for p in points}
-    judged = [r for r in rules if r.kind not in ("emission_limit", "balance")]
-    return {p.point_id for p in points if any(covers(r, p) for r in judged)}
+    judged = [r for r in rules if r.kind not in ("emission_limit", "baseline", "balance")]
+    out = {p.point_id for p in points if any(covers(r, p) for r in judged)}
+    outlets = {p.unit_id for p in points for r in rules if r.kind == "emission_limit" and r.params["forecast"] and covers(r, p)}
+    return out | {p.point_id for p in points if p.unit_id in outlets}
 
 
 def _compile(conn: Connection, context: Context, base_id: int, rules: Sequence[Rule], now: datetime) -> tuple[Plan, list[Pair]]:
@@ -150,6 +187,8 @@ def _instant(h: History, plan: Plan, pairs: Sequence[Pair]) -> Iterable[Episode]
         points = [p for d in behind for p in of_device[h.base_id, d]]
         gate = gates.get(i)
         mask = None if gate is None else partial(plants.in_force, gate)
+        if pair.point is None or len(h.of(pair.point.point_id).at):
+            h.judged.add(pair.rule.code)
         happened = replay.pair_events(h.context, plan, i, pair, h.readings, points, words, mask)
         code = (pair.point.code if pair.point else pair.gateway.name if pair.gateway
                 else h.context.devices.get((h.base_id, pair.device_id or 0), ""))
@@ -164,7 +203,7 @@ class Plants:
         self._ids = [p.point_id for p in h.context.points]
         self._learned = {(b, p): kw for b, p, kw in h.conn.execute(Q["power_bands"]).fetchall()}
 
-    def in_force(self, gate: enabling.Gate, at: Floats) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def in_force(self, gate: enabling.Gate, at: Floats) -> Flags:
         """(T,) whether the rule of a gate was in force."""
         own = self._h.context.calendars.own.get(self._h.base_id, {})
         out = enabling.calendar_mask(gate.rule, at, self._h.zone, own)
@@ -201,8 +240,9 @@ def _others(h: History, rules: Sequence[Rule]) -> Iterable[Episode]:
         elif rule.kind == "linkage":
             yield from replay_links(h, plants, rule)
         elif rule.kind == "emission_limit":
-            rows = h.conn.execute(Q["emission_history"], {"base": h.base_id, "start": h.start, "end": h.end}).fetchall()
-            yield from _gated(h, plants, rule, replay.emission(h.context, rule, rows))
+            yield from _emission(h, plants, rule)
+        elif rule.kind == "baseline":
+            yield from _baseline(h, plants, rule)
         elif rule.kind == "balance":
             key = {"base": h.base_id, "start": h.start, "end": h.end, "zone": h.zone}
             rows = h.conn.execute(Q["balance_history"], key).fetchall()
@@ -210,15 +250,60 @@ def _others(h: History, rules: Sequence[Rule]) -> Iterable[Episode]:
 
 
 def _gated(h: History, plants: Plants, rule: Rule, judged: Iterable[replay.Judged]) -> Iterable[Episode]:
-    codes = h.context.unit_ids
-    parents = {key: u.parent_id for key, u in h.context.units.items()}
     for j in judged:
-        at, m = j.at, j.measure
-        mask = None
-        if enabling.is_bound(rule):
-            plant = enabling.plant_of(rule, j.point, None, codes, parents, h.context.facility)
-            mask = plants.in_force(enabling.Gate(rule, plant, np.empty(0, np.intp)), at)
-        yield from episodes(rule, j.point.code, events(at, m, j.band, mask), j.point.point_id)
+        h.judged.add(rule.code)
+        happened = events(j.at, j.measure, j.band, _mask(h, plants, rule, j.point, j.at), calms=False)
+        yield from episodes(rule, j.point.code, happened, j.point.point_id)
+
+
+def _mask(h: History, plants: Plants, rule: Rule, point: Point, at: Floats) -> Flags | None:
+    """(T,) whether a rule was in force for a point; None: always."""
+    if not enabling.is_bound(rule):
+        return None
+    parents = {key: u.parent_id for key, u in h.context.units.items()}
+    plant = enabling.plant_of(rule, point, None, h.context.unit_ids, parents, h.context.facility)
+    return plants.in_force(enabling.Gate(rule, plant, np.empty(0, np.intp)), at)
+
+
+def _emission(h: History, plants: Plants, rule: Rule) -> Iterable[Episode]:
+    """Hours with their warnings and the forecast between them; days beside them, as an alert of their own."""
+    key = {"base": h.base_id, "start": h.start, "end": h.end, "zone": h.zone}
+    hours = h.conn.execute(Q["emission_history"], key).fetchall()
+    for p, means in replay_emission.means(h.context, rule, hours):
+        reference = h.context.units[h.base_id, p.unit_id or 0].attributes.get("o2_reference")
+        oxygen = replay_emission.oxygen_of(h.context, p, h.readings)
+        at, level = replay_emission.with_forecast(rule, p, means, h.of(p.point_id), oxygen, reference)
+        h.tracks[rule.rule_id, p.point_id] = Track(means.at, means.value, np.full(len(means.at), np.nan), means.limit)
+        yield from _levels(h, plants, rule, p, at, level, replay_emission.CHANNELS)
+    days = h.conn.execute(Q["emission_day_history"], key).fetchall()
+    for p, means in replay_emission.means(h.context, rule, days, days=True):
+        yield from _levels(h, plants, rule, p, means.at, means.level, {replay_emission.EXCEEDED: "day_exceeded"})
+
+
+def _levels(h: History, plants: Plants, rule: Rule, p: Point, at: Floats, level: Floats,
+            channels: Mapping[float, str]) -> Iterable[Episode]:
+    h.judged.add(rule.code)
+    mask = _mask(h, plants, rule, p, at)
+    if mask is not None:
+        level = np.where(mask | (level == replay_emission.WELL), level, np.nan)
+    for step in replay_emission.steps(at, level, channels):
+        severity = rule.severity if step.channel.endswith("exceeded") else milder(rule.severity)
+        yield Episode(rule, p.code, step.raised_at, step.returned_at, p.point_id, step.channel, severity)
+
+
+def _baseline(h: History, plants: Plants, rule: Rule) -> Iterable[Episode]:
+    points = [p for p in h.context.points if covers(rule, p) and p.kind != "state"]
+    if not points:
+        return
+    own = h.context.calendars.own.get(h.base_id, {})
+    j = replay_baseline.judge(h.conn, rule, points, h.start, h.end, h.zone, own)
+    if (j.present | j.gone).any():
+        h.judged.add(rule.code)
+    for i in np.flatnonzero(j.present.any(axis=0)).tolist():
+        p, mask = points[i], _mask(h, plants, rule, points[i], j.at)
+        up = j.present[:, i] if mask is None else j.present[:, i] & mask
+        h.tracks[rule.rule_id, p.point_id] = Track(j.at, j.value[:, i], j.low[:, i], j.high[:, i])
+        yield from episodes(rule, p.code, alternate(j.at[up], j.at[j.gone[:, i]]), p.point_id)
 
 
 def replay_links(h: History, plants: Plants, rule: Rule) -> Iterable[Episode]:
@@ -228,6 +313,7 @@ def replay_links(h: History, plants: Plants, rule: Rule) -> Iterable[Episode]:
         at = np.unique(np.concatenate([plants.words(p.unit_id), plants.words(t.unit_id)]))
         if not len(at):
             continue
+        h.judged.add(rule.code)
         fresh = rule.number("fresh_s")
         runs, stands = plants.states(p.unit_id, rule, at, fresh), plants.states(t.unit_id, rule, at, fresh)
         happened = replay.link_events(rule, at, runs, stands)

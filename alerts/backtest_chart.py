@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import yaml
 
-from alerts.backtest import Episode, Outcome
+from alerts.backtest import Episode, Outcome, Track
 from alerts.backtest_report import differences, figures
 from alerts.evaluator import Floats
 from alerts.explain import figure
@@ -25,7 +26,7 @@ WORDS: dict[str, dict[str, str]] = {lang: {k: v[i] for k, v in _TABLE.items()} f
 STYLE = """
 svg.backtest{font:12px "Noto Sans CJK SC","Microsoft YaHei",system-ui,sans-serif;background:#fff}
 .backtest .line{fill:none;stroke:#1f5fa8;stroke-width:1.1}.backtest .range{fill:#1f5fa8;opacity:.28}
-.backtest .band{fill:#2f855a;opacity:.10}.backtest .edge{stroke:#c53030;stroke-width:1;stroke-dasharray:5 3}
+.backtest .band{fill:#2f855a;opacity:.17}.backtest .edge{stroke:#c53030;stroke-width:1;stroke-dasharray:5 3}
 .backtest .now{fill:#c53030}.backtest .shade{fill:#c53030;opacity:.12}.backtest .candidate{fill:#b7791f}
 .backtest text{fill:#24292f}.backtest .dim{fill:#6b7280}.backtest .axis{stroke:#c9ced6}
 @media (prefers-color-scheme:dark){svg.backtest{background:#14181d}.backtest .line{stroke:#79b4f2}
@@ -50,8 +51,9 @@ def page(outcome: Outcome, other: Outcome | None, base: str, start: datetime, en
              "—" if f.median_min is None else f"{f.median_min:.1f}"] for f in figures(outcome, start, end)]
     parts = [f"<h1>{escape(w['title'])} · {escape(base)}</h1>",
              f"<p>{_stretch(start, end, zone)} · {_readings(outcome, w, start, end)}</p>", _table(head, rows, 3)]
-    if outcome.not_run:
-        parts.append(f"<p>{escape(w['not_run'].format(names=', '.join(r.code for r in outcome.not_run)))}</p>")
+    if outcome.nothing_for:
+        names = ", ".join(f"{r.code} ({why})" for r, why in outcome.nothing_for)
+        parts.append(f"<p>{escape(w['nothing_for'].format(names=names))}</p>")
     if other is not None:
         diffs = [[d.code, *(str(n) for n in (d.now, d.candidate, d.only_now, d.only_candidate))]
                  for d in differences(outcome, other)]
@@ -108,22 +110,27 @@ def _panels(outcome: Outcome, other: Outcome | None, start: datetime, end: datet
     ranked = sorted(found.items(), key=lambda item: (-max(len(item[1][0]), len(item[1][1])), item[0]))
     series = {**(other.series if other else {}), **outcome.series}
     bands = {**(other.bands if other else {}), **outcome.bands}
+    tracks = {**(other.tracks if other else {}), **outcome.tracks}
     out = []
     for (_, point_id), (now, candidate) in ranked[:PANELS]:
         rule = (now or candidate)[0].rule
+        track = tracks.get((rule.rule_id, point_id))
         edges = [bands[key] for side in (now, candidate) if side and (key := (side[0].rule.rule_id, point_id)) in bands]
-        out.append(_panel(rule, (now or candidate)[0].thing, series.get(point_id), edges, now, candidate if other else None,
+        readings = series.get(point_id) if track is None else Readings(track.at, track.value, np.zeros(len(track.at), np.int16))
+        out.append(_panel(rule, (now or candidate)[0].thing, readings, track or edges, now, candidate if other else None,
                           (start.timestamp(), end.timestamp()), zone, language))
     return out, max(0, len(ranked) - PANELS)
 
 
-def _panel(rule: Rule, thing: str, readings: Readings | None, edges: Sequence[tuple[float, float]], now: Sequence[Episode],
-           candidate: Sequence[Episode] | None, span: tuple[float, float], zone: str, language: str) -> str:
+def _panel(rule: Rule, thing: str, readings: Readings | None, edges: Track | Sequence[tuple[float, float]],
+           now: Sequence[Episode], candidate: Sequence[Episode] | None, span: tuple[float, float], zone: str,
+           language: str) -> str:
     w = WORDS[language]
     name = rule.name_zh if language == "zh" else rule.name_en
     plot_w, plot_h = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     low, high, bins = _envelope(readings, span, plot_w)
-    ends = [v for e in edges for v in e if np.isfinite(v)] + [v for v in (low, high) if np.isfinite(v)]
+    bounds = np.concatenate([edges.low, edges.high]) if isinstance(edges, Track) else np.array(edges, float).reshape(-1)
+    ends = [*bounds[np.isfinite(bounds)].tolist(), *(v for v in (low, high) if np.isfinite(v))]
     bottom, top = (min(ends), max(ends)) if ends else (0.0, 1.0)
     pad = 0.06 * (top - bottom) or 1.0
     bottom, top = bottom - pad, top + pad
@@ -144,13 +151,46 @@ def _panel(rule: Rule, thing: str, readings: Readings | None, edges: Sequence[tu
         for e in side:
             a, b = x(e.raised_at), x(span[1] if np.isnan(e.returned_at) else e.returned_at)
             parts.append(f'<rect class="{css}" x="{a:.1f}" y="{22 + 8 * row}" width="{max(b - a, 1.5):.1f}" height="6"/>')
+    parts.append(_moving(edges, x, y) if isinstance(edges, Track) else _fixed(edges, plot_w, y))
+    parts += [_series(bins, x, y), _axes(bottom, top, span, zone, x, y)]
+    return "".join(parts)
+
+
+def _fixed(edges: Sequence[tuple[float, float]], plot_w: int, y: object) -> str:
+    """Limits that stand still; the band of the first."""
+    assert callable(y)
+    parts = []
     for i, (lo, hi) in enumerate(edges):
         if i == 0 and np.isfinite(lo) and np.isfinite(hi):
             parts.append(f'<rect class="band" x="{LEFT}" y="{y(hi):.1f}" width="{plot_w}" height="{y(lo) - y(hi):.1f}"/>')
         parts += [f'<line class="edge" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>'
                   for v in (lo, hi) if np.isfinite(v)]
-    parts += [_series(bins, x, y), _axes(bottom, top, span, zone, x, y)]
     return "".join(parts)
+
+
+def _moving(track: Track, x: object, y: object) -> str:
+    """The band of every hour; a limit that only some hours have is a line where it holds."""
+    assert callable(x) and callable(y)
+    parts = []
+    both = np.isfinite(track.low) & np.isfinite(track.high)
+    for part in _together(track.at, both):
+        upper = " ".join(f"{x(track.at[i]):.1f},{y(track.high[i]):.1f}" for i in part)
+        lower = " ".join(f"{x(track.at[i]):.1f},{y(track.low[i]):.1f}" for i in part[::-1])
+        parts.append(f'<polygon class="band" points="{upper} {lower}"/>')
+    for bound in (track.low, track.high):
+        for part in _together(track.at, np.isfinite(bound) & ~both):
+            line = " ".join(f"{x(track.at[i]):.1f},{y(bound[i]):.1f}" for i in part)
+            parts.append(f'<polyline class="edge" fill="none" points="{line}"/>')
+    return "".join(parts)
+
+
+def _together(at: Floats, wanted: np.ndarray[Any, np.dtype[np.bool_]]) -> list[np.ndarray[Any, np.dtype[np.intp]]]:
+    """Places that are wanted, in runs without a gap."""
+    place = np.flatnonzero(wanted)
+    if not len(place):
+        return []
+    usual = float(np.median(np.diff(at))) if len(at) > 1 else 1.0
+    return [p for p in np.split(place, np.flatnonzero(np.diff(at[place]) > 1.5 * usual) + 1) if len(p) > 1]
 
 
 Bins = tuple[Floats, Floats, Floats]

@@ -82,7 +82,8 @@ def episode_csv(episodes: Iterable[Episode], zone: str, marked: str = "") -> str
     rows = csv.writer(out, lineterminator="\n")
     for e in episodes:
         minutes = "" if np.isnan(e.returned_at) else f"{(e.returned_at - e.raised_at) / 60:.1f}"
-        row = [e.rule.code, e.thing, local(e.raised_at, zone), local(e.returned_at, zone), minutes]
+        row = [e.rule.code, e.thing, local(e.raised_at, zone), local(e.returned_at, zone), minutes, e.rank,
+               e.channel or e.rule.kind]
         rows.writerow([marked, *row] if marked else row)
     return out.getvalue()
 
@@ -101,8 +102,7 @@ def summary(outcome: Outcome, start: datetime, end: datetime, other: Outcome | N
         median = "" if f.median_min is None else f", {f.median_min:.1f} min in the middle"
         lines.append(f"  {f.code} ({f.kind}, {f.severity}): {f.raises} raises about {f.objects} objects, "
                      f"{f.a_month:.1f} a month, {f.hours:.1f} h active{median}")
-    if outcome.not_run:
-        lines.append("  not run: " + ", ".join(f"{r.code} ({r.kind})" for r in outcome.not_run))
+    lines += [f"  {r.code} ({r.kind}) found nothing to judge: {why}" for r, why in outcome.nothing_for]
     if other is not None:
         lines.append(f"candidate: {len(other.episodes)} raises, {len(other.episodes) / days:.2f} a day")
         lines += [f"  {d.code}: {d.now} -> {d.candidate} raises; {d.only_now} only now, {d.only_candidate} only with the "

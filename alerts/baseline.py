@@ -29,6 +29,7 @@ SETTLE = timedelta(seconds=150)     # readings of an hour are in the rollup by t
 LIKE_DAYS = 8
 LEAST_SIZE = 2.6    # 99th percentile of a bell curve in deviations: no point is steadier
 HOUR = timedelta(hours=1)
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass
@@ -76,15 +77,9 @@ def _judge_rule(conn: Connection, context: Context, rule: Rule, points: Sequence
     own = dict(conn.execute(Q["calendar"], {"base": rule.base_id}).fetchall())
     if not points or day_type(hour.astimezone(ZoneInfo(zone)).date(), own) == SHUTDOWN:
         return []
-    run = [compare(conn, rule.base_id, points, hour - k * HOUR, zone, own) for k in range(max(1, round(rule.number("hours"))))]
+    run = [compare(conn, rule.base_id, points, hour - k * HOUR, zone, own) for k in range(run_of(rule))]
     newest = run[0]
-    least_known = min(LIKE_DAYS, max(2, round(rule.number("min_weeks"))))
-    usable = (newest.known >= least_known) & ~np.isnan(newest.z)
-    away = np.abs(newest.value - newest.expected) >= rule.number("min_share") * np.abs(newest.expected)
-    beyond = np.stack([np.nan_to_num(h.z) for h in run])
-    believed = discoveries(np.where(usable, np.abs(beyond).min(axis=0), np.nan), newest.size, rule.number("false_share"))
-    present = believed & away & ((beyond > rule.number("z")).all(axis=0) | (beyond < -rule.number("z")).all(axis=0))
-    gone = usable & (np.abs(np.nan_to_num(newest.z)) < rule.number("clear_z"))
+    present, gone = verdict(rule, run)
     prices = dict(conn.execute(Q["energy_prices"], {"base": rule.base_id}).fetchall())
     raised, returned = np.flatnonzero(present).tolist(), np.flatnonzero(gone).tolist()
     more = np.nansum(np.stack([h.value - h.expected for h in run]), axis=0)
@@ -95,18 +90,44 @@ def _judge_rule(conn: Connection, context: Context, rule: Rule, points: Sequence
         Finding(rule, False, now, point_id=points[i].point_id, value=float(newest.value[i])) for i in returned]
 
 
+def run_of(rule: Rule) -> int:
+    """Consecutive hours that the rule wants beyond."""
+    return max(1, round(rule.number("hours")))
+
+
+def verdict(rule: Rule, run: Sequence[Hours]) -> tuple[Flags, Flags]:
+    """((P,) beyond, (P,) usual again) from the newest hour and those before it, newest first; neither: not known."""
+    newest = run[0]
+    least_known = min(LIKE_DAYS, max(2, round(rule.number("min_weeks"))))
+    usable = (newest.known >= least_known) & ~np.isnan(newest.z)
+    away = np.abs(newest.value - newest.expected) >= rule.number("min_share") * np.abs(newest.expected)
+    beyond = np.stack([np.nan_to_num(h.z) for h in run])
+    believed = discoveries(np.where(usable, np.abs(beyond).min(axis=0), np.nan), newest.size, rule.number("false_share"))
+    present = believed & away & ((beyond > rule.number("z")).all(axis=0) | (beyond < -rule.number("z")).all(axis=0))
+    return present, usable & (np.abs(np.nan_to_num(newest.z)) < rule.number("clear_z"))
+
+
 def compare(conn: Connection, base: int, points: Sequence[Point], hour: datetime, zone: str,
             own: Mapping[date, str]) -> Hours:
     """The hour of each point beside its like hours; NaN where something is not known."""
+    days = like(hour.astimezone(ZoneInfo(zone)).date(), own, LIKE_DAYS)
+    wanted = [h - k * HOUR for h in same_hours(hour, zone, days) for k in range(25)]
+    return compared(_table(conn, base, points, wanted).reshape(-1, 25, len(points)))
+
+
+def same_hours(hour: datetime, zone: str, days: Sequence[date]) -> list[datetime]:
+    """The hour, and the same hour by the zone's clock of each of some days."""
     local = hour.astimezone(ZoneInfo(zone))
-    days = like(local.date(), own, LIKE_DAYS)
-    same = [local.replace(year=d.year, month=d.month, day=d.day).astimezone(UTC) for d in days]
-    wanted = [h - k * HOUR for h in (hour, *same) for k in range(25)]
-    table = _table(conn, base, points, wanted).reshape(len(same) + 1, 25, len(points))
-    if not same:
-        nothing = np.full(len(points), np.nan)
-        return Hours(table[0, 0], nothing, nothing, np.zeros(len(points), np.intp), nothing)
-    usual = quantile0(table[1:].reshape(len(same), -1), least=2).reshape(25, -1)
+    return [hour, *(local.replace(year=d.year, month=d.month, day=d.day).astimezone(UTC) for d in days)]
+
+
+def compared(table: Floats) -> Hours:
+    """From (1 + like days, 25, P) values: the hour and its like hours, each with the 24 before it, newest first."""
+    n_points = table.shape[2]
+    if len(table) == 1:
+        nothing = np.full(n_points, np.nan)
+        return Hours(table[0, 0], nothing, nothing, np.zeros(n_points, np.intp), nothing)
+    usual = quantile0(table[1:].reshape(len(table) - 1, -1), least=2).reshape(25, -1)
     away = table - usual                                        # of every hour from its like hours
     level = np.stack([quantile0(day[1:], least=12) for day in away])
     expected = usual[0] + level[0]
@@ -114,7 +135,7 @@ def compare(conn: Connection, base: int, points: Sequence[Point], hour: datetime
     spread = 1.4826 * quantile0(np.abs(u), least=2)
     known = np.count_nonzero(~np.isnan(u), axis=0)
     scale = np.maximum(spread, 0.03 * np.abs(expected) + 1e-9)
-    every = np.abs(away[1:] - level[1:, None]).reshape(-1, len(points)) / scale
+    every = np.abs(away[1:] - level[1:, None]).reshape(-1, n_points) / scale
     return Hours(table[0, 0], expected, scale, known, np.maximum(quantile0(every, 0.99, least=24), LEAST_SIZE))
 
 
@@ -184,7 +205,7 @@ def _is_below(context: Context, q: Point, unit_id: int | None) -> bool:
 
 def _excess(p: Point, kwh: float, prices: Mapping[str, Any]) -> dict[str, Any]:
     """Electricity above the expectation, with its cost and CO2 where a price and a factor are in force."""
-    if kwh <= 0 or p.unit not in ("kW", "kWh"):
+    if not kwh > 0 or p.unit not in ("kW", "kWh"):      # not known is no excess either
         return {}
     out: dict[str, Any] = {"excess": {"amount": round(kwh, 3), "unit": "kWh"}}
     if prices.get("cost") is not None:

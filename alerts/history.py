@@ -30,14 +30,14 @@ class Band:
     clear_hold_s: float = 0.0
 
 
-def events(at: Floats, m: Floats, band: Band, in_force: Flags | None = None) -> Events:
+def events(at: Floats, m: Floats, band: Band, in_force: Flags | None = None, *, calms: bool = True) -> Events:
     """What the pair would have done over readings (T,) in order of time; NaN says nothing. `in_force` (T,): where the rule
-    may raise."""
+    may raise; `calms`: an alert that chatters stays until it has been calm."""
     beyond = _beyond(m, band)
     if in_force is not None:
         beyond &= in_force
-    first = int(np.argmax(beyond))
-    if not beyond[first]:
+    first = int(np.argmax(beyond)) if len(beyond) else 0
+    if not len(beyond) or not beyond[first]:
         return np.empty(0), np.empty(0)
     known = ~np.isnan(m[first:])
     at, m, beyond = at[first:], m[first:], beyond[first:]
@@ -47,7 +47,7 @@ def events(at: Floats, m: Floats, band: Band, in_force: Flags | None = None) -> 
     up = _due(at, beyond, band.hold_s)
     down = _due(at, inside, band.clear_hold_s)
     raises, returns = alternate(up, down)
-    if len(raises) >= CHATTER_RAISES and max(counts(raises)) > CHATTER_RAISES - 1:
+    if calms and len(raises) >= CHATTER_RAISES and max(counts(raises)) > CHATTER_RAISES - 1:
         return _one_by_one(at, beyond, inside, band)
     return raises, returns
 

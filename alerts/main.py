@@ -105,7 +105,7 @@ def backtest_rules(base: str, first: str, last: str, rule: str | None, candidate
         other = None if proposed is None else backtest(conn, base, begin, end, rule, proposed)
     if other is not None:       # beside a candidate only the rules that it has count
         outcome = outcome.only({r.code for r in other.rules})
-    text = "rule,object,raised,returned,minutes\n" if other is None else "rules,rule,object,raised,returned,minutes\n"
+    text = ("" if other is None else "rules,") + "rule,object,raised,returned,minutes,severity,channel\n"
     text += backtest_report.episode_csv(outcome.episodes, zone, "" if other is None else "now")
     text += "" if other is None else backtest_report.episode_csv(other.episodes, zone, "candidate")
     if onsets is None:

@@ -458,6 +458,17 @@ FROM reading_1h r JOIN point p USING (base_id, point_id)
 WHERE r.base_id = %(base)s AND r.point_id = ANY(%(points)s) AND r.bucket = ANY(%(hours)s) AND r.n_good > 0
   AND CASE WHEN p.kind = 'counter' THEN r.increment IS NOT NULL ELSE r.n_usable = r.n_good AND 4 * r.n_good >= 3 * r.n END
 
+-- name: hour_series
+-- The same of every hour of a stretch, a row a point: epochs and values as strings of bytes, in order of time.
+SELECT point_id, string_agg(float8send(extract(epoch FROM bucket)::float8), ''), string_agg(float8send(value), '')
+FROM (SELECT r.point_id, r.bucket,
+             CASE WHEN p.kind = 'counter' THEN r.increment ELSE r.sum / nullif(r.n_usable, 0) END AS value
+      FROM reading_1h r JOIN point p USING (base_id, point_id)
+      WHERE r.base_id = %(base)s AND r.point_id = ANY(%(points)s) AND r.bucket >= %(start)s AND r.bucket < %(end)s AND r.n_good > 0
+        AND CASE WHEN p.kind = 'counter' THEN r.increment IS NOT NULL ELSE r.n_usable = r.n_good AND 4 * r.n_good >= 3 * r.n END
+      ORDER BY r.point_id, r.bucket) h
+WHERE value IS NOT NULL GROUP BY point_id
+
 -- name: energy_prices
 -- CNY and kg CO2 a kWh of electricity in force today; a tariff by the time of day counts with what a kWh of the last 30 days came
 -- to. NULL where there is neither.
@@ -497,10 +508,17 @@ FROM (SELECT point_id, ts, value, quality FROM reading
 GROUP BY point_id
 
 -- name: emission_history
--- Hours of outlets that are judged: 1 exceeded, 0 not (or stopped, or exempt), NULL not known.
-SELECT extract(epoch FROM ts)::float8 + 3600, unit_id, quantity,
-       CASE WHEN state IN ('stopped', 'exempt') THEN 0 WHEN state = 'valid' AND exceeded IS NOT NULL THEN exceeded::integer END::float8
+-- Hours of outlets in order of time: epoch at which the hour is over, outlet, quantity, state, converted mean, limit, exceeded.
+SELECT extract(epoch FROM ts)::float8 + 3600, unit_id, quantity, state, converted, limit_value, exceeded
 FROM emission_1h WHERE base_id = %(base)s AND ts >= %(start)s AND ts < %(end)s ORDER BY unit_id, quantity, ts
+
+-- name: emission_day_history
+-- Days of outlets with a limit of the day, in order of time: epoch at which the day is over, then as the hours.
+SELECT extract(epoch FROM (d.day + 1)::timestamp AT TIME ZONE %(zone)s)::float8, d.unit_id, d.quantity,
+       CASE WHEN d.exceeded IS NULL THEN 'insufficient' ELSE 'valid' END, d.mean_converted, d.limit_value, d.exceeded
+FROM emission_1d d WHERE d.base_id = %(base)s AND d.limit_value IS NOT NULL
+  AND d.day >= (%(start)s AT TIME ZONE %(zone)s)::date AND d.day < (%(end)s AT TIME ZONE %(zone)s)::date
+ORDER BY d.unit_id, d.quantity, d.day
 
 -- name: balance_history
 -- Days of parents: epoch at which the day is over, parent, share and amount that are unaccounted for, known share of the slots.

@@ -182,17 +182,6 @@ def link_events(rule: Rule, at: Floats, production: Ints, treatment: Ints) -> Ev
     return events(at, m, Band(-np.inf, 0.5, -np.inf, 0.5, rule.number("hold_s"), rule.number("clear_hold_s")))
 
 
-def emission(context: Context, rule: Rule, rows: Sequence[tuple[Any, ...]]) -> Iterable[Judged]:
-    """Hours of outlets that exceeded; rows: epoch, unit, quantity, 1 or 0 or None."""
-    of: dict[tuple[int, str], list[tuple[float, float]]] = {}
-    for at, unit, quantity, exceeded in rows:
-        of.setdefault((unit, quantity), []).append((at, np.nan if exceeded is None else exceeded))
-    for p in context.points:
-        table = np.array(of.get((p.unit_id or 0, p.quantity), []), float).reshape(-1, 2)
-        if p.base_id == rule.base_id and covers(rule, p) and len(table):
-            yield Judged(p, table[:, 0], table[:, 1], Band(-np.inf, 0.5, -np.inf, 0.5))
-
-
 def balance(context: Context, rule: Rule, rows: Sequence[tuple[Any, ...]]) -> Iterable[Judged]:
     """Days of parents; the measure is 1 where too much is unaccounted for. Rows as `balance_history` gives them."""
     of: dict[int, list[tuple[float, float]]] = {}
@@ -204,4 +193,3 @@ def balance(context: Context, rule: Rule, rows: Sequence[tuple[Any, ...]]) -> It
         table = np.array(of.get(p.point_id, []), float).reshape(-1, 2)
         if p.base_id == rule.base_id and covers(rule, p) and len(table):
             yield Judged(p, table[:, 0], table[:, 1], Band(-np.inf, 0.5, -np.inf, 0.5))
-

@@ -38,7 +38,7 @@ def test_the_rules_over_history_raise_what_live_would_have_and_write_nothing(min
 
 
 def test_a_rule_that_is_not_there_is_told_with_those_that_are(mini: Db) -> None:
-    with pytest.raises(NotFound, match="no rule 'so3' that can be run over readings; there are: stack-so2"):
+    with pytest.raises(NotFound, match="no rule 'so3'; there are: stack-so2"):
         backtest(mini, "mini", T0, T0 + timedelta(days=1), "so3")
 
 
@@ -48,8 +48,8 @@ def test_the_command_prints_episodes_in_local_time(mini: Db, database_url: str) 
     command = [sys.executable, "-m", "park.cli", "backtest", "mini", "--from", "2026-05-06", "--to", "2026-05-07"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["rule,object,raised,returned,minutes",
-                                        "stack-so2,e1.stack.so2,2026-05-06 01:41:00,2026-05-06 02:10:00,29.0"]
+    assert done.stdout.splitlines() == ["rule,object,raised,returned,minutes,severity,channel",
+                                        "stack-so2,e1.stack.so2,2026-05-06 01:41:00,2026-05-06 02:10:00,29.0,high,limit"]
     assert "2880 readings over 2 days: 1 raises, 0.50 a day" in done.stderr
 
 
@@ -82,13 +82,14 @@ def test_a_candidate_stands_beside_the_present_rule_with_a_chart(mini: Db, datab
                "--language", "en")
     assert done.returncode == 0, done.stderr
     assert table.read_text().splitlines() == [
-        "rules,rule,object,raised,returned,minutes",
-        "now,stack-so2,e1.stack.so2,2026-05-06 01:41:00,2026-05-06 02:10:00,29.0",
-        "candidate,both,e1.stack.so2,2026-05-06 01:40:00,2026-05-06 02:10:00,30.0",      # COD is unknown from 02:05: held
-        "candidate,night,e1.stack.so2,2026-05-06 01:40:00,2026-05-06 02:10:00,30.0",
-        "candidate,stack-so2,e1.stack.so2,2026-05-06 01:40:00,2026-05-06 02:10:00,30.0",
-        "candidate,so2-hour,e1.stack.so2,2026-05-06 02:00:00,2026-05-06 03:00:00,60.0",
-        "candidate,stack-so2,e1.stack.so2,2026-05-06 03:20:00,2026-05-06 03:21:00,1.0"]
+        "rules,rule,object,raised,returned,minutes,severity,channel",
+        "now,stack-so2,e1.stack.so2,2026-05-06 01:41:00,2026-05-06 02:10:00,29.0,high,limit",
+        # COD is unknown from 02:05: held
+        "candidate,both,e1.stack.so2,2026-05-06 01:40:00,2026-05-06 02:10:00,30.0,medium,expression",
+        "candidate,night,e1.stack.so2,2026-05-06 01:40:00,2026-05-06 02:10:00,30.0,medium,limit",
+        "candidate,stack-so2,e1.stack.so2,2026-05-06 01:40:00,2026-05-06 02:10:00,30.0,high,limit",
+        "candidate,so2-hour,e1.stack.so2,2026-05-06 02:00:00,2026-05-06 03:00:00,60.0,medium,limit",
+        "candidate,stack-so2,e1.stack.so2,2026-05-06 03:20:00,2026-05-06 03:21:00,1.0,high,limit"]
     assert "stack-so2: 1 -> 2 raises; 0 only now, 1 only with the candidate" in done.stderr
     page = chart.read_text(encoding="utf-8")
     assert "Rules over history · mini" in page and page.count("<svg") == 4

@@ -98,3 +98,15 @@ def test_the_point_below_that_departs_most_is_named_as_contributor(mini: Db) -> 
     rows = dict(mini.execute("""SELECT p.code, a.explanation #>> '{contributor,point}' FROM alert a
         JOIN point p USING (base_id, point_id)""").fetchall())
     assert rows["e1.main.kw"] == "e1.furnace.kw" and rows["e1.furnace.kw"] is None
+
+
+def test_a_meter_without_the_hour_does_not_silence_the_others(mini: Db) -> None:
+    add_rule(mini, "baseline", "baseline", {"quantity": "active_power"}, {"hours": 1})
+    for code in ("e1.main.kw", "e1.furnace.kw"):
+        load = usual_load(LAST, 60, seed=len(code))
+        load[LAST] = 400.0
+        if code == "e1.furnace.kw":
+            del load[LAST]
+        load_hours(mini, code, load)
+    assert [t[0] for t in evaluate(mini, LAST + HOUR + timedelta(minutes=3))] == ["raise"]
+    assert mini.execute("SELECT p.code FROM alert JOIN point p USING (base_id, point_id)").fetchall() == [("e1.main.kw",)]
