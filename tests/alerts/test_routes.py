@@ -132,9 +132,9 @@ def happen(db: Db, severity: str = "high", at: datetime | None = None, n: int = 
     """Alerts with a transition each, as the evaluator writes them."""
     db.execute("""WITH a AS (
             INSERT INTO alert (base_id, rule_id, device_id, severity, opened_at, explanation)
-            SELECT base_id, rule_id, 1000 + random() * 1000000000, %s, now(),
+            SELECT base_id, rule_id, series.n + (SELECT coalesce(max(device_id), 1000) FROM alert), %s, now(),
                    '{"zh": "1号排气筒二氧化硫高于上限", "en": "SO2 above its limit"}'
-            FROM rule, generate_series(1, %s) RETURNING base_id, alert_id)
+            FROM rule, generate_series(1, %s) AS series (n) RETURNING base_id, alert_id)
         INSERT INTO transition (base_id, alert_id, change, actor, at)
         SELECT base_id, alert_id, %s, 'evaluator', coalesce(%s, clock_timestamp()) FROM a""", (severity, n, change, at))
 
