@@ -325,21 +325,12 @@ DELETE FROM energy_total t USING (SELECT DISTINCT day FROM touched_day) d WHERE 
 -- What counts for the base and for each enterprise on touched days. Base: counters at the gate; where a carrier has none,
 -- the enterprises' counters, without what enterprises sell each other, what is fed from inside and media made inside. Primary
 -- generation (PV) always counts; what is made from another carrier is in that carrier's account (`made_inside`). Enterprise: its
--- counters at its gate. A carrier without a counter is what bills in the ledger say, spread over their days.
+-- counters at its gate (the view energy_member). A carrier without a counter is what bills in the ledger say, spread over their days;
+-- its cost is what they say it cost.
 WITH day AS (
     SELECT DISTINCT day, low FROM touched_day
-), counter AS (
-    SELECT c.*, bool_or(c.boundary = 'base' AND c.direction IN ('import', 'sum')) OVER (PARTITION BY c.carrier) AS has_gate,
-           c.point_id IN (SELECT f.point_id FROM fed_inside f WHERE f.base_id = %(base)s) AS fed_inside,
-           c.carrier = 'electricity' AND c.direction = 'generation' AND c.made_from IS NULL AS is_primary
-    FROM energy_counter c WHERE c.base_id = %(base)s
-), member AS (
-    SELECT point_id, carrier, direction, unit, multiplier, is_primary, NULL::integer AS enterprise_id FROM counter
-    WHERE boundary = 'base' OR boundary = 'enterprise' AND CASE WHEN has_gate THEN is_primary AND NOT fed_inside
-                                                               ELSE NOT exchanged AND NOT fed_inside AND NOT at_gate_only END
-    UNION ALL
-    SELECT point_id, carrier, direction, unit, multiplier, is_primary, enterprise_id FROM counter
-    WHERE boundary = 'enterprise' AND enterprise_id IS NOT NULL
+), member AS MATERIALIZED (
+    SELECT * FROM energy_member WHERE base_id = %(base)s
 ), booked AS (
     SELECT d.day, l.kind, l.enterprise_id, c.carrier, c.unit, l.entry_id,
            l.value * coalesce(own.multiplier, any_carrier.multiplier, CASE WHEN l.unit = c.unit THEN 1 END)
@@ -347,45 +338,55 @@ WITH day AS (
     FROM day d JOIN ledger l ON l.base_id = %(base)s AND d.day BETWEEN l.first_day AND l.last_day
     JOIN carrier c ON c.carrier = CASE WHEN l.kind = 'green_power' THEN 'electricity' ELSE l.item END
     LEFT JOIN unit_conversion own ON (own.carrier, own.source, own.target) = (c.carrier, l.unit, c.unit)
-    LEFT JOIN unit_conversion any_carrier ON (any_carrier.carrier, any_carrier.source, any_carrier.target) = ('', l.unit, c.unit)
-    WHERE l.kind IN ('energy_bill', 'green_power', 'feedstock')
+    LEFT JOIN unit_conversion any_carrier ON (any_carrier.carrier, any_carrier.source) = ('', l.unit)
+        AND any_carrier.target = CASE WHEN l.kind = 'energy_cost' THEN 'CNY' ELSE c.unit END
+    WHERE l.kind IN ('energy_bill', 'energy_cost', 'green_power', 'feedstock')
       AND NOT EXISTS (SELECT FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id)
-), bill AS (
+), standing AS (
     -- for the base only where it has no gate of the carrier (a bill of the whole base before those of its enterprises), for an
     -- enterprise only where it has no counter of it
-    SELECT b.day, NULL::integer AS enterprise_id, b.carrier, b.unit, b.amount, b.entry_id FROM booked b
-    WHERE b.kind = 'energy_bill' AND NOT EXISTS (SELECT FROM counter c WHERE c.carrier = b.carrier AND c.has_gate)
+    SELECT b.*, NULL::integer AS of_id FROM booked b
+    WHERE b.kind IN ('energy_bill', 'energy_cost') AND NOT EXISTS (SELECT FROM member m WHERE m.carrier = b.carrier AND m.has_gate)
       AND NOT EXISTS (SELECT FROM member m WHERE m.carrier = b.carrier AND m.enterprise_id IS NOT DISTINCT FROM b.enterprise_id)
-      AND (b.enterprise_id IS NULL OR NOT EXISTS (SELECT FROM booked g WHERE g.kind = b.kind AND g.carrier = b.carrier
-                                                  AND g.day = b.day AND g.enterprise_id IS NULL))
+      AND (b.enterprise_id IS NULL) = EXISTS (SELECT FROM booked g WHERE g.kind = 'energy_bill' AND g.carrier = b.carrier
+                                              AND g.day = b.day AND g.enterprise_id IS NULL)
     UNION ALL
-    SELECT b.day, b.enterprise_id, b.carrier, b.unit, b.amount, b.entry_id FROM booked b
-    WHERE b.kind = 'energy_bill' AND b.enterprise_id IS NOT NULL
+    SELECT b.*, b.enterprise_id FROM booked b
+    WHERE b.kind IN ('energy_bill', 'energy_cost') AND b.enterprise_id IS NOT NULL
       AND NOT EXISTS (SELECT FROM member m WHERE m.carrier = b.carrier AND m.enterprise_id = b.enterprise_id)
+), bill AS (
+    -- of one payer; what a carrier cost by bill says nothing without how much it was
+    SELECT day, of_id AS enterprise_id, carrier, unit, sum(amount) FILTER (WHERE kind = 'energy_bill') AS amount,
+           sum(amount) FILTER (WHERE kind = 'energy_cost') AS cost, 96 * count(*) FILTER (WHERE kind = 'energy_bill') AS n_expected,
+           96 * count(amount) FILTER (WHERE kind = 'energy_bill') AS n_known, array_agg(entry_id) AS entries
+    FROM standing GROUP BY day, of_id, enterprise_id, carrier, unit HAVING bool_or(kind = 'energy_bill')
+), bill_entry AS (
+    SELECT day, enterprise_id, carrier, array_agg(entry_id) AS entries FROM bill CROSS JOIN LATERAL unnest(entries) AS e (entry_id)
+    GROUP BY 1, 2, 3
 ), beside AS (
     SELECT day, enterprise_id, carrier, sum(amount) FILTER (WHERE kind = 'feedstock') AS feedstock,
            sum(amount) FILTER (WHERE kind = 'green_power') AS green, array_agg(entry_id ORDER BY entry_id) AS ledger_ids
     FROM (SELECT day, kind, carrier, amount, entry_id, NULL::integer AS enterprise_id FROM booked
           UNION ALL SELECT day, kind, carrier, amount, entry_id, enterprise_id FROM booked WHERE enterprise_id IS NOT NULL) x
-    WHERE kind <> 'energy_bill' GROUP BY 1, 2, 3
+    WHERE kind IN ('green_power', 'feedstock') GROUP BY 1, 2, 3
 ), fed AS MATERIALIZED (
     -- few, and found once: not among all counters for each day of each counter
-    SELECT point_id, carrier, multiplier, NULL::integer AS enterprise_id FROM counter WHERE used_as = 'feedstock'
-    UNION ALL SELECT point_id, carrier, multiplier, enterprise_id FROM counter
-    WHERE used_as = 'feedstock' AND enterprise_id IS NOT NULL
+    SELECT c.point_id, c.carrier, c.multiplier, x.enterprise_id
+    FROM energy_counter c CROSS JOIN LATERAL (SELECT NULL::integer AS enterprise_id
+                                              UNION SELECT c.enterprise_id WHERE c.enterprise_id IS NOT NULL) x
+    WHERE c.base_id = %(base)s AND c.used_as = 'feedstock'
 ), raw_material AS (
     SELECT d.day, x.enterprise_id, x.carrier, sum(i.amount * x.multiplier) AS amount
     FROM day d CROSS JOIN fed x
     JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = x.point_id AND i.ts = d.low GROUP BY 1, 2, 3
 ), part AS (
     SELECT d.day, m.enterprise_id, m.carrier, m.unit, m.direction, m.is_primary, i.amount * m.multiplier AS amount,
-           i.estimated * m.multiplier AS estimated, i.n_expected, i.n_known, i.n_good, c.cost, 0.0::float8 AS billed, NULL::bigint AS entry_id
+           i.estimated * m.multiplier AS estimated, i.n_expected, i.n_known, i.n_good, c.cost, 0.0::float8 AS billed
     FROM day d CROSS JOIN member m
     JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = m.point_id AND i.ts = d.low
     LEFT JOIN LATERAL (SELECT sum(cost) AS cost FROM cost_1d c WHERE c.base_id = %(base)s AND c.point_id = m.point_id AND c.day = d.day) c ON true
     UNION ALL
-    SELECT day, enterprise_id, carrier, unit, 'import', false, amount, 0, 96, CASE WHEN amount IS NULL THEN 0 ELSE 96 END, 0, NULL, amount, entry_id
-    FROM bill
+    SELECT day, enterprise_id, carrier, unit, 'import', false, amount, 0, n_expected, n_known, 0, cost, amount FROM bill
 ), summed AS (
     SELECT day, enterprise_id, carrier, unit,
            sum(amount) FILTER (WHERE direction IN ('import', 'sum')) AS bought,
@@ -393,8 +394,10 @@ WITH day AS (
            sum(amount) FILTER (WHERE direction = 'generation' AND NOT is_primary) AS made_inside,
            sum(amount) FILTER (WHERE direction = 'export') AS export,
            count(*) FILTER (WHERE direction IN ('import', 'sum')) AS n_bought,
-           sum(estimated) AS estimated, sum(billed) AS billed, array_agg(entry_id) FILTER (WHERE entry_id IS NOT NULL) AS entries,
-           sum(n_expected) AS n_expected, sum(n_known) AS n_known, sum(n_good) AS n_good, sum(cost) AS cost
+           sum(estimated) AS estimated, sum(billed) AS billed, sum(n_expected) AS n_expected, sum(n_known) AS n_known,
+           sum(n_good) AS n_good,
+           -- a part without a price makes the whole unknown, never too small
+           CASE WHEN bool_or(direction IN ('import', 'sum') AND amount <> 0 AND cost IS NULL) THEN NULL ELSE sum(cost) END AS cost
     FROM part GROUP BY 1, 2, 3, 4
 ), net AS (
     SELECT *, CASE WHEN n_bought > 0 AND bought IS NULL OR coalesce(bought, generation, made_inside, export) IS NULL THEN NULL
@@ -414,10 +417,11 @@ WITH day AS (
     SELECT n.*, n.net + CASE WHEN n.carrier = 'electricity' THEN coalesce(n.generation, 0) ELSE 0 END AS amount,
            CASE WHEN coalesce(w.sold, true) THEN 0 ELSE coalesce(n.export, 0) END AS sold_back,
            CASE WHEN coalesce(r.amount, b.feedstock) IS NOT NULL THEN coalesce(r.amount, 0) + coalesce(b.feedstock, 0) END AS feedstock,
-           b.green, b.ledger_ids, w.setting_ids, coalesce(w.feedstock, false) AS off_feedstock, coalesce(w.green, false) AS off_green,
+           b.green, b.ledger_ids, e.entries, w.setting_ids, coalesce(w.feedstock, false) AS off_feedstock, coalesce(w.green, false) AS off_green,
            coalesce(w.residual, true) AS by_residual
     FROM net n JOIN switch w USING (day)
     LEFT JOIN beside b ON b.day = n.day AND b.carrier = n.carrier AND b.enterprise_id IS NOT DISTINCT FROM n.enterprise_id
+    LEFT JOIN bill_entry e ON e.day = n.day AND e.carrier = n.carrier AND e.enterprise_id IS NOT DISTINCT FROM n.enterprise_id
     LEFT JOIN raw_material r ON r.day = n.day AND r.carrier = n.carrier AND r.enterprise_id IS NOT DISTINCT FROM n.enterprise_id
 ), judged AS (
     -- green power is deducted up to what is bought, own primary generation with it; nothing falls below zero by a deduction
@@ -449,7 +453,7 @@ SELECT DISTINCT 0, d::date, d AT TIME ZONE b.timezone, (d + interval '1 day') AT
 FROM ledger l JOIN base b USING (base_id)
 CROSS JOIN LATERAL generate_series(l.first_day::timestamp, least(l.last_day, (%(now)s AT TIME ZONE b.timezone)::date)::timestamp,
                                    interval '1 day') d
-WHERE l.base_id = %(base)s AND l.kind IN ('energy_bill', 'green_power', 'feedstock')
+WHERE l.base_id = %(base)s AND l.kind IN ('energy_bill', 'energy_cost', 'green_power', 'feedstock')
   AND (l.entry_id > %(entry)s OR EXISTS (SELECT FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id
                                          AND s.entry_id > %(entry)s))
 ON CONFLICT DO NOTHING

@@ -14,14 +14,23 @@ from api.aggregates import BaseCode, PeriodText, needs_whole_base
 from api.answers import Lang, answer, named
 from api.bills import SQL
 from api.catalogue import base_row
-from api.figures import TRUSTED, Part, coverage_of, read_span
+from api.figures import TRUSTED, Figure, Part, coverage_of, grade_of, read_span
 from api.known import AsOf, look_back
 from api.store import SQL as STORED
 from park.clock import utc_now
 
 router = APIRouter(tags=["figures"])
 Row = dict[str, Any]
-MANY_ESTIMATED = 0.1
+# each figure by the measure that /trace knows it by
+NAMES = {
+    "amount": "energy",
+    "tce_calorific": "tce_calorific",
+    "tce_equivalent": "tce_equivalent",
+    "tce_calorific_assessed": "tce_calorific_assessed",
+    "tce_equivalent_assessed": "tce_equivalent_assessed",
+    "co2_location_kg": "co2",
+    "co2_market_kg": "co2_market",
+}
 SUMS = (
     "tce_calorific",
     "tce_equivalent",
@@ -50,7 +59,7 @@ async def account(
 
     `grade`: A metered, B with bills, C more than a tenth estimated; `coverage` is printed beside. Totals of scopes are null
     where a carrier's is not known, and `withheld` says so when less than 90 % is known. `factors`, `settings` and `ledger`
-    name every row used.
+    name every row used; `figures` is the name of each figure for /trace.
     """
     if enterprise is None and by == "carrier":
         needs_whole_base(who)
@@ -70,6 +79,8 @@ async def account(
         factors = await (await db.execute(STORED["factors"], {"ids": used.get("factors") or []})).fetchall()
         settings = await (await db.execute(SQL["settings"], about | {"ids": used.get("settings") or []})).fetchall()
     carriers = [_carrier(named(row, lang), span.days_due) for row in rows]
+    for row in carriers:
+        row["figures"] = _figures(base, period, row["enterprise"], row["carrier"])
     owners = sorted({c["enterprise"] or "" for c in carriers})
     return answer(
         {
@@ -82,7 +93,11 @@ async def account(
             "last_day": span.period.last_day,
             "days_due": span.days_due,
             "carriers": carriers,
-            "totals": [_total([c for c in carriers if (c["enterprise"] or "") == owner], owner or None) for owner in owners],
+            "totals": [
+                _total([c for c in carriers if (c["enterprise"] or "") == owner], owner or None)
+                | {"figures": _figures(base, period, owner or None, "all")}
+                for owner in owners
+            ],
             "factors": factors,
             "settings": settings,
             "ledger": used.get("ledger") or [],
@@ -92,10 +107,15 @@ async def account(
 
 def _carrier(row: Row, days_due: int) -> Row:
     row["coverage"] = coverage_of([Part(row["amount"], row["days"], row["n_expected"], row["n_known"], 0)], days_due)
-    whole = abs(row["amount"] or 0.0)
-    estimated = (row["estimated"] or 0.0) > MANY_ESTIMATED * whole and whole > 0
-    row["grade"] = None if row["amount"] is None else "C" if estimated else "B" if row["billed"] else "A"
+    row["grade"] = grade_of(row["amount"], row["estimated"], row["billed"])
     return row
+
+
+def _figures(base: str, period: str, enterprise: str | None, carrier: str) -> dict[str, str]:
+    """The name of each figure for /trace; over all carriers there is no amount."""
+    scope = ("enterprise", enterprise) if enterprise else ("base", "")
+    return {field: str(Figure(base, period, *scope, carrier, measure)) for field, measure in NAMES.items()
+            if carrier != "all" or field != "amount"}
 
 
 def _total(carriers: Sequence[Row], enterprise: str | None) -> Row:

@@ -50,3 +50,48 @@ SELECT (SELECT array_agg(DISTINCT x) FROM energy_total_1d t, unnest(t.factor_ids
 -- Switches by their ids.
 SELECT setting_id AS id, name, value, valid_from, valid_to, source, verified, recorded_at FROM setting
 WHERE base_id = %(base)s AND setting_id = ANY (%(ids)s) ORDER BY name, valid_from
+
+-- name: trace_bills
+-- Ledger entries of which totals of the base or an enterprise are made, over days: energy by bill and what it cost.
+SELECT b.carrier, b.entry_id AS id, b.kind, e.code AS payer, b.unit, count(*)::integer AS days, sum(b.amount) AS amount,
+       sum(b.tce_calorific) AS tce_calorific, sum(b.tce_equivalent) AS tce_equivalent, sum(b.co2_kg) AS co2_kg, sum(b.cost) AS cost,
+       min(b.day) AS first_counted, max(b.day) AS last_counted
+FROM billed_1d b LEFT JOIN enterprise_known e ON e.base_id = b.base_id AND e.enterprise_id = b.payer_id
+LEFT JOIN enterprise_known o ON o.base_id = b.base_id AND o.enterprise_id = b.enterprise_id
+WHERE b.base_id = %(base)s AND b.day BETWEEN %(first)s AND %(last)s AND (%(carrier)s::text IS NULL OR b.carrier = %(carrier)s)
+  AND CASE %(scope)s::text WHEN 'base' THEN b.enterprise_id IS NULL WHEN 'enterprise' THEN o.code = %(code)s ELSE false END
+GROUP BY 1, 2, 3, 4, 5 ORDER BY b.carrier, b.entry_id
+
+-- name: trace_entries
+-- Ledger entries by their ids and those that they supersede, newest first, with the documents attached to each.
+WITH RECURSIVE chain AS (
+    SELECT l.* FROM ledger l WHERE l.base_id = %(base)s AND l.entry_id = ANY (%(ids)s)
+    UNION SELECT l.* FROM chain c JOIN ledger l ON l.base_id = c.base_id AND l.entry_id = c.supersedes
+)
+SELECT c.entry_id AS id, c.kind, c.item, c.action, c.first_day, c.last_day, c.value, c.unit, c.status, c.evidence, c.note, c.reason,
+       c.recorded_by, c.recorded_at, c.supersedes, d.documents
+FROM chain c LEFT JOIN LATERAL (
+    SELECT json_agg(json_build_object('id', v.evidence_id, 'name', v.name, 'sha256', encode(v.sha256, 'hex')) ORDER BY v.evidence_id) AS documents
+    FROM ledger_evidence x JOIN evidence v USING (base_id, evidence_id) WHERE x.base_id = c.base_id AND x.entry_id = c.entry_id) d ON true
+ORDER BY c.entry_id DESC
+
+-- name: trace_steps
+-- From what was used to what is assessed and to CO2 by market, over days.
+SELECT s.carrier, s.step, s.unit, count(*)::integer AS days, sum(s.amount) AS amount,
+       sum(s.tce_calorific_assessed) AS tce_calorific_assessed, sum(s.tce_equivalent_assessed) AS tce_equivalent_assessed,
+       sum(s.co2_market_kg) AS co2_market_kg
+FROM account_step_1d s LEFT JOIN enterprise_known o ON o.base_id = s.base_id AND o.enterprise_id = s.enterprise_id
+WHERE s.base_id = %(base)s AND s.day BETWEEN %(first)s AND %(last)s AND (%(carrier)s::text IS NULL OR s.carrier = %(carrier)s)
+  AND CASE %(scope)s::text WHEN 'base' THEN s.enterprise_id IS NULL ELSE o.code = %(code)s END
+GROUP BY 1, 2, 3 ORDER BY s.carrier, s.step
+
+-- name: trace_used
+-- Setting and ledger rows behind the totals of the base or an enterprise over days.
+WITH d AS MATERIALIZED (
+    SELECT t.setting_ids, t.ledger_ids FROM energy_total_1d t
+    LEFT JOIN enterprise_known o ON o.base_id = t.base_id AND o.enterprise_id = t.enterprise_id
+    WHERE t.base_id = %(base)s AND t.day BETWEEN %(first)s AND %(last)s AND (%(carrier)s::text IS NULL OR t.carrier = %(carrier)s)
+      AND CASE %(scope)s::text WHEN 'base' THEN t.enterprise_id IS NULL WHEN 'enterprise' THEN o.code = %(code)s ELSE false END
+)
+SELECT (SELECT array_agg(DISTINCT x) FROM d, unnest(d.setting_ids) x) AS settings,
+       (SELECT array_agg(DISTINCT x) FROM d, unnest(d.ledger_ids) x) AS ledger

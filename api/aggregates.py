@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.access import Data, Who
 from api.answers import Lang, answer
 from api.catalogue import base_row
-from api.figures import CONVERTED, MEASURES, Figure, Measure, Part, Span, cell, read_span
+from api.figures import CONVERTED, MEASURES, Figure, Measure, Part, Span, cell, grade_of, read_span
 from api.known import AsOf, look_back
 from api.store import SQL, Principal
 from park.clock import utc_now
@@ -30,8 +30,11 @@ BaseCode = Annotated[str, Query(max_length=64, description="Code of the base.")]
 def part_of(row: Row, measure: str) -> Part:
     """One row's share in a figure."""
     column, _ = MEASURES[measure]
-    return Part(row[column], row["days"], row["n_expected"], row["n_known"], row["n_good"], row["estimated"],
-                row["factor_ids"] if measure in CONVERTED else (), measure == "energy" or row[f"has_{column}"])
+    factors = [*row["factor_ids"]] if measure in CONVERTED else []
+    if measure == "co2_market":
+        factors += row["market_factor_ids"]
+    return Part(row[column], row["days"], row["n_expected"], row["n_known"], row["n_good"], row["estimated"], factors,
+                measure == "energy" or row[f"has_{column}"], grade_of(row["amount"], row["estimated"], row.get("billed")))
 
 
 def scope_of(row: Row) -> tuple[str, str]:
@@ -100,7 +103,8 @@ async def aggregates(who: Who, data: Data, lang: Lang, base: BaseCode, period: P
                      by: Annotated[str, Query(max_length=40, description="carrier, enterprise, unit, or several of "
                                                                          "them with commas.")] = "carrier",
                      as_of: AsOf = None) -> Response:
-    """Figures of a base and period. Each cell: value, unit, coverage, quality, the factor rows used, and its name for /trace.
+    """Figures of a base and period. Each cell: value, unit, coverage, quality, grade (A metered, B with bills, C more than a
+    tenth estimated), the factor rows used, and its name for /trace.
 
     Rows by unit are those of the units' own meters, which may include the meters below: they do not add up to the base.
     Without `carrier` in `by`, rows add up over carriers and water stands beside them. `totals` is always of the whole scope.

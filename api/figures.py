@@ -20,12 +20,17 @@ Measure = Literal["energy", "tce_calorific", "tce_equivalent", "co2", "cost", "m
 # measure: the view's column and the unit; energy has the carrier's own unit
 MEASURES: dict[str, tuple[str, str]] = {
     "energy": ("amount", ""), "tce_calorific": ("tce_calorific", "tce"), "tce_equivalent": ("tce_equivalent", "tce"),
-    "co2": ("co2_kg", "kg"), "cost": ("cost", "CNY"), "mass": ("mass_kg", "kg")}
-CONVERTED = ("tce_calorific", "tce_equivalent", "co2")
+    "co2": ("co2_kg", "kg"), "cost": ("cost", "CNY"), "mass": ("mass_kg", "kg"),
+    "tce_calorific_assessed": ("tce_calorific_assessed", "tce"), "tce_equivalent_assessed": ("tce_equivalent_assessed", "tce"),
+    "co2_market": ("co2_market_kg", "kg")}
+# of the energy account of a base or enterprise: the measure before its deductions
+ASSESSED = {"tce_calorific_assessed": "tce_calorific", "tce_equivalent_assessed": "tce_equivalent", "co2_market": "co2"}
+CONVERTED = ("tce_calorific", "tce_equivalent", "co2", *ASSESSED)
 TRUSTED = 0.9  # below this coverage a sum says less than it seems to: quality `uncertain`
+MANY_ESTIMATED = 0.1
 
 _NAME = re.compile(r"^(?P<base>[^/]{1,64})/(?P<period>[0-9Q-]{4,10})/"
-                   r"(?P<scope>base|(?:enterprise|unit|outlet|point)=[^/]{1,64})/(?P<what>[A-Za-z0-9_]{1,40})/(?P<measure>[a-z0-9_]{1,20})$")
+                   r"(?P<scope>base|(?:enterprise|unit|outlet|point)=[^/]{1,64})/(?P<what>[A-Za-z0-9_]{1,40})/(?P<measure>[a-z0-9_]{1,30})$")
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ def read_figure(text: str) -> Figure:
     figure = Figure(match["base"], match["period"], scope, code, match["what"], match["measure"])
     if figure.measure not in MEASURES or (scope == "outlet") != (figure.measure == "mass"):
         raise InputError(f"expected as measure one of {', '.join(MEASURES)} (mass for an outlet only), got {figure.measure!r}")
+    if figure.measure in ASSESSED and scope not in ("base", "enterprise"):
+        raise InputError(f"{figure.measure} is of a base or an enterprise, got {scope}")
     return figure
 
 
@@ -88,6 +95,16 @@ class Part:
     estimated: float | None = None
     factors: Sequence[int] = ()
     complete: bool = True   # False: a day has an amount but no factor or tariff to convert it with
+    grade: str | None = None
+
+
+def grade_of(amount: float | None, estimated: float | None, billed: float | None) -> str | None:
+    """A metered, B with bills, C more than a tenth estimated; None where nothing is known."""
+    if amount is None:
+        return None
+    if abs(amount) > 0 and (estimated or 0.0) > MANY_ESTIMATED * abs(amount):
+        return "C"
+    return "B" if billed else "A"
 
 
 def coverage_of(parts: Iterable[Part], days_due: int) -> float | None:
@@ -112,8 +129,10 @@ def cell(figure: Figure, parts: Sequence[Part], unit: str, days_due: int) -> dic
         quality = "uncertain"
     else:
         quality = "estimated" if any(part.estimated for part in parts) else "good"
-    out = {"value": value, "unit": unit, "coverage": coverage, "quality": quality,
+    out: dict[str, Any] = {"value": value, "unit": unit, "coverage": coverage, "quality": quality,
            "factors": sorted({f for part in parts for f in part.factors if f is not None}), "figure": str(figure)}
+    if grades := [part.grade for part in parts if part.grade and part.value is not None]:
+        out["grade"] = max(grades)
     if not complete:  # an amount without a factor or tariff in force: the figure is too low, or not there at all
         out["lacking"] = "tariff" if figure.measure == "cost" else "factor"
     return out

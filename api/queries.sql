@@ -215,17 +215,25 @@ WITH d AS MATERIALIZED (
 ), f AS (
     SELECT enterprise_id, carrier, array_agg(DISTINCT id) AS ids FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS used (id)
     GROUP BY 1, 2
+), x AS (
+    SELECT enterprise_id, carrier, array_agg(DISTINCT id) AS ids FROM d CROSS JOIN LATERAL unnest(d.market_factor_ids) AS used (id)
+    GROUP BY 1, 2
 )
 SELECT d.carrier, d.unit AS measure_unit, e.code AS enterprise, NULL AS unit, count(DISTINCT d.day)::integer AS days,
-       sum(amount) AS amount, sum(generation) AS generation, sum(export) AS export, sum(estimated) AS estimated,
+       sum(amount) AS amount, sum(generation) AS generation, sum(export) AS export, sum(estimated) AS estimated, sum(billed) AS billed,
        sum(n_expected)::bigint AS n_expected, sum(n_known)::bigint AS n_known, sum(n_good)::bigint AS n_good,
        sum(tce_calorific) AS tce_calorific, sum(tce_equivalent) AS tce_equivalent, sum(co2_kg) AS co2_kg, sum(cost) AS cost,
        bool_and(amount IS NULL OR tce_calorific IS NOT NULL) AS has_tce_calorific,
        bool_and(amount IS NULL OR tce_equivalent IS NOT NULL) AS has_tce_equivalent,
        bool_and(amount IS NULL OR co2_kg IS NOT NULL) AS has_co2_kg, bool_and(amount IS NULL OR cost IS NOT NULL) AS has_cost,
-       coalesce(max(f.ids), '{}') AS factor_ids
+       sum(tce_calorific_assessed) AS tce_calorific_assessed, sum(tce_equivalent_assessed) AS tce_equivalent_assessed,
+       sum(co2_market_kg) AS co2_market_kg, bool_and(amount IS NULL OR tce_calorific_assessed IS NOT NULL) AS has_tce_calorific_assessed,
+       bool_and(amount IS NULL OR tce_equivalent_assessed IS NOT NULL) AS has_tce_equivalent_assessed,
+       bool_and(amount IS NULL OR co2_market_kg IS NOT NULL) AS has_co2_market_kg,
+       coalesce(max(f.ids), '{}') AS factor_ids, coalesce(max(x.ids), '{}') AS market_factor_ids
 FROM d
 LEFT JOIN f ON f.enterprise_id IS NOT DISTINCT FROM d.enterprise_id AND f.carrier = d.carrier
+LEFT JOIN x ON x.enterprise_id IS NOT DISTINCT FROM d.enterprise_id AND x.carrier = d.carrier
 LEFT JOIN enterprise e ON e.base_id = d.base_id AND e.enterprise_id = d.enterprise_id
 GROUP BY d.carrier, d.unit, e.code ORDER BY e.code NULLS FIRST, d.carrier
 
@@ -566,8 +574,9 @@ ORDER BY h.superseded_at, h.point_id, h.ts LIMIT %(limit)s
 
 -- name: trace_total_revisions
 -- Totals that finished days of the base or an enterprise no longer have.
-SELECT h.day, h.carrier, h.amount, h.tce_calorific, h.tce_equivalent, h.co2_kg, h.cost, h.n_expected, h.n_known, h.factor_ids,
-       h.recorded_at, h.superseded_at, h.superseded_by, h.reason
+SELECT h.day, h.carrier, h.amount, h.tce_calorific, h.tce_equivalent, h.co2_kg, h.cost, h.billed, h.tce_calorific_assessed,
+       h.tce_equivalent_assessed, h.co2_market_kg, h.n_expected, h.n_known, h.factor_ids, h.market_factor_ids, h.setting_ids,
+       h.ledger_ids, h.recorded_at, h.superseded_at, h.superseded_by, h.reason
 FROM energy_total_history h JOIN base b USING (base_id) LEFT JOIN enterprise e USING (base_id, enterprise_id)
 WHERE h.base_id = %(base)s AND h.day BETWEEN %(first)s AND %(last)s AND (%(carrier)s::text IS NULL OR h.carrier = %(carrier)s)
   AND CASE %(scope)s::text WHEN 'base' THEN h.enterprise_id IS NULL WHEN 'enterprise' THEN e.code = %(code)s ELSE false END

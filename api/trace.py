@@ -1,4 +1,5 @@
-"""GET /trace: from a figure back to the counters, days, quarter-hours, registers, meters, factor and tariff rows behind it."""
+"""GET /trace: from a figure back to the counters, days, quarter-hours, registers, meters, bills, factor and tariff rows behind
+it."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from api.catalogue import base_row
 from api.figures import CONVERTED, MEASURES, Figure, Part, Span, cell, read_figure, read_span
 from api.known import AsOf, look_back
 from api.store import SQL, Principal
+from api.trace_account import Booked, after_steps, basis_of, booked
 from park.clock import utc_now
 from park.errors import NotFound
 from park.quality import word_of
@@ -30,11 +32,17 @@ MOST_REVISIONS = 1_000
 
 @router.get("/trace")
 async def trace(who: Who, data: Data, lang: Lang,
-                figure: Annotated[str, Query(max_length=300, description="The `figure` of a cell of /aggregates or /emissions, "
-                                             "or BASE/PERIOD/indicator/CODE.")], as_of: AsOf = None) -> Response:
+                figure: Annotated[str, Query(max_length=300, description="The `figure` of a cell of /aggregates, /emissions "
+                                             "or /energy/account, or BASE/PERIOD/indicator/CODE.")],
+                as_of: AsOf = None) -> Response:
     """What a figure is made of. `value` is computed anew from the same tables as the cell; `parts` are the counters with
     their sign, days (and quarter-hours, for a single day), registers at the edges of the period, meters, and the address of
-    the samples. `agrees` says whether the parts add up to the value. Factor and tariff rows carry their source and when they
+    the samples. `bills` are the ledger entries that the total holds where no meter counts, with their share; `entries` are all
+    that it used, with documents, and those that an entry supersedes. `agrees` says whether the parts add up to the value.
+    Of an assessed figure or CO2 by market the parts add up to what was used, and `steps` go from there to the value: sold
+    energy, feedstock, green power, own generation, residual factor, by the switches in `settings`.
+
+    Factor and tariff rows carry their source and when they
     were recorded. `revisions` are the values that finished days, quarter-hours (single day), samples (single day) and the total
     itself no longer have, and superseded factor rows: former value, from when to when, replaced by whom and why.
     """
@@ -60,7 +68,8 @@ async def _energy(db: AsyncCursor[Any], who: Principal, base: Row, figure: Figur
     about = {"base": base["base_id"], "first": span.period.first_day, "last": span.period.last_day, "start": span.period.start,
              "end": span.period.end, "carrier": carrier, "scope": figure.scope, "code": figure.code, "limit": MOST_ROWS}
     counters = await (await db.execute(SQL["trace_counters"], about)).fetchall()
-    if not counters:
+    by_hand = await booked(db, figure, about)
+    if not counters and not by_hand.bills:
         raise NotFound(f"nothing is accounted for {figure}: no such scope, carrier or period that this token may see")
     about["points"] = [row["point_id"] for row in counters]
     days = await (await db.execute(SQL["trace_days"], about)).fetchall()
@@ -71,16 +80,29 @@ async def _energy(db: AsyncCursor[Any], who: Principal, base: Row, figure: Figur
     costs = await (await db.execute(SQL["trace_costs"], about)).fetchall()
     tariffs = await (await db.execute(SQL["trace_tariffs"], about | {"ids": sorted(
         {t for row in costs for t in row["tariffs"]})})).fetchall() if figure.measure == "cost" else []
-    ids = sorted({f for day in days for f in day["factor_ids"] if f is not None}) if figure.measure in CONVERTED else []
+    told = await _cell(db, who, base, figure, span, carrier, [*counters, *by_hand.bills])
+    ids = sorted({f for day in days for f in day["factor_ids"] if f is not None} | {*(told or {}).get("factors", ())}
+                 ) if figure.measure in CONVERTED else []
     factors = await (await db.execute(SQL["factors"], {"ids": ids})).fetchall()
-    told = await _cell(db, who, base, figure, span, carrier, counters)
     revisions = await _revisions(db, about | {"ids": ids}, single)
     parts = [_part(named(row, lang), figure, base, span, days, slots, registers, meters, costs) for row in counters]
-    known = [p["share"] for p in parts if p["share"] is not None]
+    value = told["value"] if told else None
+    return {"cell": told, "value": value, "parts": parts} | _summed(value, parts, by_hand) | {
+        "factors": factors, "tariffs": tariffs, "revisions": revisions,
+        "truncated": len(days) == MOST_ROWS or max(map(len, revisions.values())) == MOST_REVISIONS}
+
+
+def _summed(value: float | None, parts: Sequence[Row], by_hand: Booked) -> Row:
+    """Counters, bills and steps added up, and whether that is the value."""
+    known = [p["share"] for p in [*parts, *by_hand.bills] if p["share"] is not None]
     total = sum(known) if known else None
-    return {"cell": told, "value": told["value"] if told else None, "parts": parts, "sum_of_parts": total,
-            "agrees": _agree(told["value"] if told else None, total), "factors": factors, "tariffs": tariffs,
-            "revisions": revisions, "truncated": len(days) == MOST_ROWS or max(map(len, revisions.values())) == MOST_REVISIONS}
+    out: Row = {"bills": by_hand.bills, "entries": by_hand.entries, "sum_of_parts": total, "agrees": _agree(value, total)}
+    if by_hand.steps:
+        used, left = after_steps(by_hand.steps)
+        both = [_agree(used, total), _agree(value, left)]
+        out |= {"steps": by_hand.steps, "settings": by_hand.settings, "sum_of_steps": left,
+                "agrees": None if None in both else all(both)}
+    return out
 
 
 async def _revisions(db: AsyncCursor[Any], about: Row, single: bool) -> dict[str, list[Row]]:
@@ -122,7 +144,7 @@ def _part(row: Row, figure: Figure, base: Row, span: Span, days: Sequence[Row], 
         return [{k: v for k, v in r.items() if k != "point_id"} for r in rows if r["point_id"] == point_id]
 
     cost = [c for c in mine(costs) if figure.measure == "cost"]
-    column = MEASURES[figure.measure][0]
+    column = MEASURES[basis_of(figure.measure)][0]
     amount = (sum(c["cost"] for c in cost) if cost else None) if figure.measure == "cost" else row[column]
     edges = mine(registers)
     samples = urlencode({"base": base["code"], "point": row["point"], "resolution": "raw",

@@ -21,7 +21,7 @@ LONGEST_DAYS = 3660
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of entry. `item`: free text, required, or a carrier with its own units; no units listed: any."""
+    """A kind of entry. `item`: free text, required, or a carrier, whose units hold where the kind lists none; else any."""
 
     code: str
     zh: str
@@ -33,8 +33,8 @@ class Kind:
     signed: bool = False
 
     def units_for(self, item: str) -> tuple[str, ...]:
-        """The units an entry of this kind may have; empty: any."""
-        return tuple(table()["carriers"].get(item, ())) if self.item == "carrier" else self.units
+        """The units an entry of this kind may have: its own, else those of the carrier; empty: any."""
+        return self.units or (tuple(table()["carriers"].get(item, ())) if self.item == "carrier" else ())
 
 
 @cache

@@ -256,6 +256,31 @@ def test_a_bill_of_the_whole_base_stands_for_those_of_its_enterprises(park: Conn
     assert total(park, "coal", "amount", enterprise="e1") == pytest.approx((0.05,))
 
 
+def test_what_a_bill_cost_is_the_cost_and_a_part_without_a_price_makes_the_whole_unknown(
+    park: Conn, day: Callable[[str, float], None]
+) -> None:
+    """3,100 yuan of diesel over March are 100 a day; with a second payer without a price the base's cost is unknown."""
+    day("park.kwh", 960.0)
+    booked(park, "energy_bill", 3.1, "t", item="diesel", enterprise="e1")
+    run_pass(park, NOW)
+    assert total(park, "diesel", "amount", "cost") == (pytest.approx(0.1), None)
+    money = booked(park, "energy_cost", 0.31, "万元", item="diesel", enterprise="e1")
+    booked(park, "energy_cost", 5000, "元", item="coal", enterprise="e1")  # money without coal is no energy
+    run_pass(park, NOW)
+    for owner in (None, "e1"):
+        assert total(park, "diesel", "amount", "cost", "billed", enterprise=owner) == pytest.approx((0.1, 100, 0.1))
+    (entries,) = total(park, "diesel", "ledger_ids")
+    assert money in entries and verify(park, 1, NOW) == []
+    assert park.execute("SELECT count(*) FROM energy_total WHERE carrier = 'coal'").fetchone() == (0,)
+    booked(park, "energy_bill", 6.2, "t", item="diesel", enterprise="e2")
+    run_pass(park, NOW)
+    assert total(park, "diesel", "amount", "cost") == (pytest.approx(0.3), None)
+    assert total(park, "diesel", "amount", "cost", enterprise="e1") == pytest.approx((0.1, 100))
+    booked(park, "energy_cost", 6200, "CNY", item="diesel", enterprise="e2")
+    run_pass(park, NOW)
+    assert total(park, "diesel", "amount", "cost") == pytest.approx((0.3, 300)) and verify(park, 1, NOW) == []
+
+
 def test_entries_that_no_figure_could_use_are_mistakes_with_their_line(tmp_path: Path) -> None:
     from park.catalogue import check_files
 

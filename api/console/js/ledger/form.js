@@ -22,13 +22,12 @@ export function makeForm(element, state, done) {
         choices.map(([code, text]) => h("option", { value: code, selected: code === entry[name] }, text)));
     };
     const owners = [["", t("whole_base")], ...state.enterprises.map((e) => [e.code, nameOf(e)])];
-    const units = kind.item === "carrier" ? state.carriers[entry.item] ?? Object.values(state.carriers)[0] : kind.units;
+    const units = kind.item === "carrier" && !kind.units.length ? state.carriers[entry.item] ?? Object.values(state.carriers)[0] : kind.units;
     const error = h("p.error", { role: "alert", hidden: true });
     const send = h("button.primary", { type: "submit" }, t("send"));
     const item = kind.item === "carrier"
       ? field("item", "carrier", select("item", Object.keys(state.carriers).map((c) => [c, state.carrierNames[c] ?? c]), draw), true)
       : field("item", "item", input("item", { maxlength: 200, required: kind.item === "required" }), kind.item === "required");
-    const shown = kind.item === "carrier" ? state.carriers[entry.item] ?? units : units;
     element.replaceChildren(h("form", { onsubmit: (event) => { event.preventDefault(); book(error, send); } },
       h("h2", {}, t(correcting ? "correct_title" : "book")),
       correcting && h("p.correcting", {}, t("correcting", { id: correcting.id })),
@@ -41,7 +40,7 @@ export function makeForm(element, state, done) {
       h("div.two", {}, field("first_day", "first_day", input("first_day", { type: "date", required: true }), true),
         field("last_day", "last_day", input("last_day", { type: "date", required: true }), true)),
       h("div.two", {}, field("value", "value", input("value", { type: "number", step: "any", required: true }), true),
-        field("unit", "unit", shown?.length ? select("unit", shown.map((u) => [u, u])) : input("unit", { required: true, maxlength: 40 }), true)),
+        field("unit", "unit", units?.length ? select("unit", units.map((u) => [u, u])) : input("unit", { required: true, maxlength: 40 }), true)),
       h("div.two", {}, field("status", "status", select("status", [["preliminary", t("preliminary")], ["final", t("final")]])),
         field("evidence", "evidence", input("evidence", { maxlength: 500 }))),
       field("documents", "documents", h("input", { type: "file", multiple: true, accept: ".pdf,.png,.jpg,.jpeg,.xlsx,.docx,.csv", onchange: (e) => keep([...e.target.files], error) })),
