@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from park.holidays import public_day
 from simulators.noise import Floats, key_of, smooth
 
 DAY_S = 86_400
@@ -33,17 +34,9 @@ def hour_of_day(t: Floats) -> Floats:
 
 @lru_cache(maxsize=1)
 def _classes() -> NDArray[np.int8]:
-    """Class of each day from 2024 on: State Council holidays and make-up days while known, plain weekends after that."""
-    import chinese_calendar
-    found = np.zeros(_DAYS, dtype=np.int8)
-    for i in range(_DAYS):
-        day = _FIRST + timedelta(days=i)
-        try:
-            off, name = chinese_calendar.get_holiday_detail(day)
-        except NotImplementedError:
-            off, name = day.weekday() >= 5, None
-        found[i] = (HOLIDAY if name else WEEKEND) if off else WORKING
-    return found
+    """Class of each day from 2024 on: State Council holidays and make-up days while known."""
+    numbers = {"working": WORKING, "weekend": WEEKEND, "holiday": HOLIDAY}
+    return np.array([numbers[public_day(_FIRST + timedelta(days=i))] for i in range(_DAYS)], dtype=np.int8)
 
 
 def day_class(day: NDArray[np.int64]) -> NDArray[np.int8]:

@@ -1,0 +1,22 @@
+"""The State Council's calendar: which days of China are worked, make-up days included; what holds where a base says nothing."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Literal
+
+Day = Literal["working", "weekend", "holiday"]
+# Of every year, for years that the State Council has not yet arranged.
+FIXED = {(1, 1), (5, 1), (10, 1), (10, 2), (10, 3)}
+
+
+def public_day(day: date) -> Day:
+    """The class of a day; of a year not yet arranged: fixed holidays and weekends (no lunar ones, no make-up days)."""
+    import chinese_calendar
+
+    try:
+        off, name = chinese_calendar.get_holiday_detail(day)
+    except NotImplementedError:     # a year that the library does not know yet
+        off, name = day.weekday() >= 5, "fixed" if (day.month, day.day) in FIXED else None
+        off = off or name is not None
+    return ("holiday" if name else "weekend") if off else "working"
