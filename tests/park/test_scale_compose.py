@@ -91,6 +91,16 @@ def test_members_of_the_group_have_sessions_of_their_own_and_the_parts_make_the_
     assert sorted(parts) == [f"{k}/{len(parts)}" for k in range(1, len(parts) + 1)]
 
 
+def test_members_of_the_group_keep_readings_as_long_and_archive_to_one_place() -> None:
+    """One of them does the upkeep, whichever comes first: the other must not do it in its own way."""
+    def kept(service: dict[str, Any]) -> tuple[Any, ...]:
+        environment = service["environment"]
+        return environment["PARK_KEEP_READINGS_DAYS"], environment["PARK_ARCHIVE_DIR"], service["volumes"]
+    first, *others = [SERVICES[name] for name, command in COMMANDS.items() if command[0] == "ingest"]
+    assert others and all(kept(other) == kept(first) for other in others)
+    assert any(first["environment"]["PARK_ARCHIVE_DIR"].startswith(mount.split(":")[1]) for mount in first["volumes"])
+
+
 def test_no_service_of_timescaledb_or_mosquitto_is_left() -> None:
     assert not {n for n, s in SERVICES.items() if re.search("timescale|mosquitto", json.dumps(s))} - {"grafana"}
 
