@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from psycopg import sql
 
 from ingest.directory import load_directory
 from ingest.rollup import prepare, roll_up_all
 from ingest.store import Batch, Store
 from ingest.validation import Message, Readings
 from ingest.verify import differences
-from park.database import migrate
-from park.engine import CITUS, advice, engine_of
+from park.database import connect, migrate, migrations
+from park.engine import CITUS, advice, engine_of, fit
 from park.errors import SetupError
 from park.wire import Batch as Columns
 
@@ -118,6 +119,48 @@ def test_a_database_with_readings_is_not_distributed(databases: Any, three: Db) 
                 migrate(url, citus=True)
         finally:
             conn.execute("DROP DATABASE full_park WITH (FORCE)")
+
+
+@pytest.mark.parametrize("before", [20, len(migrations()) - 1])
+def test_an_earlier_state_that_is_distributed_is_brought_up_to_date_with_its_rows(databases: Any, before: int) -> None:
+    name = f"early_park_{before}"
+    with psycopg.connect(databases.url("postgres"), autocommit=True) as server:
+        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            with connect(databases.url(name)) as conn:
+                _lay_out(conn, before)
+            newer = [file.stem for number, file in migrations() if number > before]
+            assert migrate(databases.url(name)) == newer and migrate(databases.url(name)) == []
+            with connect(databases.url(name), autocommit=True) as conn:
+                assert engine_of(conn) == CITUS
+                for view in ("reading", "reading_shown", "reading_1h", "live_1h", "reading_1h_shown"):
+                    assert conn.execute(f"SELECT count(*) FROM {view}").fetchone() == (1,), view
+        finally:
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _lay_out(conn: Db, last: int) -> None:
+    """The schema as it was at a migration, distributed, with a reading and its hour."""
+    conn.execute("""CREATE EXTENSION citus;
+        CREATE TABLE migration (number integer PRIMARY KEY, name text NOT NULL, at timestamptz NOT NULL DEFAULT now())""")
+    conn.commit()
+    for number, file in migrations()[:last]:
+        conn.execute(file.read_bytes())
+        conn.execute("INSERT INTO migration (number, name) VALUES (%s, %s)", (number, file.stem))
+    conn.execute("SELECT keep_histories()")
+    conn.commit()
+    fit(conn, CITUS, again=True)
+    conn.execute("SELECT secure_tables()")
+    conn.commit()
+    conn.execute("INSERT INTO base (base_id, code, name_zh, name_en) VALUES (1, 'b', 'x', 'x')")
+    conn.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind)
+        VALUES (1, 'p', 'p', 'p', 'active_power', 'kW', 'gauge')""")
+    conn.commit()
+    conn.execute("SELECT ensure_reading_partitions(%s, %s)", (MONDAY, MONDAY))
+    conn.commit()
+    conn.execute("INSERT INTO reading (ts, value, point_id, base_id) SELECT %s, 1, point_id, 1 FROM point", (MONDAY,))
+    conn.execute("""INSERT INTO reading_1h (bucket, min, max, sum, first, last, point_id, n, n_good, n_usable, base_id)
+        SELECT %s, 1, 1, 1, 1, 1, point_id, 1, 1, 1, 1 FROM point""", (MONDAY,))
 
 
 def test_a_role_sees_its_bases_alone_through_views_and_has_no_right_on_distributed_tables(three: Db) -> None:
