@@ -51,8 +51,8 @@ async def balance(
     needs_whole_base(who)
     async with data.session(who) as db:
         found = await base_row(db, base)
-        span = read_span(period, found["timezone"], utc_now())
         then = await look_back(db, found["timezone"], as_of)
+        span = read_span(period, found["timezone"], then or utc_now())
         about = {"base": found["base_id"], "first": span.period.first_day, "last": span.period.last_day, "carrier": carrier}
         rows = await (await db.execute(SQL["balances"], about)).fetchall()
         flows = await (await db.execute(SQL["flow_links"], about)).fetchall()
@@ -107,14 +107,20 @@ async def series(
     parent: Annotated[str, Query(max_length=64, description="Code of a parent meter.")],
     period: PeriodText,
     resolution: Annotated[Literal["15m", "1h", "1d"], Query()] = "15m",
+    as_of: AsOf = None,
 ) -> Response:
     """A parent against its children in each interval of a day or a month; a slot with a member that is not known has no
-    remainder
-    (and so has an hour or a day with such a slot)."""
+    remainder (and so has an hour or a day with such a slot).
+
+    With `as_of` the slots as they were known then. Where a gap of a member's day was filled later it cannot be told which of
+    its slots were there: they are not known, and `certain` is false.
+    """
     needs_whole_base(who)
     async with data.session(who) as db:
         found = await base_row(db, base)
-        span = read_span(period, found["timezone"], utc_now())
+        then = await look_back(db, found["timezone"], as_of)
+        until = then or utc_now()
+        span = read_span(period, found["timezone"], until)
         if span.period.end - span.period.start > LONGEST:
             raise InputError(f"expected a day or a month, got {period!r}")
         meter = await (await db.execute(SQL["parent_meter"], {"base": found["base_id"], "code": parent})).fetchone()
@@ -127,7 +133,7 @@ async def series(
                     "base": found["base_id"],
                     "parent": meter["point_id"],
                     "start": span.period.start,
-                    "end": min(span.period.end, max(utc_now(), span.period.start)),
+                    "end": min(span.period.end, max(until, span.period.start)),
                     "step": {"15m": "15 minutes", "1h": "1 hour", "1d": "1 day"}[resolution],
                 },
             )
@@ -140,6 +146,7 @@ async def series(
             "carrier": meter["carrier"],
             "unit": meter["unit"],
             "resolution": resolution,
+            "as_of": then,
             "slots": rows,
         }
     )

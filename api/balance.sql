@@ -45,22 +45,24 @@ WHERE p.base_id = %(base)s AND p.code = %(code)s
 
 -- name: balance_slots
 -- Parent against children in each quarter-hour; a slot with a member that is not known has no remainder.
-WITH member AS (
+WITH member AS MATERIALIZED (
     SELECT f.child_id AS point_id, false AS is_parent, f.valid_from, f.valid_to FROM flow_known f
     WHERE f.base_id = %(base)s AND f.parent_id = %(parent)s AND f.kind = 'sub'
     UNION ALL SELECT %(parent)s, true, '1970-01-01', NULL
+), slot AS MATERIALIZED (
+    SELECT * FROM slots_known(%(base)s::smallint, ARRAY(SELECT m.point_id FROM member m), %(start)s, %(end)s)
 ), part AS (
-    SELECT s.ts, m.is_parent,
+    SELECT s.ts, m.is_parent, coalesce(i.certain, true) AS certain,
            i.amount * c.multiplier * CASE WHEN NOT m.is_parent AND c.direction IN ('generation', 'export') THEN -1 ELSE 1 END AS amount,
            i.quality
     FROM generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 second', interval '15 minutes') s (ts)
     CROSS JOIN member m JOIN energy_counter_unit c ON c.base_id = %(base)s AND c.point_id = m.point_id
-    LEFT JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = m.point_id AND i.ts = s.ts
+    LEFT JOIN slot i ON i.point_id = m.point_id AND i.ts = s.ts
     WHERE m.valid_from <= (s.ts AT TIME ZONE c.timezone)::date AND (m.valid_to IS NULL OR (s.ts AT TIME ZONE c.timezone)::date < m.valid_to)
 )
 SELECT date_bin(%(step)s::interval, ts, %(start)s::timestamptz) AS ts, sum(amount) FILTER (WHERE is_parent) AS parent,
        sum(amount) FILTER (WHERE NOT is_parent) AS children,
        CASE WHEN bool_and(amount IS NOT NULL) AND NOT bool_and(is_parent)
             THEN sum(CASE WHEN is_parent THEN amount ELSE -amount END) END AS unaccounted,
-       bool_or(quality > 1) AS estimated
+       bool_or(quality > 1 AND amount IS NOT NULL) AS estimated, bool_and(certain) AS certain
 FROM part GROUP BY 1 ORDER BY 1

@@ -542,16 +542,10 @@ WHERE e.base_id = %(base)s AND e.point_id = ANY (%(points)s) AND e.day BETWEEN %
 ORDER BY e.point_id, e.day LIMIT %(limit)s
 
 -- name: trace_intervals
--- Quarter-hours of counters with quality and method (0 measured, 1 rollover, 2 swap, 3 reset, 4 gap split, 5 spike removed), each
--- in the version that stood at the instant looked back to.
-SELECT DISTINCT ON (point_id, at) point_id, at, amount, quality, method FROM (
-    SELECT i.point_id, i.ts AS at, i.amount, i.quality, i.method, 'infinity'::timestamptz AS superseded_at FROM interval_15m i
-    WHERE i.base_id = %(base)s AND i.point_id = ANY (%(points)s) AND i.ts >= %(start)s AND i.ts < %(end)s
-    UNION ALL
-    SELECT h.point_id, h.ts, h.amount, h.quality, h.method, h.superseded_at FROM interval_15m_history h
-    WHERE h.base_id = %(base)s AND h.point_id = ANY (%(points)s) AND h.ts >= %(start)s AND h.ts < %(end)s
-      AND h.superseded_at > (SELECT known_at())) v
-ORDER BY point_id, at, superseded_at LIMIT %(limit)s
+-- Quarter-hours of counters with quality and method (0 measured, 1 rollover, 2 swap, 3 reset, 4 gap split, 5 spike removed, 6 formula),
+-- each as it was known at the instant looked back to.
+SELECT point_id, ts AS at, amount, quality, method FROM slots_known(%(base)s::smallint, %(points)s, %(start)s, %(end)s)
+ORDER BY point_id, at LIMIT %(limit)s
 
 -- name: codes_of_points
 -- Codes of points.

@@ -185,6 +185,60 @@ def test_the_balance_of_each_interval(operator: httpx.Client, counted: Connectio
     assert operator.get("/balance/series?base=mini&period=2026-11&parent=nothing").status_code == 404
 
 
+def test_the_balance_of_each_interval_as_it_was_known(operator: httpx.Client, counted: Connection) -> None:
+    """Slots of the day before a correction, before its last slots were written, and before a gap in it was filled."""
+
+    def write(code: str, first: int, last: int, amount: float) -> None:
+        counted.execute(
+            """INSERT INTO interval_15m (ts, amount, point_id, base_id, quality)
+            SELECT '2026-11-18 16:00+00'::timestamptz + i * interval '15 minutes', %s + i * 0.001, point_id, base_id, 0
+            FROM point, generate_series(%s::integer, %s::integer) i WHERE code = %s
+            ON CONFLICT (base_id, point_id, ts) DO UPDATE SET amount = excluded.amount""",
+            (amount, first, last, code),
+        )
+        counted.execute(
+            """INSERT INTO interval_1d (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
+            SELECT '2026-11-18 16:00+00', sum(i.amount), 0, i.point_id, 96, count(*), count(*), i.base_id
+            FROM interval_15m i JOIN point p USING (base_id, point_id) WHERE p.code = %s
+              AND i.ts >= '2026-11-18 16:00+00' AND i.ts < '2026-11-19 16:00+00' GROUP BY i.point_id, i.base_id
+            ON CONFLICT (base_id, point_id, ts) DO UPDATE SET amount = excluded.amount, n_known = excluded.n_known""",
+            (code,),
+        )
+
+    def now() -> str:
+        row = counted.execute("SELECT to_char(clock_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')").fetchone()
+        assert row is not None
+        return str(row[0])
+
+    for code, amount in (("park.kwh", 10.0), ("e1.main.kwh", 6.0)):
+        write(code, 0, 95, amount)
+    write("e2.main.kwh", 0, 49, 3.5)
+    half = now()
+    write("e2.main.kwh", 60, 95, 3.5)
+    gap = now()
+    write("e2.main.kwh", 50, 59, 3.5)
+    whole = now()
+    write("e1.main.kwh", 3, 3, 5.0)
+    path = "/balance/series?base=mini&period=2026-11-19&parent=park.kwh"
+
+    def rest(as_of: str | None = None) -> list[float | None]:
+        body = operator.get(f"{path}&as_of={as_of}" if as_of else path).json()
+        assert body["as_of"] == as_of and len(body["slots"]) == 96
+        return [None if s["unaccounted"] is None else round(s["unaccounted"] + 0.001 * i, 6) for i, s in enumerate(body["slots"])]
+
+    assert rest() == [0.5] * 3 + [1.5] + [0.5] * 92
+    assert rest(whole) == [0.5] * 96
+    assert rest(half) == [0.5] * 50 + [None] * 46
+    # 86 slots of e2 were known, and which of them nobody can tell
+    told = operator.get(f"{path}&as_of={gap}").json()["slots"]
+    assert {(s["certain"], s["unaccounted"]) for s in told} == {(False, None)}
+    assert told[0]["parent"] == pytest.approx(10) and told[0]["children"] == pytest.approx(6)
+    figure = "/trace?figure=mini/2026-11-19/point=e2.main.kwh/electricity/energy"
+    for as_of, known in ((half, 50), (whole, 96), (gap, 0)):
+        (part,) = operator.get(f"{figure}&as_of={as_of}").json()["parts"]
+        assert sum(s["amount"] is not None for s in part["intervals"]) == known
+
+
 def test_a_balance_as_it_was_known_before_a_correction(operator: httpx.Client, counted: Connection) -> None:
     row = counted.execute("SELECT to_char(clock_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')").fetchone()
     assert row is not None
