@@ -18,6 +18,7 @@ from accounting.hours import HOUR_US
 from accounting.localday import local_days
 from accounting.tariffs import price_slots, tariffs_of
 from park.errors import InputError
+from park.holidays import public_day
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def touch_due_days(conn: Connection, base_id: int, now: datetime, since: datetim
 
 
 def calendar_of(conn: Connection, base_id: int, first: date, last: date) -> dict[date, str]:
-    """Class of each day (working, weekend, holiday, shutdown): the base's calendar, else the day of the week."""
+    """Class of each day (working, weekend, holiday, shutdown): the base's calendar, else the State Council's."""
     listed = dict(conn.execute(SQL["calendar"], {"base": base_id, "first": first, "last": last}).fetchall())
     days = (first + timedelta(days=i) for i in range((last - first).days + 1))
-    return {d: listed.get(d, "weekend" if d.weekday() >= 5 else "working") for d in days}
+    return {d: listed.get(d) or public_day(d) for d in days}

@@ -20,6 +20,7 @@ from accounting import baselines, bills, energy, indicators, marks, outlet_event
 from accounting.columns import Connection
 from accounting.counters import SQL, recount
 from accounting.definitions import definitions_of
+from park.holidays import release
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def _since(conn: Connection, base_id: int, owed: set[str]) -> datetime:
 def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, result: PassResult) -> None:
     """After a change of meters, factors, tariffs, boundaries or limits: the figures that hang on them, computed again."""
     registers = {str(p): digest for p, digest in conn.execute(SQL["register_fingerprint"], {"base": base_id})}
-    rows = _one(conn, "fingerprint", base=base_id)
+    rows = _one(conn, "fingerprint", base=base_id, public_calendar=release())
     trace = _one(conn, "outlet_fingerprint", base=base_id)
     known = _detail(conn, base_id, "catalogue")
     if known.get("rows") == rows and known.get("registers") == registers and known.get("trace") == trace:

@@ -459,7 +459,7 @@ WHERE l.base_id = %(base)s AND l.kind IN ('energy_bill', 'energy_cost', 'green_p
 ON CONFLICT DO NOTHING
 
 -- name: fingerprint
--- A digest of the catalogue rows that totals and costs depend on.
+-- A digest of the catalogue rows, and of the release of the public calendar, that totals and costs depend on.
 SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
     SELECT 'factor', factor_id, value::text, unit, region, valid_from::text, valid_to::text FROM factor
         WHERE superseded_at IS NULL AND (base_id IS NULL OR base_id = %(base)s)
@@ -473,7 +473,8 @@ SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
     UNION ALL SELECT 'unit', unit_id, parent_id::text, enterprise_id::text, '', '', '' FROM unit WHERE base_id = %(base)s
     UNION ALL SELECT 'flow', parent_id, child_id::text, carrier, kind, valid_from::text, valid_to::text FROM flow WHERE base_id = %(base)s
     UNION ALL SELECT 'base', base_id, region, timezone, '', '', '' FROM base WHERE base_id = %(base)s
-    UNION ALL SELECT 'calendar', 0, code, day::text, class, '', '' FROM calendar WHERE base_id = %(base)s) x), ''))
+    UNION ALL SELECT 'calendar', 0, code, day::text, class, '', '' FROM calendar WHERE base_id = %(base)s
+    UNION ALL SELECT 'public calendar', 0, %(public_calendar)s, '', '', '', '') x), ''))
 
 -- name: register_fingerprint
 -- A digest a counter of what its intervals depend on beside readings: ratio, roll-over, pace, meters.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from importlib.metadata import version
 from typing import Literal
 
 Day = Literal["working", "weekend", "holiday"]
@@ -20,3 +21,8 @@ def public_day(day: date) -> Day:
         off, name = day.weekday() >= 5, "fixed" if (day.month, day.day) in FIXED else None
         off = off or name is not None
     return ("holiday" if name else "weekend") if off else "working"
+
+
+def release() -> str:
+    """Where the days come from. A newer release may know another year: what was reckoned with a former one is done again."""
+    return f"chinesecalendar {version('chinesecalendar')}"

@@ -12,6 +12,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from accounting import passes, service
+from accounting.energy import calendar_of
 from accounting.passes import run_pass
 from accounting.verify import verify
 from park.errors import InputError
@@ -277,6 +278,13 @@ def test_time_of_use_prices_by_slot_month_and_day_class(park: Conn, feed: Feed) 
     assert day(0) == {"valley": (32, 9.6), "peak": (14, 16.8), "flat": (50, 35)}      # Monday
     assert day(5) == {"valley": (32, 9.6), "peak": (14, 16.8), "flat": (42, 29.4), "deep_valley": (8, 0.8)}
     assert total(park, "electricity", "cost") == pytest.approx(61.4)
+
+
+def test_a_day_that_the_base_does_not_list_is_what_the_state_council_says(park: Conn) -> None:
+    park.execute("INSERT INTO calendar (base_id, code, day, class) VALUES (1, 'own', '2026-02-19', 'shutdown')")
+    classes = calendar_of(park, 1, date(2026, 2, 14), date(2026, 2, 28))
+    assert {d.day: kind for d, kind in classes.items() if d.day in (14, 17, 19, 26, 28)} == {
+        14: "working", 17: "holiday", 19: "shutdown", 26: "working", 28: "working"}      # 14 and 28 are Saturdays worked for it
 
 
 def test_intensity_needs_the_economic_figure_and_carries_the_ledger_row(park: Conn, feed: Feed) -> None:
