@@ -278,21 +278,19 @@ WHERE EXISTS (SELECT FROM closed_weeks())
 GROUP BY t.base_id, t.point_id
 
 -- name: find_doomed
--- Minutes and quarters of the touched set whose readings are gone; none unless readings were deleted.
-WITH stored AS MATERIALIZED (
-    SELECT t.base_id, t.point_id, t.bucket, q.alone FROM touched t
-    CROSS JOIN LATERAL (SELECT alone FROM reading_15m q WHERE q.base_id = t.base_id AND q.point_id = t.point_id
-                        AND q.bucket = t.bucket OFFSET 0) q
-)
+-- Minutes and quarters of the touched set whose readings are gone; none unless readings were deleted. OFFSET 0 has each one
+-- looked up by its whole key: what was rolled up has no statistics yet, and a join would compare every minute with all of its point.
 INSERT INTO doomed
-SELECT base_id, point_id, bucket, false FROM stored s
-WHERE NOT EXISTS (SELECT FROM rolled r WHERE r.base_id = s.base_id AND r.point_id = s.point_id AND r.bucket = s.bucket)
+SELECT t.base_id, t.point_id, q.bucket, false FROM touched_run t
+CROSS JOIN LATERAL (SELECT bucket FROM reading_15m q WHERE q.base_id = t.base_id AND q.point_id = t.point_id
+                    AND q.bucket >= t.low AND q.bucket < t.high OFFSET 0) q
+WHERE NOT EXISTS (SELECT FROM rolled r WHERE r.base_id = t.base_id AND r.point_id = t.point_id AND r.bucket = q.bucket OFFSET 0)
 UNION ALL
-SELECT s.base_id, s.point_id, m.bucket, true FROM stored s
-CROSS JOIN LATERAL (SELECT bucket FROM reading_1m m WHERE m.base_id = s.base_id AND m.point_id = s.point_id
-                    AND m.bucket >= s.bucket AND m.bucket < s.bucket + interval '15 minutes' OFFSET 0) m
-WHERE NOT s.alone
-  AND NOT EXISTS (SELECT FROM rolled_minute r WHERE r.base_id = s.base_id AND r.point_id = s.point_id AND r.bucket = m.bucket)
+SELECT t.base_id, t.point_id, m.bucket, true FROM touched_run t
+CROSS JOIN LATERAL (SELECT bucket FROM reading_1m m WHERE m.base_id = t.base_id AND m.point_id = t.point_id
+                    AND m.bucket >= t.low AND m.bucket < t.high OFFSET 0) m
+WHERE NOT EXISTS (SELECT FROM rolled_minute r WHERE r.base_id = t.base_id AND r.point_id = t.point_id
+                  AND r.bucket = m.bucket OFFSET 0)
 
 -- name: touched_stored
 -- Touched quarters that have a row already; the others, and their minutes, are new.
