@@ -5,6 +5,7 @@ Exit status: 0 done, 1 something wrong in the input, 2 wrong usage.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -47,6 +48,8 @@ _register()
 
 def main() -> None:
     """Entry point: a ParkError becomes its text on standard error and its exit status."""
+    if not sys.stdout.isatty():
+        os.environ.setdefault("COLUMNS", "160")  # a pipe has no width of its own, and tables would be cut at 80
     try:
         app()
     except ParkError as exc:

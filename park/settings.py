@@ -8,7 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from park.errors import InputError
 
 
 class Settings(BaseSettings):
@@ -22,7 +25,7 @@ class Settings(BaseSettings):
     """mqtt://[user:password@]host:port of the broker."""
     data_dir: Path = Path("park-data")
     """Spools, embedded database, tokens."""
-    language: str = "zh"
+    language: Literal["zh", "en"] = "zh"
     """Language of messages and documents where a request does not say: zh or en."""
     host: str = "127.0.0.1"
     port: int = 8000
@@ -55,5 +58,9 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """The settings of this process, from its environment."""
-    return Settings()
+    """The settings of this process, from its environment; InputError names the variable that has no sense."""
+    try:
+        return Settings()
+    except ValidationError as exc:
+        raise InputError("; ".join(f"PARK_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}, got {e['input']!r}"
+                                   for e in exc.errors())) from exc

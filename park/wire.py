@@ -41,7 +41,7 @@ class Batch:
 class _Reading(msgspec.Struct, gc=False):
     point: str
     at: int | float | str
-    value: float | None = None
+    value: float | bool | None = None
     quality: str = "good"
 
 
@@ -50,7 +50,7 @@ class _Message(msgspec.Struct, gc=False):
     readings: list[_Reading] | None = None
     point: msgspec.Raw = msgspec.Raw()
     at: list[int | float | str] | None = None
-    value: list[float | None] | None = None
+    value: list[float | bool | None] | None = None
     quality: list[str] | None = None
 
 

@@ -64,3 +64,13 @@ def test_what_cannot_start_says_what_to_do(tmp_path: Path, catalogue: str, says:
                       str(taken.getsockname()[1]), folder=tmp_path)
         text, _ = ended.communicate(timeout=30)
     assert ended.returncode == 1 and says in text and "Traceback" not in text
+
+
+def test_a_setting_without_sense_is_named_and_a_pipe_gets_whole_tables() -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PARK_") and k != "COLUMNS"}
+    ended = subprocess.run([sys.executable, "-m", "park.cli", "doctor"], env=environment | {"PARK_PORT": "abc"}, cwd=ROOT,
+                           capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and ended.stderr.startswith("park: PARK_PORT: ") and "Traceback" not in ended.stderr
+    listed = subprocess.run([sys.executable, "-m", "park.cli", "retention", "--help"], env=environment, cwd=ROOT,
+                            capture_output=True, text=True, check=True)
+    assert max(map(len, listed.stdout.splitlines())) > 100

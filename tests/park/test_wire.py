@@ -40,6 +40,12 @@ def test_columns_of_the_same_points_are_one_tuple_and_others_are_their_own() -> 
     assert (list(packed.point), list(other.point)) == (["a", "b"], ["b", "a"])
 
 
+def test_true_and_false_are_values_of_a_state() -> None:
+    for payload in (b'{"seq": 1, "readings": [{"point": "p", "at": 0, "value": true}, {"point":"p","at":1,"value": false}]}',
+                    b'{"seq": 1, "point": ["p", "p"], "at": [0, 1], "value": [true, false]}'):
+        assert [float(v) for v in decode_batch(payload).value if v is not None] == [1.0, 0.0]
+
+
 def test_bare_nan_becomes_a_missing_value_and_its_neighbours_stay() -> None:
     batch = decode_batch(b'{"seq": 1, "point": ["a", "b", "c"], "at": [1, 2, 3], "value": [NaN, 2.5, -Infinity]}')
     assert list(batch.value) == [None, 2.5, None]
