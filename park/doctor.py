@@ -8,16 +8,23 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
+
+from psycopg import Connection
 
 from park.database import connect, migrations
 from park.engine import engine_of
 from park.errors import ParkError
+from park.holidays import last_year
 from park.mqtt import speaks_v5
 from park.settings import Settings
 
 LEAST_FREE_GB = 5.0
 CLOCK_TOLERANCE_S = 5.0
 BROUGHT = {"database": "database_url", "broker": "mqtt_url"}   # what `park up` starts itself where no setting names another
+
+BASES_WITHOUT = """SELECT code FROM base b WHERE NOT EXISTS (
+    SELECT FROM calendar c WHERE c.base_id = b.base_id AND extract(year FROM c.day) = %(year)s) ORDER BY code"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,19 @@ def _database(settings: Settings) -> Iterator[Finding]:
         drift_s = abs((datetime.now(UTC) - row[2]).total_seconds())
         yield Finding("clock", drift_s < CLOCK_TOLERANCE_S, f"{drift_s:.1f} s from the database's",
                       "set up time synchronisation")
+        if conn.execute("SELECT to_regclass('calendar')").fetchone() != (None,):
+            yield _calendar(conn, datetime.now(UTC).year)
+
+
+def _calendar(conn: Connection[Any], year: int) -> Finding:
+    """Whether holidays and make-up days are known for the next year to come that the State Council's calendar has not."""
+    known = last_year()
+    missing = max(year, known + 1)
+    bare = [code for (code,) in conn.execute(BASES_WITHOUT, {"year": missing})]
+    if not bare:
+        return Finding("calendar", True, f"the State Council's days to the end of {known}, after it those of each base")
+    return Finding("calendar", missing > year, f"{missing}: weekends and fixed holidays alone for tariffs and baselines of "
+                   f"{', '.join(bare)}", "list the year's days under `calendars:`, or install a newer chinesecalendar")
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

@@ -23,6 +23,13 @@ def public_day(day: date) -> Day:
     return ("holiday" if name else "weekend") if off else "working"
 
 
+def last_year() -> int:
+    """The last year whose days are arranged."""
+    import chinese_calendar
+
+    return max(int(day.year) for day in chinese_calendar.holidays)
+
+
 def release() -> str:
     """Where the days come from. A newer release may know another year: what was reckoned with a former one is done again."""
     return f"chinesecalendar {version('chinesecalendar')}"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
+from psycopg import Connection
 
 from park import supervisor as s
-from park.doctor import examine
+from park.doctor import _calendar, examine
+from park.holidays import last_year
 from park.settings import Settings
 
 
@@ -59,3 +63,12 @@ def test_doctor_does_not_miss_what_park_up_brings_itself(tmp_path: Path, monkeyp
 def test_doctor_finds_a_migrated_database_well(database_url: str, tmp_path: Path) -> None:
     findings = {f.name: f for f in examine(Settings(database_url=database_url, data_dir=tmp_path, mqtt_url="mqtt://127.0.0.1:1"))}
     assert findings["database"].ok and findings["schema"].ok and findings["clock"].ok
+
+
+def test_doctor_tells_whose_holidays_of_the_coming_year_are_not_known(mini: Connection[Any]) -> None:
+    year = last_year() + 1
+    coming, come = _calendar(mini, year - 1), _calendar(mini, year)
+    assert coming.ok and coming.text.startswith(f"{year}: weekends and fixed holidays") and coming.text.endswith("of mini")
+    assert not come.ok and "calendars:" in str(come)
+    mini.execute("INSERT INTO calendar (base_id, code, day, class) VALUES (1, 'own', %s, 'holiday')", (date(year, 2, 6),))
+    assert _calendar(mini, year).ok
