@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from alerts import enabling, facility, hearing, linkage, loading, replay, replay_baseline, replay_emission
+from alerts import facility, hearing, linkage, loading, replay, replay_baseline, replay_emission
 from alerts.context import Context, flat_history, gates_of, load
 from alerts.emission import milder
-from alerts.evaluator import Flags, Floats, Pair, Plan, compile_rules
+from alerts.evaluator import Floats, Pair, Plan, compile_rules
+from alerts.facility import Plants
 from alerts.history import Events, Heard, alternate, events, heard
 from alerts.loading import NOTHING, Readings
-from alerts.plant import usual
 from alerts.rules import Point, Rule, covers
 from alerts.store import Connection, Q
 from park.catalogue_store import base_id_of
@@ -105,6 +105,10 @@ class History:
         """Readings of a point; none is an empty stretch."""
         return self.readings.get(point_id, NOTHING)
 
+    def plants(self) -> Plants:
+        """What the base's plants did."""
+        return Plants(self.context, self.base_id, self.readings, facility.learned(self.conn))
+
     def heard(self) -> Heard | None:
         """When anything was heard of the base; None: never."""
         at = np.concatenate([r.at for r in self.readings.values()]) if self.readings else np.empty(0)
@@ -179,14 +183,14 @@ def _instant(h: History, plan: Plan, pairs: Sequence[Pair]) -> Iterable[Episode]
     for p in h.context.points:
         if p.device_id is not None:
             of_device[p.base_id, p.device_id].append(p.point_id)
-    plants = Plants(h)
+    plants = h.plants()
     for i, pair in enumerate(pairs):
         if words is None:
             return
         behind = pair.gateway.devices if pair.gateway else (pair.device_id if pair.point is None else pair.point.device_id,)
         points = [p for d in behind for p in of_device[h.base_id, d]]
         gate = gates.get(i)
-        mask = None if gate is None else partial(plants.in_force, gate)
+        mask = None if gate is None else partial(plants.in_force, gate.rule, gate.plant)
         if pair.point is None or len(h.of(pair.point.point_id).at):
             h.judged.add(pair.rule.code)
         happened = replay.pair_events(h.context, plan, i, pair, h.readings, points, words, mask)
@@ -195,43 +199,9 @@ def _instant(h: History, plan: Plan, pairs: Sequence[Pair]) -> Iterable[Episode]
         yield from episodes(pair.rule, code, happened, pair.point.point_id if pair.point else None)
 
 
-class Plants:
-    """The state of the plants over the stretch, worked out when a gate asks."""
-
-    def __init__(self, h: History) -> None:
-        self._h = h
-        self._ids = [p.point_id for p in h.context.points]
-        self._learned = {(b, p): kw for b, p, kw in h.conn.execute(Q["power_bands"]).fetchall()}
-
-    def in_force(self, gate: enabling.Gate, at: Floats) -> Flags:
-        """(T,) whether the rule of a gate was in force."""
-        own = self._h.context.calendars.own.get(self._h.base_id, {})
-        out = enabling.calendar_mask(gate.rule, at, self._h.zone, own)
-        words = enabling.listed(gate.rule, "plant")
-        if words is not None and gate.plant is not None:
-            known = self.states(gate.plant[1], None, at, 300.0)
-            out &= np.isin(known, [code for code, word in enabling.STATES.items() if word in words])
-        return out
-
-    def states(self, unit_id: int, rule: Rule | None, at: Floats, fresh_s: float) -> np.ndarray[Any, np.dtype[np.intp]]:
-        """(T,) what a unit did, by the rule's figures or by what was learned of its meters."""
-        key = (self._h.base_id, unit_id)
-        places = self._h.context.facility.get(key, [])
-        meters = [(self._ids[i], kw) for i, kw in places if kw is not None]
-        band = linkage.band_of(rule or usual(self._h.base_id), self._h.context.units[key], meters,
-                               linkage.Memory(learned_kw=self._learned))
-        return facility.states(facility.facility(places, self._h.readings, self._ids, band), at, fresh_s)
-
-    def words(self, unit_id: int) -> Floats:
-        """Epochs at which anything was said of a unit's facility."""
-        places = self._h.context.facility.get((self._h.base_id, unit_id), [])
-        at = [self._h.of(self._ids[i]).at for i, _ in places]
-        return np.concatenate(at) if at else np.empty(0)
-
-
 def _others(h: History, rules: Sequence[Rule]) -> Iterable[Episode]:
     """Episodes of the rules that are no comparison of single readings."""
-    plants = Plants(h)
+    plants = h.plants()
     for rule in rules:
         if rule.kind == "limit" and not rule.instant:
             yield from _gated(h, plants, rule, replay.means(h.context, rule, h.readings, h.zone))
@@ -252,17 +222,8 @@ def _others(h: History, rules: Sequence[Rule]) -> Iterable[Episode]:
 def _gated(h: History, plants: Plants, rule: Rule, judged: Iterable[replay.Judged]) -> Iterable[Episode]:
     for j in judged:
         h.judged.add(rule.code)
-        happened = events(j.at, j.measure, j.band, _mask(h, plants, rule, j.point, j.at), calms=False)
+        happened = events(j.at, j.measure, j.band, plants.mask(rule, j.point, None, j.at), calms=False)
         yield from episodes(rule, j.point.code, happened, j.point.point_id)
-
-
-def _mask(h: History, plants: Plants, rule: Rule, point: Point, at: Floats) -> Flags | None:
-    """(T,) whether a rule was in force for a point; None: always."""
-    if not enabling.is_bound(rule):
-        return None
-    parents = {key: u.parent_id for key, u in h.context.units.items()}
-    plant = enabling.plant_of(rule, point, None, h.context.unit_ids, parents, h.context.facility)
-    return plants.in_force(enabling.Gate(rule, plant, np.empty(0, np.intp)), at)
 
 
 def _emission(h: History, plants: Plants, rule: Rule) -> Iterable[Episode]:
@@ -283,7 +244,7 @@ def _emission(h: History, plants: Plants, rule: Rule) -> Iterable[Episode]:
 def _levels(h: History, plants: Plants, rule: Rule, p: Point, at: Floats, level: Floats,
             channels: Mapping[float, str]) -> Iterable[Episode]:
     h.judged.add(rule.code)
-    mask = _mask(h, plants, rule, p, at)
+    mask = plants.mask(rule, p, None, at)
     if mask is not None:
         level = np.where(mask | (level == replay_emission.WELL), level, np.nan)
     for step in replay_emission.steps(at, level, channels):
@@ -300,7 +261,7 @@ def _baseline(h: History, plants: Plants, rule: Rule) -> Iterable[Episode]:
     if (j.present | j.gone).any():
         h.judged.add(rule.code)
     for i in np.flatnonzero(j.present.any(axis=0)).tolist():
-        p, mask = points[i], _mask(h, plants, rule, points[i], j.at)
+        p, mask = points[i], plants.mask(rule, points[i], None, j.at)
         up = j.present[:, i] if mask is None else j.present[:, i] & mask
         h.tracks[rule.rule_id, p.point_id] = Track(j.at, j.value[:, i], j.low[:, i], j.high[:, i])
         yield from episodes(rule, p.code, alternate(j.at[up], j.at[j.gone[:, i]]), p.point_id)

@@ -38,7 +38,7 @@ class Memory:
 
     judged: dict[tuple[int, int], datetime] = field(default_factory=dict)
     days_at: datetime | None = None
-    late: dict[tuple[int, datetime], tuple[int, float, float]] = field(default_factory=dict)
+    late: dict[tuple[int, datetime], tuple[int, float, float, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

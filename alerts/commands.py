@@ -70,7 +70,7 @@ def backtest(
 ) -> None:
     """What rules would have done over stored readings: every raise and return as CSV, raises a month of each rule.
 
-    All kinds but `baseline`; nothing is written to the database. With `--rules FILE` the present rules and the candidates of
+    All kinds of rules; nothing is written to the database. With `--rules FILE` the present rules and the candidates of
     the file side by side. 用历史数据回放现行规则, 并与候选规则比较。
     """
     from alerts import main

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from psycopg.rows import dict_row
 
+from alerts import facility
 from alerts.context import Context
 from alerts.explain import clock_of, figure, name_en, name_zh
 from alerts.finding import Finding
@@ -22,6 +23,7 @@ from alerts.rules import Point, Rule, covers
 from alerts.store import Connection, Q
 
 LIVE_HOURS = 3          # an hour older than this that turns out to exceed is late
+LIVE_DAYS = timedelta(days=2)
 LATE_DAYS = 7
 Series = tuple[int, int, str]   # base, outlet, quantity
 
@@ -34,22 +36,30 @@ class Forecast:
     minutes: int
 
 
-def judge(conn: Connection, context: Context, now: datetime, *, days: bool = True) -> list[Finding]:
-    """Findings of every emission_limit rule, late hours included; day means only when `days`."""
+def judge(conn: Connection, context: Context, now: datetime, learned_kw: Mapping[tuple[int, int], float] | None = None, *,
+          days: bool = True) -> list[Finding]:
+    """Findings of every emission_limit rule, late hours and days included; day means only when `days`. A late one counts where
+    the rule was in force then; `learned_kw`: power above which a meter's plant runs."""
     rules = context.of_kind("emission_limit")
     if not rules:
         return []
     with conn.cursor(row_factory=dict_row) as cur:
         hours = cur.execute(Q["emission_hours"], {"since": now - timedelta(days=LATE_DAYS)}).fetchall()
-        means = cur.execute(Q["emission_days"], {"since": (now - timedelta(days=2)).date()}).fetchall() if days else []
+        means = cur.execute(Q["emission_days"], {"since": (now - timedelta(days=LATE_DAYS)).date()}).fetchall() if days else []
         minutes = cur.execute(Q["running_minutes"], {"hour": now.replace(minute=0, second=0, microsecond=0)}).fetchall()
     running = _running(context, minutes)
     out: list[Finding] = []
     for rule in rules:
         subject = {(p.base_id, p.unit_id, p.quantity): p for p in reversed(context.points) if p.unit_id and covers(rule, p)}
-        out += _hours(context, rule, subject, hours, running, now)
-        out += _days(context, rule, subject, means, now)
+        found = _hours(context, rule, subject, hours, running, now) + _days(context, rule, subject, means, now)
+        out += [f for f in found if not f.late or _was_in_force(conn, context, f, learned_kw or {})]
     return out
+
+
+def _was_in_force(conn: Connection, context: Context, f: Finding, learned_kw: Mapping[tuple[int, int], float]) -> bool:
+    point = context.points[context.index[f.rule.base_id, f.point_id or 0]]
+    at = np.array([f.at.timestamp()])
+    return bool(facility.was_in_force(conn, context, f.rule, point, None, at, learned_kw)[0])
 
 
 def _hours(context: Context, rule: Rule, subject: Mapping[Any, Point], hours: list[dict[str, Any]],
@@ -122,18 +132,21 @@ def _late(context: Context, rule: Rule, p: Point, row: dict[str, Any]) -> Findin
 
 def _days(context: Context, rule: Rule, subject: Mapping[Any, Point], days: list[dict[str, Any]],
           now: datetime) -> list[Finding]:
-    """The newest finished day of each series; its alert names the outlet too, so that it is not the hour's."""
+    """The newest finished day of each series, and older ones that turned out to exceed only now, marked late. A day's alert
+    names the outlet too, so that it is not the hour's."""
     out = []
-    for row in {(r["base_id"], r["unit_id"], r["quantity"]): r for r in days}.values():
-        p = subject.get((row["base_id"], row["unit_id"], row["quantity"]))
+    newest = {(r["base_id"], r["unit_id"], r["quantity"]): r for r in days}
+    for row in days:
+        key = (row["base_id"], row["unit_id"], row["quantity"])
+        p, live = subject.get(key), row is newest[key] and row["ts"] >= now - LIVE_DAYS
         if p is None or row["exceeded"] is None:
             continue
-        if row["exceeded"]:
-            found = _present(context, rule, p, now, row, "day_exceeded", row["converted"], rule.severity,
-                             unit_id=row["unit_id"])
-        else:
-            found = Finding(rule, False, now, point_id=p.point_id, unit_id=row["unit_id"], value=row["converted"])
-        out.append(found)
+        if row["exceeded"] and (live or (not row["told"] and row["ends"] > rule.recorded_at)):
+            late: dict[str, Any] = {} if live else {"late": True, "returned_at": row["ends"]}
+            out.append(_present(context, rule, p, now if live else row["ends"], row, "day_exceeded", row["converted"],
+                                rule.severity, unit_id=row["unit_id"], **late))
+        elif live and not row["exceeded"]:
+            out.append(Finding(rule, False, now, point_id=p.point_id, unit_id=row["unit_id"], value=row["converted"]))
     return out
 
 

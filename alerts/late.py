@@ -1,34 +1,37 @@
 """Limits over readings that came late: an exceedance that nobody saw when it was is an alert marked late, already over.
 
 Every five minutes the hours of the last days whose extremes lie outside a limit, and which no alert covers, are run again
-through the live rule with their readings (`tick`: same hysteresis, same hold). What of that no alert overlaps is new. An
-alert that is closed stays so; a rule bound to the state of the plant opens none. One alert a rule and point tells of all
-that came late, and is acknowledged like any other.
+with their readings as the live rule would have (`history.events`: same hysteresis, same hold), where it was in force by what
+is known of plant and calendar today. What of that no alert overlaps is new. An alert that is closed stays so. One alert a rule
+and point tells of all that came late, and is acknowledged like any other. An hour is looked at again when more of its readings,
+or of its plant's, have come.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
-from alerts import explain
+from alerts import explain, facility
 from alerts.context import Context
-from alerts.enabling import calendar_mask
-from alerts.evaluator import VALUE, Floats, Pair, compile_rules, fresh, tick
+from alerts.evaluator import VALUE, Flags, Floats, Pair, compile_rules
 from alerts.finding import Finding
+from alerts.history import Band, events
 from alerts.store import Connection, Q
+from park.quality import LAST_USABLE
 
 LATE_S = 900.0          # what came within this is the live alert's
 LATE_DAYS = 7
 MOST_HOURS = 12         # a pass; the rest waits for the next
 MARGIN = timedelta(minutes=10)
 HOUR = timedelta(hours=1)
-Mark = tuple[int, float, float]
+Mark = tuple[int, float, float, int]        # readings, extremes, readings of the plant that the rule is bound to
+Learned = Mapping[tuple[int, int], float]
 Hour = tuple[int, datetime]
 
 
@@ -41,12 +44,11 @@ class Excursion:
     worst: float
 
 
-def judge(conn: Connection, context: Context, judged: dict[Hour, Mark], now: datetime) -> list[Finding]:
+def judge(conn: Connection, context: Context, judged: dict[Hour, Mark], now: datetime, learned: Learned) -> list[Finding]:
     """A late finding for each (limit rule, point) with an exceedance that no alert overlaps; `judged` remembers the hours
-    (pair, hour -> count and extremes) that hold nothing new."""
+    (pair, hour -> count and extremes) that hold nothing new. `learned`: power (kW) above which a meter's plant runs."""
     pairs = [(i, fixed(p, float(context.plan.low[i]), float(context.plan.high[i]))) for i, p in enumerate(context.pairs)
-             if p.rule.kind == "limit" and p.point is not None and context.plan.slot[i] // context.plan.n_points == VALUE
-             and p.rule.params["plant"] is None]
+             if p.rule.kind == "limit" and p.point is not None and context.plan.slot[i] // context.plan.n_points == VALUE]
     if not pairs:
         return []
     out: list[Finding] = []
@@ -55,7 +57,7 @@ def judge(conn: Connection, context: Context, judged: dict[Hour, Mark], now: dat
         if left <= 0:
             break
         left -= len(hours)
-        news = _news(conn, context, pair, [h for h, _ in hours])
+        news = _news(conn, context, pair, [h for h, _ in hours], learned)
         if news:
             out.append(_finding(context, pair, news))
         else:
@@ -79,15 +81,30 @@ def _suspects(conn: Connection, context: Context, pairs: list[tuple[int, Pair]],
         "points": [p.point.point_id for _, p in pairs if p.point], "recorded": [p.rule.recorded_at for _, p in pairs],
         "lows": [float(plan.low[i]) for i, _ in pairs], "highs": [float(plan.high[i]) for i, _ in pairs],
         "since": now - timedelta(days=LATE_DAYS), "until": now - timedelta(seconds=LATE_S)}).fetchall()
+    plants = _plant_counts(conn, context, by_number, {(i, hour) for i, hour, *_ in rows})
     found: dict[int, list[tuple[datetime, Mark]]] = defaultdict(list)
-    for i, hour, *mark in rows:
-        if judged.get((i, hour)) != tuple(mark):
-            found[i].append((hour, (mark[0], mark[1], mark[2])))
+    for i, hour, n, least, greatest in rows:
+        mark = (n, least, greatest, plants.get((i, hour), 0))
+        if judged.get((i, hour)) != mark:
+            found[i].append((hour, mark))
     for i, hours in found.items():
         yield (i, by_number[i]), hours[:MOST_HOURS]
 
 
-def _news(conn: Connection, context: Context, numbered: tuple[int, Pair], hours: list[datetime]) -> list[Excursion]:
+def _plant_counts(conn: Connection, context: Context, pairs: dict[int, Pair], hours: set[Hour]) -> dict[Hour, int]:
+    """Readings of the plant of each pair that is bound to one, in an hour and the one before it."""
+    bound = {i: facility.points_of(context, facility.plant_of(context, pairs[i].rule, pairs[i].point, None))
+             for i in {i for i, _ in hours} if pairs[i].rule.params["plant"] is not None}
+    asked = [(i, hour, pairs[i].rule.base_id, point) for i, hour in sorted(hours) if i in bound for point in bound[i]]
+    if not asked:
+        return {}
+    numbers, at, bases, points = (list(column) for column in zip(*asked, strict=True))
+    rows = conn.execute(Q["plant_counts"], {"pairs": numbers, "hours": at, "bases": bases, "points": points}).fetchall()
+    return {(i, hour): n for i, hour, n in rows}
+
+
+def _news(conn: Connection, context: Context, numbered: tuple[int, Pair], hours: list[datetime],
+          learned: Learned) -> list[Excursion]:
     pair = numbered[1]
     assert pair.point is not None
     key = {"base": pair.rule.base_id, "rule": pair.rule.rule_id, "point": pair.point.point_id}
@@ -95,11 +112,11 @@ def _news(conn: Connection, context: Context, numbered: tuple[int, Pair], hours:
     out = []
     for start, end in _stretches(hours):
         rows = conn.execute(Q["readings_of"], key | {"start": start - MARGIN, "end": end + MARGIN}).fetchall()
-        for e in excursions(pair, np.array(rows, float).reshape(-1, 3)):
+        table = np.array(rows, float).reshape(-1, 3)
+        in_force = facility.was_in_force(conn, context, pair.rule, pair.point, None, table[:, 0], learned)
+        for e in excursions(pair, table, in_force):
             seen = any(a - LATE_S <= e.end and e.start <= b + LATE_S for a, b in told)
-            allowed = calendar_mask(pair.rule, np.array([e.start]), context.zones[pair.rule.base_id],
-                                    context.calendars.own.get(pair.rule.base_id, {}))[0]
-            if not seen and allowed and e.start >= pair.rule.recorded_at.timestamp():
+            if not seen and e.start >= pair.rule.recorded_at.timestamp():
                 out.append(e)
     return out
 
@@ -115,20 +132,16 @@ def _stretches(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
     return out
 
 
-def excursions(pair: Pair, readings: Floats) -> list[Excursion]:
-    """What the rule would have raised over readings (n, 3): epoch, value, quality, in order of time."""
+def excursions(pair: Pair, readings: Floats, in_force: Flags | None = None) -> list[Excursion]:
+    """What the rule would have raised over readings (n, 3): epoch, value, quality, in order of time; `in_force` (n,)."""
     assert pair.point is not None
-    plan, _ = compile_rules([replace(pair.rule)], [pair.point], [[0]])
-    state, out, raised_at = fresh(plan), [], np.nan
-    for at, value, quality in readings:
-        state, raised, returned = tick(state, np.array([value]), np.array([quality], np.int16), np.zeros(1), float(at))
-        raised_at = float(at) if len(raised) else raised_at
-        if len(returned):
-            out.append(Excursion(raised_at, float(at), _worst(plan.low[0], plan.high[0], readings, raised_at, float(at))))
-    if state.active[0]:
-        end = float(readings[-1, 0])
-        out.append(Excursion(raised_at, end, _worst(plan.low[0], plan.high[0], readings, raised_at, end)))
-    return out
+    plan, _ = compile_rules([pair.rule], [pair.point], [[0]])
+    band = Band(*(float(a[0]) for a in (plan.low, plan.high, plan.low_clear, plan.high_clear, plan.hold_s, plan.clear_hold_s)))
+    at = readings[:, 0]
+    raised, returned = events(at, np.where(readings[:, 2] <= LAST_USABLE, readings[:, 1], np.nan), band, in_force)
+    ends = np.where(np.isnan(returned), at[-1] if len(at) else np.nan, returned)
+    return [Excursion(a, b, _worst(band.low, band.high, readings, a, b))
+            for a, b in zip(raised.tolist(), ends.tolist(), strict=True)]
 
 
 def _worst(low: float, high: float, readings: Floats, start: float, end: float) -> float:

@@ -67,7 +67,7 @@ def _judge_rule(conn: Connection, context: Context, rule: Rule, points: Sequence
     outside = known & ((means < bands[:, 0]) | (means > bands[:, 1]))
     inside = known & (means >= bands[:, 0] + margin) & (means <= bands[:, 1] - margin)
     zone = context.zones[rule.base_id]
-    return [_finding(rule, points[i], float(means[i]), (bands[i, 0], bands[i, 1]), start, int(n_valid[i]), zone, now)
+    return [finding(rule, points[i], float(means[i]), (bands[i, 0], bands[i, 1]), start, int(n_valid[i]), zone, now)
             for i in np.flatnonzero(outside).tolist()] + [
         Finding(rule, False, now, point_id=points[i].point_id, value=float(means[i])) for i in np.flatnonzero(inside).tolist()]
 
@@ -83,7 +83,8 @@ def valid_means(where: Ints, value: Floats, n_good: Floats, clean: Flags, due: F
         return total / n, n
 
 
-def _finding(rule: Rule, p: Point, mean: float, band: Band, start: datetime, n_valid: int, zone: str, now: datetime) -> Finding:
+def finding(rule: Rule, p: Point, mean: float, band: Band, start: datetime, n_valid: int, zone: str, now: datetime) -> Finding:
+    """A mean outside its band, found `now`; `start` is that of the hour or day."""
     low, high = (float(v) if np.isfinite(v) else None for v in band)
     above = high is not None and mean > high
     bound, day = high if above else low, rule.params["mean"] == "day"

@@ -221,9 +221,16 @@ WHERE e.ts >= %(since)s AND (e.exceeded OR e.ts >= (SELECT max(n.ts) FROM emissi
 ORDER BY e.ts
 
 -- name: emission_days
--- Finished days of outlets with a limit of the day.
-SELECT d.base_id, d.unit_id, d.quantity, d.day::timestamp AT TIME ZONE b.timezone AS ts, d.mean_converted AS converted,
-       d.limit_value, d.exceeded
+-- Finished days of outlets with a limit of the day, in order of time; `told`: an alert of a day already covers it.
+SELECT d.base_id, d.unit_id, d.quantity, d.day::timestamp AT TIME ZONE b.timezone AS ts,
+       (d.day + 1)::timestamp AT TIME ZONE b.timezone AS ends, d.mean_converted AS converted, d.limit_value, d.exceeded,
+       d.exceeded AND EXISTS (
+           SELECT FROM alert a JOIN rule r USING (base_id, rule_id)
+           JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+           WHERE a.base_id = d.base_id AND r.kind = 'emission_limit' AND a.unit_id = d.unit_id AND p.quantity = d.quantity
+             AND ((a.explanation ->> 'hour')::timestamptz = d.day::timestamp AT TIME ZONE b.timezone
+                  OR (a.opened_at - interval '1 day' <= (d.day + 1)::timestamp AT TIME ZONE b.timezone AND NOT a.late
+                      AND (d.day + 1)::timestamp AT TIME ZONE b.timezone <= coalesce(a.returned_at, 'infinity')))) AS told
 FROM emission_1d d JOIN base b USING (base_id)
 WHERE d.day >= %(since)s AND d.day < (now() AT TIME ZONE b.timezone)::date AND d.limit_value IS NOT NULL ORDER BY d.day
 
@@ -547,6 +554,31 @@ ORDER BY o.pair, o.bucket
 -- From when to when (epochs) each alert of a rule and point was active; a late one as the readings say.
 SELECT extract(epoch FROM opened_at)::float8, extract(epoch FROM coalesce(returned_at, closed_at, 'infinity'))::float8 FROM alert
 WHERE base_id = %(base)s AND rule_id = %(rule)s AND point_id = %(point)s
+  AND coalesce(returned_at, closed_at, 'infinity') >= %(since)s
+
+-- name: plant_counts
+-- Readings of the plant of each pair in an hour and the one before it.
+SELECT w.pair, w.hour, coalesce(sum(r.n), 0)::bigint
+FROM unnest(%(pairs)s::integer[], %(hours)s::timestamptz[], %(bases)s::smallint[], %(points)s::integer[])
+     AS w (pair, hour, base_id, point_id)
+LEFT JOIN reading_1h r ON r.base_id = w.base_id AND r.point_id = w.point_id
+    AND r.bucket >= w.hour - interval '1 hour' AND r.bucket <= w.hour
+GROUP BY 1, 2
+
+-- name: mean_series
+-- Hours of gauges, a row a point, as strings of bytes in order of time: epochs, means, good readings, 1 where nothing estimated
+-- or doubtful is in the mean.
+SELECT point_id, string_agg(float8send(extract(epoch FROM bucket)::float8), ''), string_agg(float8send(mean), ''),
+       string_agg(float8send(n_good), ''), string_agg(float8send(clean), '')
+FROM (SELECT point_id, bucket, sum / n_usable AS mean, n_good::float8 AS n_good, (n_usable = n_good)::integer::float8 AS clean
+      FROM reading_1h WHERE base_id = %(base)s AND point_id = ANY(%(points)s) AND bucket >= %(start)s AND bucket < %(end)s
+        AND n_usable > 0 ORDER BY point_id, bucket) h
+GROUP BY point_id
+
+-- name: alerts_of_rule
+-- Point, and from when to when (epochs) each alert of a rule was active; a late one as the readings say.
+SELECT point_id, extract(epoch FROM opened_at)::float8, extract(epoch FROM coalesce(returned_at, closed_at, 'infinity'))::float8
+FROM alert WHERE base_id = %(base)s AND rule_id = %(rule)s AND point_id = ANY(%(points)s)
   AND coalesce(returned_at, closed_at, 'infinity') >= %(since)s
 
 -- name: readings_of

@@ -101,7 +101,7 @@ def step(conn: Connection, e: Evaluator, now: datetime) -> int:
     if e.slow_at is None or now >= e.slow_at:
         found += slow.judge(conn, e.context, e.links, e.hours, now)
         e.slow_at = now + timedelta(seconds=SLOW_S)
-    allowed = [f for f in found if not f.present or f.rule.instant or doors.allow(f)]
+    allowed = [f for f in found if not f.present or f.late or f.rule.instant or doors.allow(f)]
     e.n_not_in_force += len(found) - len(allowed)
     return _commit(conn, e, allowed, now, doors)
 

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from alerts import balance, baseline, demand, emission, late, linkage, means
+from alerts import balance, baseline, demand, emission, facility, late, late_means, linkage, means
 from alerts.context import Context
 from alerts.finding import Finding
-from alerts.store import Connection, Q
+from alerts.store import Connection
 
 log = logging.getLogger("park.alerts")
 DAYS_EVERY = timedelta(minutes=5)     # figures of days change seldom and their views read much
@@ -21,16 +21,17 @@ DAYS_EVERY = timedelta(minutes=5)     # figures of days change seldom and their 
 def judge(conn: Connection, context: Context, links: linkage.Memory, hours: baseline.Memory,
           now: datetime) -> list[Finding]:
     """Findings of every slow rule, and what the linkage has to know of the facilities' power."""
-    links.learned_kw = {(base, point): kw for base, point, kw in conn.execute(Q["power_bands"]).fetchall()}
+    links.learned_kw = facility.learned(conn)
     days_due = hours.days_at is None or now - hours.days_at >= DAYS_EVERY
     hours.days_at = now if days_due else hours.days_at
     judges: tuple[tuple[str, Callable[[], list[Finding]]], ...] = (
-        ("emission_limit", lambda: emission.judge(conn, context, now, days=days_due)),
+        ("emission_limit", lambda: emission.judge(conn, context, now, links.learned_kw, days=days_due)),
         ("balance", lambda: balance.judge(conn, context, now) if days_due else []),
         ("baseline", lambda: baseline.judge(conn, context, hours, now)),
         ("limit, means", lambda: means.judge(conn, context, hours, now)),
         ("demand", lambda: demand.judge(conn, context, now)),
-        ("limit, late", lambda: late.judge(conn, context, hours.late, now) if days_due else []),
+        ("limit, late", lambda: late.judge(conn, context, hours.late, now, links.learned_kw) if days_due else []),
+        ("means, late", lambda: late_means.judge(conn, context, now, links.learned_kw) if days_due else []),
     )
     found: list[Finding] = []
     for kind, one in judges:
