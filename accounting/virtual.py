@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accounting.columns import Columns, Connection, from_us, read_columns, to_us
+from accounting.formula_parts import note_parts
 from accounting.intervals import SLOT_US
 from accounting.slots import INTERVAL, NOTHING, SQL, Changed, replace
 from park.errors import InputError
@@ -74,7 +75,10 @@ def _in_order(found: dict[str, Virtual]) -> Iterator[Virtual]:
 def follow(conn: Connection, base_id: int, changed: Changed, spans: Spans, write: bool) -> Changed:
     """Compute the slots of virtual points that changed slots, gauges read in `spans`, or their own span ask for."""
     made = NOTHING
-    for v in virtual_points(conn, base_id):
+    points = virtual_points(conn, base_id)
+    if write:
+        note_parts(conn, base_id, points)
+    for v in points:
         window = _window(v, changed + made, spans)
         if window is not None:
             made += _compute(conn, base_id, v, *window, write=write)

@@ -40,12 +40,11 @@ async def balance(
     """Parents, the sum of their children, and what is unaccounted for (losses, or loads without a meter).
 
     `unaccounted` adds up only the days on which parent and every child are known; `share` relates it to the parent on those
-    days. `uncertainty` (k = 2) comes from the accuracy classes of parent and children; `significant` says whether the
-    remainder is
-    larger than that; `assumed` names meters without a class, for which the class of their carrier is taken. `loss_expected` is
-    what the flows declare as loss by design. `nodes` and `links` are a Sankey diagram: what a parent shows is exactly what
-    leaves
-    it, by links to its children and to the nodes `loss:P`, `unaccounted:P`, `not_known:P`; `surplus:P` gives to a parent whose
+    days. `uncertainty` (k = 2) comes from the accuracy classes of parent and children: of the point, its device, the row of the
+    device's template (`accuracies`); a virtual point stands for the meters in its formula. `significant` says whether the
+    remainder is larger than that; `assumed` names meters without a class, for which the row of their carrier is taken.
+    `loss_expected` is what the flows declare as loss by design. `nodes` and `links` are a Sankey diagram: what a parent shows is
+    exactly what leaves it, by links to its children and to the nodes `loss:P`, `unaccounted:P`, `not_known:P`; `surplus:P` gives to a parent whose
     children show more than itself. A child without a known amount keeps its link with value null.
     """
     needs_whole_base(who)
@@ -55,6 +54,8 @@ async def balance(
         span = read_span(period, found["timezone"], then or utc_now())
         about = {"base": found["base_id"], "first": span.period.first_day, "last": span.period.last_day, "carrier": carrier}
         rows = await (await db.execute(SQL["balances"], about)).fetchall()
+        used = sorted({i for row in rows for i in row["accuracy_ids"]})
+        classes = await (await db.execute(SQL["accuracies"], {"ids": used})).fetchall()
         flows = await (await db.execute(SQL["flow_links"], about)).fetchall()
         codes = sorted({flow[end] for flow in flows for end in ("parent", "child")})
         meters = await (await db.execute(SQL["flow_nodes"], about | {"codes": codes})).fetchall()
@@ -74,6 +75,7 @@ async def balance(
             "start": span.period.start,
             "end": span.period.end,
             "balances": [_balance(named(row, lang), span.days_due) for row in rows],
+            "accuracies": classes,
             "nodes": [named(node, lang) for node in nodes],
             "links": links,
         }

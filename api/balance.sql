@@ -2,7 +2,7 @@
 -- Parents against their children over days, with the uncertainty of the remainder.
 SELECT b.carrier, p.code AS parent, coalesce(u.name_zh, p.name_zh) AS name_zh, coalesce(u.name_en, p.name_en) AS name_en,
        u.code AS unit_code, b.unit, b.days, b.days_balanced, b.parent_amount, b.children_amount, b.unaccounted, b.parent_balanced,
-       b.loss_expected, b.uncertainty, b.assumed, b.n_expected, b.n_known
+       b.loss_expected, b.uncertainty, b.assumed, b.accuracy_ids, b.n_expected, b.n_known
 FROM balance_between(%(base)s::smallint, %(first)s, %(last)s) b
 JOIN point_known p ON p.base_id = %(base)s AND p.point_id = b.parent_id
 LEFT JOIN unit_known u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
@@ -66,3 +66,9 @@ SELECT date_bin(%(step)s::interval, ts, %(start)s::timestamptz) AS ts, sum(amoun
             THEN sum(CASE WHEN is_parent THEN amount ELSE -amount END) END AS unaccounted,
        bool_or(quality > 1 AND amount IS NOT NULL) AS estimated, bool_and(certain) AS certain
 FROM part GROUP BY 1 ORDER BY 1
+
+-- name: accuracies
+-- Rows of limits of error by their ids.
+SELECT accuracy_id AS id, template, quantity, carrier, accuracy_class, valid_from, valid_to, source, verified, recorded_at, recorded_by,
+       superseded_at, base_id IS NOT NULL AS own
+FROM accuracy WHERE accuracy_id = ANY (%(ids)s) ORDER BY 1

@@ -85,6 +85,9 @@ def _fields_of(error: Any) -> str:
     return "known here: " + ", ".join(f.alias or n for n, f in model.model_fields.items())
 
 
+NATIONAL = ("factors", "accuracies", "indicators")       # may stand in a file without a base
+
+
 def _cross_check(c: Catalogue) -> Iterable[tuple[Place, str]]:
     """Mistakes between rows: double codes, names of things that are not there, trees that bite their tail."""
     for section in ("enterprises", "units", "devices", "points", "rules"):
@@ -93,7 +96,7 @@ def _cross_check(c: Catalogue) -> Iterable[tuple[Place, str]]:
             if row.code in seen:
                 yield (section, i, "code"), f"the code {row.code!r} stands twice (first in {section}[{seen[row.code]}])"
             seen[row.code] = i
-    if c.base is None and any(getattr(c, s) for s in Catalogue.model_fields if s not in ("base", "factors", "indicators")):
+    if c.base is None and any(getattr(c, s) for s in Catalogue.model_fields if s not in ("base", *NATIONAL)):
         yield ("base",), "expected a `base:` section with code and name"
     known = {s: {row.code for row in getattr(c, s)} for s in ("enterprises", "units", "devices", "points")}
     for place, section, code in _references(c):

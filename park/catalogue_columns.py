@@ -90,6 +90,10 @@ def _factor_row(k: Any, id_of: _Ids) -> dict[str, Any]:
     return {**k.model_dump(include={"carrier", "kind", "region", "value", "unit", "edition"}), **_dated(k)}
 
 
+def _accuracy_row(k: Any, id_of: _Ids) -> dict[str, Any]:
+    return {**k.model_dump(include={"template", "quantity", "carrier", "accuracy_class"}), **_dated(k)}
+
+
 def _setting_row(k: Any, id_of: _Ids) -> dict[str, Any]:
     return {"name": k.name, "value": k.value, **_dated(k)}
 
@@ -115,7 +119,7 @@ def _ledger_row(row: Any, id_of: _Ids) -> dict[str, Any]:
 
 ROW_OF: dict[str, Callable[[Any, _Ids], dict[str, Any]]] = {
     "enterprises": _enterprise_row, "units": _unit_row, "devices": _device_row, "points": _point_row, "meters": _meter_row,
-    "limits": _limit_row, "factors": _factor_row, "settings": _setting_row, "tariffs": _tariff_row,
+    "limits": _limit_row, "factors": _factor_row, "accuracies": _accuracy_row, "settings": _setting_row, "tariffs": _tariff_row,
     "targets": _named_row, "indicators": _indicator_row,
     "rules": _named_row,
 }

@@ -38,6 +38,9 @@ def _both(value: object) -> object:
 Names = Annotated[Name, BeforeValidator(_both)]
 
 
+AccuracyClass = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?S?$")]
+
+
 class Dated(Row):
     """A row with validity [from, to), a source and whether that source was checked."""
 
@@ -132,7 +135,7 @@ class Point(Row):
     low: float | None = None
     high: float | None = None
     expected_s: int = Field(default=60, gt=0)
-    accuracy_class: str | None = None
+    accuracy_class: AccuracyClass | None = None
     formula: str | None = None
     made_from: str | None = None
     used_as: Literal["feedstock"] | None = None
@@ -159,6 +162,7 @@ class Device(Row):
     unit_id: int | None = Field(default=None, ge=0, le=255)
     parameters: dict[str, float] = {}
     every: dict[str, float] = {}
+    accuracy_class: AccuracyClass | None = None
     mn: str | None = None
     password: str | None = None
     st: str | None = None
@@ -227,6 +231,24 @@ class Factor(Dated):
     unit: str
     region: str = ""
     edition: str = ""
+
+
+class Accuracy(Dated):
+    """The limit of error of meters, as a class in percent (`0.5S`, `1.5`): of a device template's registers, all of them or
+    those of a quantity, or of a carrier's meters where nothing else is said."""
+
+    template: str = ""
+    quantity: str = ""
+    carrier: str = ""
+    accuracy_class: AccuracyClass
+
+    @model_validator(mode="after")
+    def _of_one(self) -> Accuracy:
+        if (self.template == "") == (self.carrier == ""):
+            raise ValueError("expected a template or a carrier")
+        if self.quantity and (self.carrier or self.quantity not in quantities()):
+            raise ValueError(f"expected a quantity of the template's registers, got {self.quantity!r}")
+        return self
 
 
 class Setting(Dated):
@@ -316,7 +338,7 @@ class LedgerEntry(Row):
 
 
 class Catalogue(Row):
-    """A whole catalogue; `base` is None only in files of national tables (factors, indicators)."""
+    """A whole catalogue; `base` is None only in files of national tables (factors, accuracies, indicators)."""
 
     base: Base | None = None
     enterprises: list[Enterprise] = []
@@ -327,6 +349,7 @@ class Catalogue(Row):
     flows: list[Flow] = []
     limits: list[Limit] = []
     factors: list[Factor] = []
+    accuracies: list[Accuracy] = []
     settings: list[Setting] = []
     tariffs: list[Tariff] = []
     calendars: list[Calendar] = []
@@ -339,6 +362,7 @@ class Catalogue(Row):
 
 SECTION_MODELS: dict[str, type[Row]] = {
     "base": Base, "enterprises": Enterprise, "units": UnitRow, "devices": Device, "points": Point, "meters": Meter,
-    "flows": Flow, "limits": Limit, "factors": Factor, "settings": Setting, "tariffs": Tariff, "calendars": Calendar,
+    "flows": Flow, "limits": Limit, "factors": Factor, "accuracies": Accuracy,
+    "settings": Setting, "tariffs": Tariff, "calendars": Calendar,
     "targets": Target, "indicators": Indicator, "rules": Rule, "ledger": LedgerEntry,
 }

@@ -57,6 +57,7 @@ SECTIONS = (
     Section("flows", "flow", ("carrier", "parent_id", "child_id", "valid_from")),
     Section("limits", "limit_value", ("unit_id", "quantity", "statistic", "rank", "valid_from"), supersedes=True),
     Section("factors", "factor", ("carrier", "kind", "region", "valid_from"), supersedes=True),
+    Section("accuracies", "accuracy", ("template", "quantity", "carrier", "valid_from"), supersedes=True),
     Section("settings", "setting", ("name", "valid_from"), supersedes=True),
     Section("tariffs", "tariff", ("code", "valid_from"), supersedes=True),
     Section("calendars", "calendar", ("code", "day")),
@@ -270,6 +271,7 @@ EXPORT = {
     "limits": """SELECT l.*, u.code AS outlet FROM limit_value l JOIN unit u USING (base_id, unit_id)
         WHERE l.base_id = %(base)s AND superseded_at IS NULL ORDER BY limit_id""",
     "factors": "SELECT * FROM factor WHERE base_id = %(base)s AND superseded_at IS NULL ORDER BY factor_id",
+    "accuracies": "SELECT * FROM accuracy WHERE base_id = %(base)s AND superseded_at IS NULL ORDER BY accuracy_id",
     "settings": "SELECT * FROM setting WHERE base_id = %(base)s AND superseded_at IS NULL ORDER BY setting_id",
     "tariffs": """SELECT t.*, e.code AS enterprise FROM tariff t LEFT JOIN enterprise e USING (base_id, enterprise_id)
         WHERE t.base_id = %(base)s AND superseded_at IS NULL ORDER BY tariff_id""",

@@ -158,9 +158,10 @@ def _platform(settings: Settings, data_dir: Path, steps: Steps) -> Iterator[tupl
 
 
 def prepare(url: str, *, citus: bool = False, convert: bool = False, workers: Sequence[str] = ()) -> list[str]:
-    """Migrate, and bring the national factors and indicators to the shipped tables; the names of the migrations that ran."""
+    """Migrate, and bring the national factors, accuracy classes and indicators to the shipped tables; the names of the
+    migrations that ran."""
     done = database.migrate(url, citus=citus, convert=convert, workers=workers)
-    for table in ("factors.yaml", "indicators.yaml"):
+    for table in ("factors.yaml", "accuracies.yaml", "indicators.yaml"):
         _apply(url, read_catalogue([TABLES / table]))
     return done
 

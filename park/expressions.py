@@ -47,6 +47,13 @@ class Expression:
     names: tuple[str, ...]
     _root: ast.expr
 
+    @property
+    def is_arithmetic(self) -> bool:
+        """Whether it is made of + - * / alone, without function, comparison or condition."""
+        called = {n.func.id for n in ast.walk(self._root) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        return called <= {"value"} and not any(isinstance(n, ast.Compare | ast.BoolOp | ast.IfExp | ast.Not)
+                                               for n in ast.walk(self._root))
+
     def evaluate(self, values: Mapping[str, Values | float]) -> Values:
         """The expression over numbers or arrays that broadcast; NaN where it cannot be known. Units are not looked at."""
         missing = [name for name in self.names if name not in values]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,7 +12,7 @@ import pytest
 from accounting import balance
 from accounting.passes import run_pass
 from park.errors import NotFound
-from tests.accounting.test_energy_account import NOW, START, booked, day  # noqa: F401
+from tests.accounting.test_energy_account import NOW, START, add, booked, day  # noqa: F401
 
 Conn = psycopg.Connection[Any]
 
@@ -141,6 +142,61 @@ def test_the_balance_on_the_command_line_says_what_the_classes_explain(
     assert "e1.main.kwh: rest of 0 of 1 days" in shown
     with pytest.raises(NotFound, match="no balance of mini in 2020"):
         balance.print_balances(database_url, "mini", "2020", None, "table")
+
+
+VIRTUAL = """
+devices:
+  - {code: d.other, protocol: modbus, template: eastron.sdm630, connection: "tcp://127.0.0.1:15021", unit_id: 1,
+     accuracy_class: '0.2S'}
+accuracies:
+  - {template: eastron.sdm630, quantity: active_energy, accuracy_class: '3', from: 2020-01-01, source: type plates seen on site}
+points:
+  - {code: rest.kwh, quantity: active_energy, unit: MWh, kind: counter, belongs_to: park, carrier: electricity,
+     formula: "park.kwh - e1.main.kwh - twice.kwh"}
+  - {code: twice.kwh, quantity: active_energy, unit: kWh, kind: counter, belongs_to: park, carrier: electricity,
+     formula: "e2.main.kwh * 2"}
+  - {code: least.kwh, quantity: active_energy, unit: kWh, kind: counter, belongs_to: park, carrier: electricity,
+     formula: "min(park.kwh, e1.main.kwh)"}
+flows:
+  - {carrier: electricity, parent: park.kwh, children: [rest.kwh]}
+"""
+
+
+def test_the_error_of_a_virtual_point_is_that_of_the_meters_in_its_formula(
+    park: Conn,
+    day: Any,  # noqa: F811
+    tmp_path: Path,
+    database_url: str,
+) -> None:
+    """Gate 1000, children 600, 100 and the rest 1000 - 600 - 2 x 100 = 200: of the remainder 100 the gate and e1 are on both
+    sides and cancel, and e2 is left with 100 - 200: its class alone makes the uncertainty. A class comes from the point, its
+    device, the row of the template, the carrier's row, in that order."""
+    add(park, tmp_path, VIRTUAL)
+    for point, amount in (("park.kwh", 1000.0), ("e1.main.kwh", 600.0), ("e2.main.kwh", 100.0)):
+        day(point, amount)
+    run_pass(park, NOW)
+    parts = park.execute("""SELECT v.code, p.code, coefficient FROM formula_part f JOIN point v ON v.point_id = f.point_id
+        JOIN point p ON p.point_id = f.part_id ORDER BY 1, 2""").fetchall()
+    assert parts == [("rest.kwh", "e1.main.kwh", pytest.approx(-1e-3)), ("rest.kwh", "e2.main.kwh", pytest.approx(-2e-3)),
+                     ("rest.kwh", "park.kwh", pytest.approx(1e-3)), ("twice.kwh", "e2.main.kwh", 2)]
+
+    def gate() -> dict[str, Any]:
+        return {r["parent"]: r for r in balance.balances(database_url, "mini", "2026-03-02", "electricity")}["park.kwh"]
+
+    park.execute("UPDATE point SET accuracy_class = '0.5S' WHERE code = 'e2.main.kwh'")
+    told = gate()
+    assert told["unaccounted"] == pytest.approx(100) and told["assumed"] == ["park.kwh"]
+    assert told["uncertainty"] == pytest.approx(2 / 3**0.5 * 0.005 * 100)
+    # without the formula's point the classes of gate (2 % of its carrier), e1 (3 % of its template) and e2 stand apart
+    park.execute("DELETE FROM flow USING point p WHERE child_id = p.point_id AND p.code = 'rest.kwh'")
+    assert gate()["uncertainty"] == pytest.approx(2 / 3**0.5 * (20**2 + 18**2 + 0.5**2) ** 0.5)
+    park.execute("""UPDATE point SET device_id = (SELECT device_id FROM device WHERE code = 'd.other')
+        WHERE code = 'e1.main.kwh'""")
+    assert gate()["uncertainty"] == pytest.approx(2 / 3**0.5 * (20**2 + 1.2**2 + 0.5**2) ** 0.5)
+    park.execute("UPDATE point SET attributes = attributes - 'formula' WHERE code IN ('rest.kwh', 'twice.kwh')")
+    day("e2.main.kwh", 101.0)
+    run_pass(park, NOW)
+    assert park.execute("SELECT count(*) FROM formula_part").fetchone() == (0,)
 
 
 def test_the_water_balance_of_base_and_enterprise(park: Conn, day: Any) -> None:  # noqa: F811

@@ -224,7 +224,8 @@ def test_the_balance_of_each_interval_as_it_was_known(operator: httpx.Client, co
     def rest(as_of: str | None = None) -> list[float | None]:
         body = operator.get(f"{path}&as_of={as_of}" if as_of else path).json()
         assert body["as_of"] == as_of and len(body["slots"]) == 96
-        return [None if s["unaccounted"] is None else round(s["unaccounted"] + 0.001 * i, 6) for i, s in enumerate(body["slots"])]
+        told = [s["unaccounted"] for s in body["slots"]]
+        return [None if x is None else round(x + 0.001 * i, 6) for i, x in enumerate(told)]
 
     assert rest() == [0.5] * 3 + [1.5] + [0.5] * 92
     assert rest(whole) == [0.5] * 96
