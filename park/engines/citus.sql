@@ -116,7 +116,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- As in the migrations, with hours counted once a point and local day: a look for each day would be a query to a worker each.
+-- As in the migrations, with the hours of a base's local day fetched at once: a look for each point would be a query to a worker
+-- each, and all hours of a base are millions.
 CREATE OR REPLACE VIEW availability_1d WITH (security_barrier) AS
 WITH alive AS (
     SELECT p.base_id, p.point_id, b.timezone, coalesce(f.first, now()) AS first, coalesce(p.removed_at, now()) AS last
@@ -125,21 +126,21 @@ WITH alive AS (
         ON f.base_id = p.base_id AND f.point_id = p.point_id
     WHERE p.base_id = ANY ((SELECT visible_bases())::smallint[])
 ), due AS (
-    SELECT a.base_id, a.point_id, d::date AS day, d AT TIME ZONE a.timezone AS start,
-           least((d + interval '1 day') AT TIME ZONE a.timezone, date_trunc('hour', a.last)) AS finish
+    SELECT a.base_id, d::date AS day, d AT TIME ZONE a.timezone AS start, (d + interval '1 day') AT TIME ZONE a.timezone AS next,
+           array_agg(a.point_id) AS points, array_agg(date_trunc('hour', a.last)) AS lasts
     FROM alive a CROSS JOIN LATERAL generate_series((a.first AT TIME ZONE a.timezone)::date::timestamp,
                                                     (a.last AT TIME ZONE a.timezone)::date::timestamp, interval '1 day') d
-), heard AS (
-    SELECT r.base_id, r.point_id, (r.bucket AT TIME ZONE b.timezone)::date AS day,
-           count(*)::integer AS n, (count(*) FILTER (WHERE r.n_good > 0))::integer AS n_good
-    FROM spread.reading_1h r JOIN base b ON b.base_id = r.base_id JOIN point p ON p.base_id = r.base_id AND p.point_id = r.point_id
-    WHERE r.base_id = ANY ((SELECT visible_bases())::smallint[]) AND r.bucket < date_trunc('hour', coalesce(p.removed_at, now()))
-    GROUP BY 1, 2, 3
+    GROUP BY 1, 2, 3, 4
 )
-SELECT d.base_id, d.day, d.point_id,
-       greatest(0, floor(extract(epoch FROM d.finish - d.start) / 3600))::integer AS n_expected,
-       coalesce(h.n, 0) AS n, coalesce(h.n_good, 0) AS n_good
-FROM due d LEFT JOIN heard h ON h.base_id = d.base_id AND h.point_id = d.point_id AND h.day = d.day;
+SELECT d.base_id, d.day, h.point_id, h.n_expected, h.n, h.n_good
+FROM due d CROSS JOIN LATERAL (
+    SELECT w.point_id, greatest(0, floor(extract(epoch FROM least(d.next, w.last) - d.start) / 3600))::integer AS n_expected,
+           count(r.bucket)::integer AS n, (count(*) FILTER (WHERE r.n_good > 0))::integer AS n_good
+    FROM unnest(d.points, d.lasts) AS w (point_id, last)
+    LEFT JOIN (SELECT r.point_id, r.bucket, r.n_good FROM spread.reading_1h r WHERE r.base_id = d.base_id
+               AND r.point_id = ANY (d.points) AND r.bucket >= d.start AND r.bucket < d.next OFFSET 0) r
+        ON r.point_id = w.point_id AND r.bucket < w.last
+    GROUP BY w.point_id, w.last) h;
 
 -- As in the migrations, with base and points looked up first: said as values they go down to the one worker that has them.
 CREATE OR REPLACE FUNCTION board_series(base_code text, points text[], from_ts timestamptz, to_ts timestamptz, interval_ms bigint)
