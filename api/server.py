@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import signal
@@ -10,12 +11,22 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.access import Limits
 from api.app import create_app
 from park.settings import Settings
 
 GRACE_S = 2
+
+
+class Connection(HttpToolsProtocol):
+    """A client's connection whose socket the stream of alerts may write to by itself (`scope["state"]["transport"]`)."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:    # type: ignore[override]
+        """As in uvicorn; the state of the application is copied into every request of the connection."""
+        super().connection_made(transport)
+        self.app_state = self.app_state | {"transport": transport}
 
 
 class Server(uvicorn.Server):
@@ -35,7 +46,7 @@ def make_server(settings: Settings, host: str, port: int, *, limits: Limits | No
                 heartbeat_s: float = 15.0) -> Server:
     """A server that is ready to run; port 0 takes a free one."""
     app = create_app(settings, limits=limits, heartbeat_s=heartbeat_s)
-    config = uvicorn.Config(app, host=host, port=port, loop="auto", http="auto", access_log=False, log_config=None,
+    config = uvicorn.Config(app, host=host, port=port, loop="auto", http=Connection, access_log=False, log_config=None,
                             server_header=False, date_header=False, timeout_graceful_shutdown=GRACE_S, backlog=2048,
                             timeout_keep_alive=30, proxy_headers=False)
     logging.getLogger("uvicorn.access").setLevel(logging.CRITICAL)  # its lines have the query string; ours do not

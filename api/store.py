@@ -61,10 +61,7 @@ class Store:
     async def session(self, who: Principal, *, timeout_ms: int = TIMEOUT_MS,
                       rows: AsyncRowFactory[Any] = dict_row) -> AsyncIterator[AsyncCursor[Any]]:
         """A cursor inside a transaction of the principal's role; commits at the end, rolls back on an exception."""
-        async with self.pool.connection() as conn, conn.cursor(row_factory=rows, binary=True) as cursor:
-            await cursor.execute(SQL["take_role"], {
-                "role": f"park_{who.role}", "bases": "{" + ",".join(map(str, who.bases)) + "}",
-                "enterprise": "" if who.enterprise_id is None else str(who.enterprise_id), "timeout": str(timeout_ms)})
+        async with self.pool.connection() as conn, as_principal(conn, who, timeout_ms=timeout_ms, rows=rows) as cursor:
             yield cursor
 
     @asynccontextmanager
@@ -72,3 +69,14 @@ class Store:
         """A cursor of the service itself, for tokens and health only: no route's data passes here."""
         async with self.pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
             yield cursor
+
+
+@asynccontextmanager
+async def as_principal(conn: AsyncConnection[Any], who: Principal, *, timeout_ms: int = TIMEOUT_MS,
+                       rows: AsyncRowFactory[Any] = dict_row) -> AsyncIterator[AsyncCursor[Any]]:
+    """The same on a connection of one's own."""
+    async with conn.transaction(), conn.cursor(row_factory=rows, binary=True) as cursor:
+        await cursor.execute(SQL["take_role"], {
+            "role": f"park_{who.role}", "bases": "{" + ",".join(map(str, who.bases)) + "}",
+            "enterprise": "" if who.enterprise_id is None else str(who.enterprise_id), "timeout": str(timeout_ms)})
+        yield cursor

@@ -1,19 +1,22 @@
 """GET /alerts/stream: every transition of an alert to every listener that may see it, as Server-Sent Events.
 
-One dedicated connection LISTENs on `park_transition`; a transition is read and encoded once, then handed to all
-listeners. A ring of the newest events answers most reconnects (`Last-Event-ID`); older ones come from the table.
+One dedicated connection LISTENs on `park_transition` and reads; a transition is read and encoded once, then written to the
+sockets of those who may see it: one write a listener, no task woken (decision 041). What a socket does not take waits in a
+bounded queue, which a task of its own sends with back-pressure. A ring of the newest events answers most reconnects
+(`Last-Event-ID`); older ones come from the table.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
+from psycopg.rows import dict_row
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -21,48 +24,76 @@ from api.alerts import NO_FILTER, shown
 from api.answers import Language, dump
 from api.guard import Meters
 from api.problems import TooMany
-from api.store import SQL, Principal, Store
+from api.store import SQL, Principal, Store, as_principal
 
 log = logging.getLogger("park.api.stream")
+Connection = psycopg.AsyncConnection[Any]
 
 HEARTBEAT_S = 15.0
 RING = 5_000            # events that a reconnect finds in memory
 BACKLOG = 2_000         # events that one reconnect is told; beyond that it must read /alerts again
 QUEUE = 256             # events that a listener may be behind before it is let go
-HEARTBEAT = b": still here\n\n"
+AHEAD_BYTES = 65536     # what may wait in a socket's buffer before the queue is used
+LANGUAGES: tuple[Language, ...] = ("zh", "en")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Bytes for every listener of a language: lines of the stream, and the same as a chunk of HTTP/1.1."""
+
+    plain: bytes
+    chunk: bytes
+
+    @staticmethod
+    def of(plain: bytes) -> Frame:
+        return Frame(plain, b"%x\r\n%b\r\n" % (len(plain), plain))
 
 
 @dataclass(frozen=True)
 class Event:
-    """A transition, encoded once for each language, and whom it concerns."""
+    """A transition, encoded once for each language, and whom it concerns; a comment of the stream has id 0."""
 
     id: int
     base_id: int
     enterprise_id: int | None
-    frames: dict[Language, bytes]
+    frames: dict[Language, Frame]
+
+
+RESET = b"event: reset\ndata: {\"reason\": \"too far behind\"}\n\n"
+HEARTBEAT = Event(0, 0, None, dict.fromkeys(LANGUAGES, Frame.of(b": still here\n\n")))
 
 
 @dataclass(eq=False)
 class Listener:
-    """One open stream; `behind` is bounded, and a listener that does not read is let go."""
+    """One open stream; `behind` is bounded, and a listener that does not read is let go. `socket` takes what can be written at
+    once; None, or `busy`: everything goes through the queue."""
 
     who: Principal
     lang: Language
-    behind: deque[Event | bytes] = field(default_factory=deque)
+    behind: deque[Event] = field(default_factory=deque)
     ended: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
+    socket: asyncio.WriteTransport | None = None
+    busy: bool = True                                   # until the replay is sent, and while the queue is being sent
+    told: set[int] = field(default_factory=set)         # ids of the replay: they may be published after it was read
 
     def may_see(self, event: Event) -> bool:
         """Whether the event is of a base, and of the enterprise, of this listener's token."""
         return event.base_id in self.who.bases and (
             self.who.role != "enterprise" or event.enterprise_id == self.who.enterprise_id)
 
-    def tell(self, what: Event | bytes) -> bool:
-        """Queue an event or a comment; False when the listener is too far behind."""
+    def tell(self, what: Event) -> bool:
+        """Write an event or a comment, or queue it; False when the listener is too far behind."""
+        if self.told and what.id in self.told:
+            return True
+        if not self.busy and self.socket is not None and self.socket.get_write_buffer_size() < AHEAD_BYTES:
+            self.socket.write(what.frames[self.lang].chunk)
+            return True
         if len(self.behind) >= QUEUE:
             return False
         self.behind.append(what)
+        self.busy = True
         self.wake.set()
         return True
 
@@ -86,6 +117,8 @@ class Stream:
         self._heartbeat_s = heartbeat_s
         self._of_token = of_token
         self._listeners: set[Listener] = set()
+        self._of_base: defaultdict[int, set[Listener]] = defaultdict(set)
+        self._all = Principal(0, "stream", "admin", ())         # who reads for everybody
         self._ring: OrderedDict[int, Event] = OrderedDict()
         self._newest = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,23 +150,28 @@ class Stream:
         if self._stopping:
             listener.end()
         self._listeners.add(listener)
+        for base in who.bases:
+            self._of_base[base].add(listener)
         self._meters.listeners.set(len(self._listeners))
         return listener
 
     def leave(self, listener: Listener) -> None:
         """Forget a listener."""
         self._listeners.discard(listener)
+        for base in listener.who.bases:
+            self._of_base[base].discard(listener)
         self._meters.listeners.set(len(self._listeners))
 
-    async def missed(self, listener: Listener, last: int) -> list[Event | bytes]:
-        """What `listener` missed since event `last`, in the order of their commits where the ring still has it."""
+    async def missed(self, listener: Listener, last: int) -> list[Event] | None:
+        """What `listener` missed since event `last`, in the order of their commits where the ring still has it; None: too
+        much."""
         if last in self._ring:
             ids = list(self._ring)
             return [e for i in ids[ids.index(last) + 1:] if listener.may_see(e := self._ring[i])]
         async with self._store.session(listener.who) as db:
             rows = await (await db.execute(SQL["transition_ids_after"], {"after": last, "limit": BACKLOG + 1})).fetchall()
             if len(rows) > BACKLOG:
-                return [b"event: reset\ndata: {\"reason\": \"too far behind\"}\n\n"]
+                return None
             events = await _events(db, [row["transition_id"] for row in rows])
         return [e for e in events if listener.may_see(e)]
 
@@ -151,12 +189,12 @@ class Stream:
                 async with await psycopg.AsyncConnection.connect(
                         self._store.url, autocommit=True, application_name="park api stream", connect_timeout=10) as conn:
                     await conn.execute("LISTEN park_transition")
-                    await self._catch_up()
+                    await self._catch_up(conn)
                     self.listening, wait_s = True, 0.2
                     while True:
                         got = [n.payload async for n in conn.notifies(timeout=30.0, stop_after=1)]
                         if got:
-                            await self._publish([int(payload) for payload in got])
+                            await self._publish(conn, [int(payload) for payload in got])
                         else:
                             await conn.execute("SELECT 1")  # a connection that died in silence shows itself here
             except (psycopg.Error, OSError, TimeoutError) as exc:
@@ -166,14 +204,14 @@ class Stream:
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, 5.0)
 
-    async def _everything(self) -> Principal:
-        async with self._store.own() as cursor:
-            row = await (await cursor.execute(SQL["base_ids"])).fetchone()
-        return Principal(0, "stream", "admin", tuple((row or {}).get("ids") or ()))
+    async def _know_bases(self, conn: Connection) -> None:
+        row = await (await conn.cursor(row_factory=dict_row).execute(SQL["base_ids"])).fetchone()
+        self._all = replace(self._all, bases=tuple((row or {}).get("ids") or ()))
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self, conn: Connection) -> None:
         """After a (re)connect: what was committed meanwhile. At the first start only where the table ends."""
-        async with self._store.session(await self._everything()) as db:
+        await self._know_bases(conn)
+        async with as_principal(conn, self._all) as db:
             if not self._newest:
                 row = await (await db.execute(SQL["newest_transition"])).fetchone()
                 self._newest = int(row["id"]) if row else 0
@@ -182,25 +220,29 @@ class Stream:
             rows = await (await db.execute(SQL["transition_ids_after"],
                                            {"after": self._newest - 500, "limit": RING})).fetchall()
         started = min(self._ring, default=self._newest)
-        await self._publish([i for row in rows if (i := row["transition_id"]) > started])
+        await self._publish(conn, [i for row in rows if (i := row["transition_id"]) > started])
 
-    async def _publish(self, ids: Sequence[int]) -> None:
+    async def _publish(self, conn: Connection, ids: Sequence[int]) -> None:
         fresh = [i for i in dict.fromkeys(ids) if i not in self._ring]
-        if not fresh:
-            return
-        async with self._store.session(await self._everything()) as db:
-            events = await _events(db, fresh)
+        events = await self._read(conn, fresh) if fresh else []
+        if len(events) < len(fresh):        # of a base that is new
+            await self._know_bases(conn)
+            events = await self._read(conn, fresh)
         for event in events:
             self._ring[event.id] = event
             self._newest = max(self._newest, event.id)
             if len(self._ring) > RING:
                 self._ring.popitem(last=False)
-            self._tell(event, (one for one in self._listeners if one.may_see(event)))
+            self._tell(event, [one for one in self._of_base.get(event.base_id, ()) if one.may_see(event)])
         self._meters.pushed.inc(len(events))
+
+    async def _read(self, conn: Connection, ids: Sequence[int]) -> list[Event]:
+        async with as_principal(conn, self._all) as db:
+            return await _events(db, ids)
 
     # ---- to the listeners
 
-    def _tell(self, what: Event | bytes, listeners: Iterable[Listener]) -> None:
+    def _tell(self, what: Event, listeners: Iterable[Listener]) -> None:
         for listener in [one for one in listeners if not one.tell(what)]:
             log.warning("a stream of token %r is let go: %d events behind", listener.who.name, QUEUE)
             self._meters.dropped.inc()
@@ -243,10 +285,10 @@ async def _events(db: psycopg.AsyncCursor[Any], ids: Sequence[int]) -> list[Even
 
 def _event(transition: dict[str, Any], alert: dict[str, Any]) -> Event:
     told = {k: v for k, v in transition.items() if k not in ("base_id", "enterprise_id")}
-    frames: dict[Language, bytes] = {}
-    for lang in ("zh", "en"):
+    frames: dict[Language, Frame] = {}
+    for lang in LANGUAGES:
         body = dump(told | {"base": alert["base"], "alert": shown(dict(alert), lang)})
-        frames[lang] = b"id: %d\nevent: transition\ndata: %s\n\n" % (transition["id"], body)
+        frames[lang] = Frame.of(b"id: %d\nevent: transition\ndata: %s\n\n" % (transition["id"], body))
     return Event(transition["id"], transition["base_id"], transition["enterprise_id"], frames)
 
 
@@ -262,7 +304,7 @@ class EventAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the client goes, the listener is let go, or the service stops."""
-        sender = asyncio.create_task(self._send(send))
+        sender = asyncio.create_task(self._send(send, scope.get("state", {}).get("transport")))
         gone = asyncio.create_task(_disconnect(receive))
         cut = asyncio.create_task(self._listener.cut.wait())
         tasks = (sender, gone, cut)
@@ -274,32 +316,29 @@ class EventAnswer(Response):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send: Send, socket: asyncio.WriteTransport | None) -> None:
         listener, lang = self._listener, self._listener.lang
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        first: list[Event | bytes] = [self._stream.greeting(self._last)]
+        first = [self._stream.greeting(self._last)]
         if self._last is not None:
-            first += await self._stream.missed(listener, self._last)
-        told = {event.id for event in first if isinstance(event, Event)}
-        await send({"type": "http.response.body", "body": _join(first, lang), "more_body": True})
-        while True:
-            await listener.wake.wait()
-            listener.wake.clear()
+            replayed = await self._stream.missed(listener, self._last)
+            first += [RESET] if replayed is None else [e.frames[lang].plain for e in replayed]
+            listener.told = {e.id for e in replayed or ()}
+        await send({"type": "http.response.body", "body": b"".join(first), "more_body": True})
+        # what came while the replay was read may be in both
+        listener.behind = deque(e for e in listener.behind if e.id not in listener.told)
+        listener.socket = socket
+        while not listener.ended or listener.behind:
             due = list(listener.behind)
             listener.behind.clear()
-            if told:  # what came while the replay was read may be in both
-                due = [what for what in due if not (isinstance(what, Event) and what.id in told)]
             if due:
-                await send({"type": "http.response.body", "body": _join(due, lang), "more_body": True})
-            if listener.ended:
-                break
+                body = b"".join(e.frames[lang].plain for e in due)
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                continue
+            listener.busy = False       # nothing is between here and the socket
+            listener.wake.clear()
+            await listener.wake.wait()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _join(what: Sequence[Event | bytes], lang: Language) -> bytes:
-    if len(what) == 1 and isinstance(what[0], Event):
-        return what[0].frames[lang]
-    return b"".join(w if isinstance(w, bytes) else w.frames[lang] for w in what)
 
 
 async def _disconnect(receive: Receive) -> None:

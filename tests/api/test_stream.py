@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import socket
@@ -232,6 +233,59 @@ def test_a_listener_that_does_not_read_is_let_go_and_the_others_are_not_held_up(
         assert len(stream._listeners) == 1 and len({e["id"] for e in reader.events}) == n
         assert b"park_api_stream_dropped_total 1.0" in httpx.get(f"{url}/metrics").content
     assert any("let go" in r.getMessage() for r in caplog.records)
+
+
+def test_a_listener_that_reads_slowly_is_told_everything_in_order_and_then_directly_again(
+        mini: Connection, database_url: str, raise_alert: Callable[..., int]) -> None:
+    token = create_token(mini, role="operator", name="a", bases=["mini"])
+    alert = raise_alert("e1.stack.so2")
+    with serving(database_url) as (url, server):
+        where = urlsplit(url)
+        assert where.hostname and where.port
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect((where.hostname, where.port))
+            slow.settimeout(20)
+            slow.sendall(f"GET /api/v1/alerts/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+            answer = http.client.HTTPResponse(slow)
+            answer.begin()
+            stream, deadline = server._app.state.stream, time.monotonic() + 30
+            (listener,) = _until(lambda: list(stream._listeners), deadline)
+            _until(lambda: not listener.busy, deadline)
+            n, first = 0, stream._newest
+            while not listener.behind:              # the socket's buffers are full
+                mini.execute(COMMENT, {"alert": alert, "note": "字" * 8000, "n": 20})
+                n += 20
+                _until(lambda n=n: stream._newest >= first + n, deadline)   # type: ignore[misc]
+                time.sleep(0.05)
+            assert 0 < len(listener.behind) <= QUEUE and listener.busy
+            assert _ids(answer, n) == list(range(first + 1, first + n + 1))
+            _until(lambda: not listener.busy, deadline)
+            mini.execute(COMMENT, {"alert": alert, "note": "again", "n": 1})
+            assert _ids(answer, 1) == [first + n + 1]
+            assert not listener.busy and not listener.behind        # written without a task
+
+
+def _until(wanted: Callable[[], Any], deadline: float) -> Any:
+    """What `wanted` answers once it is true."""
+    while not (found := wanted()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+def _ids(answer: http.client.HTTPResponse, n: int) -> list[int]:
+    """Ids of the next n transitions."""
+    ids: list[int] = []
+    last = 0
+    while len(ids) < n:
+        line = answer.readline()
+        assert line, "the stream ended"
+        if line.startswith(b"id: "):
+            last = int(line[4:])
+        elif line.startswith(b"event: transition"):
+            ids.append(last)
+    return ids
 
 
 def test_streams_of_one_token_are_bounded(mini: Connection, database_url: str) -> None:
