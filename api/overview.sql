@@ -53,8 +53,10 @@ like_day AS (
 ),
 before AS (
     SELECT c.carrier, i.ts, sum(i.amount * c.factor) AS amount
+    -- each counter's days by the whole key: by base and time alone a server before PostgreSQL 18 reads the index from end to end
     FROM like_day d CROSS JOIN counter c
-    JOIN interval_1h i ON i.base_id = %(base)s AND i.point_id = c.point_id AND i.ts >= d.low AND i.ts < d.high
+    CROSS JOIN LATERAL (SELECT ts, amount, n_known, n_expected FROM interval_1h i
+                        WHERE i.base_id = %(base)s AND i.point_id = c.point_id AND i.ts >= d.low AND i.ts < d.high OFFSET 0) i
     GROUP BY c.carrier, i.ts
     HAVING count(*) FILTER (WHERE i.n_known >= i.n_expected) = (SELECT n FROM size WHERE size.carrier = c.carrier)
 ),
