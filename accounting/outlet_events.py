@@ -1,5 +1,6 @@
 """Events of outlets: production while the outlet is marked stopped, outlet normal while treatment is off, readings that
-repeat (frozen) or are those of an hour or a day before (copied). What they are is said in `linkage`.
+repeat (frozen) or are those of an hour or a day before (copied). What they are is said in `linkage`; a furnace below its
+temperature in `furnace`.
 
 An outlet's attributes: `stopped_tolerance_min` (else 10), `frozen_min` (else 60).
 """
@@ -10,7 +11,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from accounting import treatment
+from accounting import furnace, treatment
 from accounting.columns import Columns, Connection, from_us, read_columns, to_us
 from accounting.counters import READING, SQL
 from accounting.hours import MINUTE_US, Minutes, minutes, prevailing_step
@@ -31,10 +32,13 @@ from accounting.linkage import (
     unmoved_runs,
 )
 from accounting.localday import Days, local_days
+from accounting.marks import marks_of
 from accounting.trace import POLLUTANTS, Facility, Trace, TracePoint, trace_of
 from park.quality import VALID
+from park.quantities import conversion
 
 STOPPED_TOLERANCE_MIN = 10
+KINDS = (*OUTLET_KINDS, furnace.COLD)
 Spans = list[tuple[int, datetime, datetime]]
 
 
@@ -64,19 +68,27 @@ def _account_outlet(conn: Connection, base_id: int, zone: str, trace: Trace, out
     """Events of an outlet that share time with [low, high); a reading decides what repeats it a day later too."""
     high += timedelta(days=1)
     for kind, _, _, unit_id, started, ended in conn.execute(SQL["events_over"], {"base": base_id, "low": low, "high": high}):
-        if kind in OUTLET_KINDS and unit_id == outlet.unit_id:
+        if kind in KINDS and unit_id == outlet.unit_id:
             low, high = min(low, started), max(high, ended or high)
     days = local_days(to_us(low - timedelta(days=2)), to_us(high + timedelta(days=1)), zone)
     points = [outlet.points[q] for q in POLLUTANTS if q in outlet.points]
-    parts = _readings(conn, base_id, points, days)
+    hot = outlet.points.get(furnace.QUANTITY)
+    parts = _readings(conn, base_id, [*points, *([hot] if hot else [])], days)
     runs = treatment.facts(conn, base_id, _before(trace, outlet), days)
     grids = {p.quantity: minutes(*_columns(parts[p.point_id]), days, p.expected_s) for p in points}
     production = any_of([runs[f.unit_id].on for f in trace.production_before.get(outlet.unit_id, [])], days)
     treated = any_of([runs[f.unit_id].on for f in _treatments(trace, outlet)], days)
     found = outlet_events(outlet, points, parts, grids, production, treated, int(days.borders[0]))
+    if hot is not None:
+        factor, offset = conversion(hot.unit, "degC")
+        ts, value, quality = _columns(parts[hot.point_id])
+        grids[furnace.QUANTITY] = grid = minutes(ts, value * factor + offset, quality, days, hot.expected_s)
+        marks = marks_of(conn, base_id, outlet.unit_id, from_us(days.borders[0]), from_us(days.borders[-1]))
+        rules = furnace.rules_on(conn, base_id, outlet.unit_id, days.dates)
+        found += furnace.cold_runs(grid, production, marks, days, rules)
     known = [np.flatnonzero(g.any) for g in grids.values()] + [np.flatnonzero(r.on != UNKNOWN) for r in runs.values()]
     newest = max((int(k[-1]) for k in known if len(k)), default=0)
-    return treatment.keep_events(conn, base_id, (None, None, outlet.unit_id), OUTLET_KINDS, found, int(days.borders[0]), newest,
+    return treatment.keep_events(conn, base_id, (None, None, outlet.unit_id), KINDS, found, int(days.borders[0]), newest,
                                  low - timedelta(minutes=STOPPED_TOLERANCE_MIN), high)
 
 

@@ -211,7 +211,7 @@ class Flow(Dated):
 class Limit(Dated):
     outlet: Code
     quantity: QuantityCode
-    statistic: Literal["instant", "hour", "day", "month", "year"] = "hour"
+    statistic: Literal["instant", "5min", "hour", "day", "month", "year"] = "hour"
     low: float | None = None
     high: float | None = None
     unit: UnitCode

@@ -76,3 +76,54 @@ def test_days_without_discharge_do_not_spoil_a_month(park: Conn) -> None:
                CASE WHEN i / 24 < 10 THEN 'stopped' ELSE 'valid' END, 10, 20, 1000, 0.01
         FROM unit, generate_series(0, 31 * 24 - 1) i WHERE code = 'e1.stack'""", (first,))
     assert park.execute("SELECT days, days_due, days_valid, valid FROM emission_1mo").fetchone() == (31, 21, 21, True)
+
+
+def cold(park: Conn) -> list[tuple[str, str | None, dict[str, object]]]:
+    """Events of a furnace below its temperature: base-local beginning and end, detail."""
+    return park.execute("""SELECT to_char(started_at AT TIME ZONE 'Asia/Shanghai', 'HH24:MI'),
+        to_char(ended_at AT TIME ZONE 'Asia/Shanghai', 'HH24:MI'), detail FROM treatment_event
+        WHERE kind = 'furnace_below_limit' ORDER BY started_at""").fetchall()
+
+
+def test_five_minute_means_of_a_furnace_below_850_are_events_and_six_a_day_a_violation(park: Conn, feed: Feed) -> None:
+    """Six means below 850 degC by the dated table, in two runs; a start-up mark, a stopped source, a furnace that stands
+    still and a mean of three minutes are out of judgement; a permit's limit stands over the table's."""
+    park.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind, unit_id)
+        SELECT 1, 'e1.stack.t', 'x', 'x', 'furnace_temperature', 'degC', 'gauge', unit_id FROM unit WHERE code = 'e1.stack'""")
+    park.execute("UPDATE unit SET attributes = attributes || '{\"on_above\": 10}' WHERE code = 'e1.furnace'")
+    at = span(MIDNIGHT, 24)
+    value = np.full(1440, 900.0)
+    value[100:120] = 840.0                             # four means
+    value[121] = 600.0                                 # one minute: the mean of its five is 840
+    value[300:310] = [851, 848, 849, 850, 850, 849, 848, 851, 852, 850]       # 849.6 and 850.0: only the first is below
+    value[600:660], value[700:720], value[900:960] = 500.0, 500.0, 300.0
+    value[1000:1005] = [700, 700, 700, np.nan, np.nan]
+    quality = np.zeros(1440, int)
+    quality[1003:1005] = 14
+    quality[700:720] = 11
+    feed("e1.stack.t", at, value, quality)
+    power = np.full(1440, 50.0)
+    power[900:960] = 0.0
+    feed("e1.furnace.kw", at, power)
+    park.execute("""INSERT INTO exempt_period (base_id, unit_id, started_at, ended_at, kind, reason, recorded_by)
+        SELECT 1, unit_id, %s, %s, 'start_up', 'kindled', 'test' FROM unit WHERE code = 'e1.stack'""",
+                 (MIDNIGHT + timedelta(minutes=600), MIDNIGHT + timedelta(minutes=660)))
+    run_pass(park, MIDNIGHT + timedelta(hours=24))
+    first, second = cold(park)
+    assert first[:2] == ("01:40", "02:05") and second[:2] == ("05:00", "05:05")
+    assert {k: first[2][k] for k in ("means", "lowest", "limit", "of_day", "violated", "limit_id", "verified")} == {
+        "means": 5, "lowest": 840, "limit": 850, "of_day": 5, "violated": False, "limit_id": None, "verified": False}
+    assert (second[2]["lowest"], second[2]["of_day"], second[2]["violated"]) == (849.6, 6, True)
+    assert "10号" in str(second[2]["source"])
+
+    row = park.execute("""INSERT INTO limit_value (base_id, unit_id, quantity, statistic, low, unit, rank, valid_from, source)
+        SELECT 1, unit_id, 'furnace_temperature', '5min', 1100, 'degC', 'permit', '2026-01-01', 'permit' FROM unit
+        WHERE code = 'e1.stack' RETURNING limit_id""").fetchone()
+    assert row is not None
+    run_pass(park, MIDNIGHT + timedelta(hours=24))
+    found = cold(park)
+    assert {e[2]["limit_id"] for e in found} == {row[0]} and found[-1][2]["violated"] is True
+    park.execute("UPDATE limit_value SET superseded_at = now() WHERE limit_id = %s", row)
+    feed("e1.stack.t", at[100:125], np.full(25, 900.0))                            # corrected later
+    run_pass(park, MIDNIGHT + timedelta(hours=24))
+    assert [(e[0], e[2]["of_day"]) for e in cold(park)] == [("05:00", 1)]
