@@ -115,24 +115,22 @@ def _block(r: Rhythm) -> int:
 def judge(scores: Mapping[str, Floats], step_s: float, budget: float) -> Verdict:
     """Who alarms when, and the strongest channel of each step."""
     r = Rhythm.of(step_s)
-    regimes = ("long", "short") if step_s >= FINE_S else ("fine", "fine")
+    frozen = [thresholds(regime, budget) for regime in (("long", "short") if step_s >= FINE_S else ("fine", "fine"))]
     names = tuple(scores)
     n = len(next(iter(scores.values())))
-    long = is_long(n, r)
-    relative, strength = np.empty((len(names), n)), np.empty((len(names), n))
+    grown = min(n, LONG_WEEKS * r.week)     # from here on eight weeks lie behind the step
+    relative, strength = np.zeros((len(names), n)), np.zeros((len(names), n))
     for i, name in enumerate(names):
-        relative[i] = np.nan_to_num(np.abs(scores[name]) / size(name, scores[name], r))
-        strength[i] = relative[i] / np.where(long, *(thresholds(regime, budget).get(name, np.inf) for regime in regimes))
+        old, young = (f.get(name, np.inf) for f in frozen)
+        if np.isfinite((old, young)).any():
+            np.fmax(np.abs(scores[name]) / size(name, scores[name], r), 0.0, out=relative[i])       # unknown is 0
+            strength[i, :grown], strength[i, grown:] = relative[i, :grown] / young, relative[i, grown:] / old
+    strength[:, :r.day] = 0.0       # nothing alarms before there is a day to go by
     best = np.argmax(strength, axis=0)
     at = np.arange(n)
     p = tail_p(relative[best, at], 1.0)
-    signed = np.stack([np.nan_to_num(scores[name]) for name in names])
-    return Verdict(names, strength[best, at], best, p, signed[best, at], strength >= 1.0)
-
-
-def is_long(n: int, r: Rhythm) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """(n,) whether eight weeks lie behind the step."""
-    return np.arange(n) >= LONG_WEEKS * r.week
+    signed = np.nan_to_num(np.stack(list(scores.values()))[best, at])
+    return Verdict(names, strength[best, at], best, p, signed, strength >= 1.0)
 
 
 def onsets(verdict: Verdict, step_s: float) -> list[tuple[int, int, int]]:

@@ -17,7 +17,6 @@ The score at t uses nothing after t. Series too short for weeks fall back to day
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +41,7 @@ NOTHING_LEFT = 0.12     # of what is expected: a lost signal, or a tenth of it
 LONG_WEEKS = 8          # a series is young before
 USUAL_LEVEL, USUAL_LOW = 29.6, 37.6     # days of one deviation that the two CUSUMs reach in a hundredth of the development set
 FINE_S = 900.0          # steps below are fine
+SPAN_DAYS, SPAN_OF_DAYS, SPAN_OF_WEEK = 28, 0.1, 0.05
 MOVES = (-6, -5, -4, -3, -2, 2, 3, 4, 5, 6)     # hours that a clock may be off
 
 
@@ -66,11 +66,19 @@ class Rhythm:
 
 @dataclass(frozen=True)
 class Channels:
-    """(T,) expected value, its scale, and the signed score of each channel (NaN: cannot say)."""
+    """(T,) signed score of each channel (NaN: cannot say), and what the band around the expected value is made of."""
 
-    expected: Floats
-    scale: Floats
+    values: Floats
+    usual: Floats           # expected by time of week or day
+    size: Floats            # usual size of the values
+    rhythm: Rhythm
     scores: dict[str, Floats]
+
+    def band(self) -> tuple[Floats, Floats]:
+        """(T,) expected value with the level of the last day, and its usual deviation. No score is made of them."""
+        residual = self.values - self.usual
+        level = fill(_level(residual, self.rhythm), np.zeros_like(residual))
+        return self.usual + level, _scale(residual - level, self.size, self.rhythm)
 
 
 def expectation(x: Floats, r: Rhythm, ahead: int = 0) -> Floats:
@@ -114,16 +122,12 @@ def channels(x: Floats, step_s: float) -> Channels:
     ahead = 6 * r.hour
     far = expectation(x, r, ahead)
     e = fill_by_lags(far[:len(x)], x, _running_lags(r), least=5)
-    residual = x - e
-    level = fill(_level(residual, r), np.zeros_like(x))
-    u = residual - level
     size = _size(x, r)
-    s = _scale(u, size, r)
     beyond = out_of_range(mean_of_last(x, max(1, r.hour // 4)), r.hour, r.day)
     scores = {
         "jump": _jump(x, beyond, e, size, r),
-        "ratio": _ratio(x, e, r),
-        **_slow(x, residual, r),
+        "ratio": _ratio(x, far[:len(x)], r),
+        **_slow(x, x - e, r),
         "shift": _shift(x, far, r),
         "flat": _flat(x, r),
         "repeat": _repeat(x, r),
@@ -131,7 +135,7 @@ def channels(x: Floats, step_s: float) -> Channels:
         "surge": _surge(x, step_s, r),
         "swing": _swing(x, step_s, r),
     }
-    return Channels(e + level, s, scores)
+    return Channels(x, e, size, r, scores)
 
 
 def _slow(x: Floats, residual: Floats, r: Rhythm) -> dict[str, Floats]:
@@ -202,6 +206,7 @@ def _cusum(g: Floats, slack: float, r: Rhythm) -> Floats:
 
 
 def _ratio(x: Floats, e: Floats, r: Rhythm) -> Floats:
+    """Six hours' ratio to the expectation by weeks or days; a running median would leave it another usual size."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.log(np.where((x > 0) & (e > 0), x / e, np.nan))
     ratio = np.clip(ratio, -4, 4)
@@ -230,25 +235,29 @@ def _shift(x: Floats, far: Floats, r: Rhythm) -> Floats:
 
 def _misfit(x: Floats, moved: Floats, every: int, width: int) -> Floats:
     """(n / every,) 1 - correlation of both over the last `width` blocks of `every` steps; NaN where less than half is known."""
-    known = ~(np.isnan(x) | np.isnan(moved))
-    a, b = np.where(known, x, 0.0), np.where(known, moved, 0.0)
-
-    def over(v: NDArray[Any]) -> Floats:
-        return sum_of_last(np.asarray(sum(v[k::every] for k in range(every)), float), width)   # BLAS would round by the length
-
-    n = over(known)
+    known = ~np.isnan(x + moved)
+    part = np.zeros((6, len(x)))
+    part[0] = known
+    np.copyto(part[1], x, where=known)
+    np.copyto(part[2], moved, where=known)
+    for i, (j, k) in enumerate(((1, 1), (2, 2), (1, 2)), 3):
+        np.multiply(part[j], part[k], out=part[i])
+    # slice by slice: sums along an axis and BLAS would round by the length
+    n, sa, sb, saa, sbb, sab = sum_of_last(np.asarray(sum(part[:, k::every] for k in range(every))), width)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = 1.0 / np.where(n >= width * every // 2, n, np.nan)
-        ma, mb, maa, mbb, mab = (over(v) * share for v in (a, b, a * a, b * b, a * b))
+        ma, mb, maa, mbb, mab = (v * share for v in (sa, sb, saa, sbb, sab))
         return np.asarray(1.0 - (mab - ma * mb) / np.sqrt(np.maximum((maa - ma * ma) * (mbb - mb * mb), 1e-12)))
 
 
 def _surge(x: Floats, step_s: float, r: Rhythm) -> Floats:
-    """A young series' value, or a fine one's mean of half a day, against its week. Worked out where it is judged."""
+    """A young series' hour and last two hours, or a fine one's mean of half a day, against its week. Worked out where it is
+    judged."""
     if step_s < FINE_S:
         return _beyond_week(mean_of_last(x, 12 * r.hour), r)
-    young = _beyond_week(mean_of_last(x[:LONG_WEEKS * r.week], r.hour), r)
-    return np.concatenate([young, np.full(len(x) - len(young), np.nan)])
+    young = x[:LONG_WEEKS * r.week]
+    score = _together(*(_beyond_week(mean_of_last(young, k * r.hour), r, SPAN_DAYS) for k in (1, 2)))
+    return np.concatenate([score, np.full(len(x) - len(young), np.nan)])
 
 
 def _swing(x: Floats, step_s: float, r: Rhythm) -> Floats:
@@ -257,17 +266,30 @@ def _swing(x: Floats, step_s: float, r: Rhythm) -> Floats:
     return _beyond_week(mean_of_last(np.abs(np.diff(x, prepend=np.nan)), 3 * r.hour), r)
 
 
-def _beyond_week(m: Floats, r: Rhythm) -> Floats:
+def _beyond_week(m: Floats, r: Rhythm, days: int = 0) -> Floats:
     """How far m lies beyond the tenth and ninetieth percentile of the hours of a week, in their distances from the median.
-    These hold when one hour in ten was wrong, so that the greatest fault so far does not hide the next."""
+    These hold when one hour in ten was wrong, so that the greatest fault so far does not hide the next. A distance counts for
+    at least a share of the week's span or, with `days`, of that of so many days but for the greatest and the least of them:
+    a series that has surged on two days says less of the third."""
     hours = np.full(-(-len(m) // r.hour), np.nan)
     hours[:len(m) // r.hour] = m[r.hour - 1::r.hour]
     past = np.sort(lags_of(hours, range(1, 169)), axis=1)
     low, middle, high = (np.repeat(quantile_of_sorted(past, q, least=24), r.hour)[:len(m)] for q in (0.1, 0.5, 0.9))
-    span = np.fmax.reduce(past, axis=1) - past[:, 0]
-    least = np.maximum(0.1 * np.abs(middle), 0.05 * np.repeat(span, r.hour)[:len(m)]) + 1e-12
+    span = SPAN_OF_WEEK * np.repeat(quantile_of_sorted(past, 1.0, least=1) - past[:, 0], r.hour)[:len(m)]
+    if days:
+        span = fill(SPAN_OF_DAYS * _span(m, days, r), span)
+    least = np.maximum(0.1 * np.abs(middle), span) + 1e-12
     over, under = (m - high) / np.maximum(high - middle, least), (low - m) / np.maximum(middle - low, least)
     return np.where(over >= under, np.maximum(over, 0.0), -np.maximum(under, 0.0))
+
+
+def _span(m: Floats, days: int, r: Rhythm) -> Floats:
+    """(T,) second greatest day's maximum less the second least day's minimum of the days before; NaN before there are two."""
+    of_days = np.concatenate([m, np.full(-len(m) % r.day, np.nan)]).reshape(-1, r.day)
+    lags = range(1, days + 1)
+    top = -np.sort(lags_of(-np.fmax.reduce(of_days, axis=1), lags), axis=1)[:, 1]       # NaN goes last
+    bottom = np.sort(lags_of(np.fmin.reduce(of_days, axis=1), lags), axis=1)[:, 1]
+    return np.repeat(top - bottom, r.day)[:len(m)]
 
 
 def _flat(x: Floats, r: Rhythm) -> Floats:

@@ -62,8 +62,9 @@ def score(s: Series, budget: float, weather: Series | None = None) -> Scored:
     effect = np.zeros_like(x) if weather is None else without_weather(x, on_grid_of(s, weather), s.step_s)
     c = channels(x - effect, s.step_s)
     verdict = calibrate.judge(c.scores, s.step_s, budget)
-    expected = c.expected + effect
-    low, high = expected - BAND * c.scale, expected + BAND * c.scale
+    expected, scale = c.band()
+    expected = expected + effect
+    low, high = expected - BAND * scale, expected + BAND * scale
     names = [verdict.names[i] for i in verdict.channel]
     found = [_onset(s, verdict, c, start, end, i, expected, low, high)
              for start, end, i in calibrate.onsets(verdict, s.step_s)]

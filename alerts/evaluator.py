@@ -110,7 +110,8 @@ def tick(state: State, values: Floats, quality: NDArray[np.integer], ages: Float
     `quiet` (P,) is the silence to judge where it is not simply the age of the newest reading; a pair that is not `in_force`
     (N,) raises nothing and begins no hold."""
     plan = state.plan
-    usable = np.where(quality <= LAST_USABLE, values, np.nan)
+    bad = quality > LAST_USABLE
+    usable = np.where(bad, np.nan, values) if bad.any() else values
     if not plan.values_only:
         state = _observe(state, usable, ages, now)
     measure = usable if plan.values_only else _measures(state, usable, ages if quiet is None else quiet, ages)
@@ -124,8 +125,8 @@ def _compare(state: State, m: Floats, ages: Floats, now: float, in_force: Flags 
     differs = outside != state.active
     candidates = np.flatnonzero(differs)
     candidates = candidates[~np.isnan(m[candidates])]    # unknown neither raises nor returns
-    pending = ~np.isnan(state.since)
-    settled = np.flatnonzero(pending & ~differs)         # back before the hold was over
+    pending = state.since == state.since                 # NaN is not itself
+    settled = np.flatnonzero(pending > differs)          # back before the hold was over
     settled = settled[~np.isnan(m[settled])]
     if not len(candidates) and not len(settled):
         return state, candidates, candidates
@@ -148,9 +149,11 @@ def _compare(state: State, m: Floats, ages: Floats, now: float, in_force: Flags 
     active[raised], active[returned] = True, False
     low[raised], high[raised] = plan.low_clear[raised], plan.high_clear[raised]
     low[returned], high[returned] = plan.low[returned], plan.high[returned]
-    raises, raised_at = state.raises.copy(), state.raised_at.copy()
-    raises[raised] = 1.0 + recent[due & rising]
-    raised_at[raised] = now
+    raises, raised_at = state.raises, state.raised_at
+    if len(raised):
+        raises, raised_at = raises.copy(), raised_at.copy()
+        raises[raised] = 1.0 + recent[due & rising]
+        raised_at[raised] = now
     return replace(state, active=active, since=since, low=low, high=high, raises=raises, raised_at=raised_at), raised, returned
 
 

@@ -97,10 +97,10 @@ def _over(total: Floats, count: NDArray[Any], least: int) -> Floats:
 
 
 def sum_of_last(x: NDArray[Any], n: int) -> Floats:
-    """Sum of x[t - n + 1 .. t]; counts where x is true or false."""
-    total = np.cumsum(x)
+    """Sum of x[..., t - n + 1 .. t] along the last axis; counts where x is true or false."""
+    total = np.cumsum(x, axis=-1)
     out: Floats = total.copy()
-    out[n:] -= total[:-n]
+    out[..., n:] -= total[..., :-n]
     return out
 
 
