@@ -103,24 +103,28 @@ def send(client: httpx.Client, url: str, case: schemathesis.Case) -> httpx.Respo
 
 
 def test_no_input_of_the_schema_makes_the_service_fail(service: Service) -> None:
-    """Random inputs after the OpenAPI schema, for a bounded time: every answer is below 500."""
+    """Random inputs after the OpenAPI schema, for a bounded time and three of each operation: none is answered by 500."""
     schema = schemathesis.openapi.from_url(f"{service.url}/api/v1/openapi.json")
     found = [operation.ok() for operation in schema.get_all_operations()]
     operations = [o for o in found if not o.path.endswith("/stream") and "/reports/" not in o.path]
     assert len(operations) >= 18
     statuses: Counter[int] = Counter()
+    tried: Counter[str] = Counter()
     failures: list[str] = []
     began = time.monotonic()
     with service.client("operator") as client:
         client.base_url = ""  # type: ignore[assignment]
         for number, operation in enumerate(operations, 1):
-            until = began + FUZZ_S * number / len(operations)
+            until, path = began + FUZZ_S * number / len(operations), f"{operation.method} {operation.path}"
 
             @settings(max_examples=12, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
                       suppress_health_check=list(HealthCheck))
             @given(case=operation.as_strategy())
             def attempt(case: schemathesis.Case) -> None:
-                answer = send(client, service.url, case) if time.monotonic() < until else None  # noqa: B023  called in this round
+                if time.monotonic() >= until and tried[path] >= 3:  # noqa: B023  called in this round
+                    return
+                tried[path] += 1  # noqa: B023
+                answer = send(client, service.url, case)
                 if answer is not None:
                     statuses[answer.status_code] += 1
                     if answer.status_code >= 500:
