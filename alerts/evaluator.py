@@ -118,6 +118,13 @@ def tick(state: State, values: Floats, quality: NDArray[np.integer], ages: Float
     return _compare(state, measure.take(plan.slot), ages, now, in_force)
 
 
+def held_back(state: State, values: Floats, quality: NDArray[np.integer], ages: Floats, quiet: Floats, in_force: Flags) -> Ints:
+    """Pairs that would be on their way to a raise if they were in force; `state` is that after the tick."""
+    usable = np.where(quality <= LAST_USABLE, values, np.nan)
+    m = (usable if state.plan.values_only else _measures(state, usable, quiet, ages)).take(state.plan.slot)
+    return np.flatnonzero(((m > state.high) | (m < state.low)) & ~in_force & ~state.active)
+
+
 def _compare(state: State, m: Floats, ages: Floats, now: float, in_force: Flags | None) -> tuple[State, Ints, Ints]:
     outside = (m > state.high) | (m < state.low)
     if in_force is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from alerts import handover, mail, notify, routes, service
 from alerts.context import load
+from alerts.meters import Tally
 from alerts.mqtt_channel import MqttChannel
 from alerts.part import WHOLE, Part
 from alerts.store import Q
@@ -45,7 +46,8 @@ def serve(metrics_port: int | None = None, part: Part = WHOLE) -> None:
     router = threading.Thread(target=routes.run, args=(url, stop, time.monotonic, console), daemon=True)
     notifier.start()
     router.start()
-    service.run(settings.database_url, stop, beat=heartbeat("alert", metrics_port), part=part)
+    told = Tally()
+    service.run(settings.database_url, stop, beat=heartbeat("alert", metrics_port, told.registry), part=part, told=told)
     notifier.join(2.0)
     router.join(0.5)
     log.info("stopped")

@@ -129,26 +129,54 @@ SELECT base_id, alert_id, CASE WHEN out_of_service THEN 'out_of_service' ELSE 'i
 RETURNING transition_id, alert_id, change
 
 -- name: first_out
--- A flood is three alerts of one enterprise (or of the base itself) within a minute of each other: each is marked with the one
--- that came first by the readings' own time, or with that of the flood that it joins.
+-- A flood is what was raised within a minute of each other and has one cause along the topology; the widest counts. Three enterprises
+-- at least, and half of those below one incomer (flows of electricity), with what was raised at the incomer itself; three alerts of
+-- several enterprises behind one gateway; three alerts of one enterprise, or of the base itself. Each is marked with the one that
+-- came first by the readings' own time, or with that of the flood that it joins.
 WITH placed AS (
     SELECT a.base_id, a.alert_id, a.opened_at, a.first_out, a.alert_id = ANY (%(raised)s::bigint[]) AS is_new,
            greatest(least((a.explanation ->> 'since')::timestamptz, a.opened_at), a.opened_at - interval '10 minutes') AS began,
-           coalesce(u.enterprise_id, du.enterprise_id, 0) AS area
+           coalesce(u.enterprise_id, du.enterprise_id, 0) AS area, u.unit_id,
+           coalesce(d.settings #>> '{attributes,gateway}', d.settings ->> 'connection') AS gateway
     FROM alert a
     LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
     LEFT JOIN unit u ON u.base_id = a.base_id AND u.unit_id = coalesce(a.unit_id, p.unit_id)
+    LEFT JOIN device d ON d.base_id = a.base_id AND d.device_id = coalesce(a.device_id, p.device_id)
     LEFT JOIN LATERAL (SELECT x.enterprise_id FROM point q JOIN unit x ON x.base_id = q.base_id AND x.unit_id = q.unit_id
                        WHERE a.device_id IS NOT NULL AND q.base_id = a.base_id AND q.device_id = a.device_id LIMIT 1) du ON true
     WHERE a.closed_at IS NULL AND NOT a.late AND NOT a.suppressed
       AND a.opened_at >= (SELECT min(n.opened_at) FROM alert n WHERE n.alert_id = ANY (%(raised)s::bigint[])) - interval '60 seconds'
+), supply AS (
+    SELECT f.base_id, f.parent_id, cu.enterprise_id, pp.unit_id,
+           count(*) OVER (PARTITION BY f.base_id, f.parent_id) AS n_enterprises
+    FROM flow f
+    JOIN point c ON c.base_id = f.base_id AND c.point_id = f.child_id
+    JOIN unit cu ON cu.base_id = c.base_id AND cu.unit_id = c.unit_id AND cu.enterprise_id IS NOT NULL
+    JOIN point pp ON pp.base_id = f.base_id AND pp.point_id = f.parent_id
+    LEFT JOIN unit pu ON pu.base_id = pp.base_id AND pu.unit_id = pp.unit_id
+    WHERE f.kind = 'sub' AND f.carrier = 'electricity' AND pu.enterprise_id IS NULL
+      AND f.valid_from <= current_date AND (f.valid_to IS NULL OR f.valid_to > current_date)
+    GROUP BY f.base_id, f.parent_id, cu.enterprise_id, pp.unit_id
+), cause AS (
+    SELECT base_id, alert_id, is_new, first_out, coalesce(began, opened_at) AS began, area, 'enterprise ' || area AS cause,
+           3 AS width, 0::bigint AS least FROM placed
+    UNION
+    SELECT base_id, alert_id, is_new, first_out, coalesce(began, opened_at), area, 'gateway ' || gateway, 2, 2 FROM placed
+    WHERE gateway IS NOT NULL
+    UNION
+    SELECT p.base_id, p.alert_id, p.is_new, p.first_out, coalesce(p.began, p.opened_at), p.area, 'supply ' || s.parent_id, 1,
+           greatest(3, (s.n_enterprises + 1) / 2)
+    FROM placed p JOIN supply s ON s.base_id = p.base_id AND (s.enterprise_id = p.area OR s.unit_id = p.unit_id)
 ), flood AS (
-    SELECT base_id, area, count(*) AS n, min(first_out) AS known,
-           (array_agg(alert_id ORDER BY coalesce(began, opened_at), alert_id))[1] AS first
-    FROM placed GROUP BY base_id, area HAVING bool_or(is_new) AND count(*) >= 3
+    SELECT base_id, cause, min(first_out) AS known, (array_agg(alert_id ORDER BY began, alert_id))[1] AS first
+    FROM cause GROUP BY base_id, cause
+    HAVING bool_or(is_new) AND count(*) >= 3 AND count(DISTINCT area) FILTER (WHERE area > 0 OR width > 1) >= max(least)
+), chosen AS (
+    SELECT DISTINCT ON (c.base_id, c.alert_id) c.base_id, c.alert_id, coalesce(f.known, f.first) AS first
+    FROM cause c JOIN flood f USING (base_id, cause) ORDER BY c.base_id, c.alert_id, c.width, cause
 )
-UPDATE alert a SET first_out = coalesce(f.known, f.first) FROM placed p JOIN flood f USING (base_id, area)
-WHERE a.base_id = p.base_id AND a.alert_id = p.alert_id AND a.first_out IS NULL
+UPDATE alert a SET first_out = c.first FROM chosen c
+WHERE a.base_id = c.base_id AND a.alert_id = c.alert_id AND a.first_out IS NULL
 
 -- name: escalate_due
 -- Alerts that nobody has acknowledged for as long as somebody on duty wants to hear of them: a transition for each such person.

@@ -18,9 +18,10 @@ import psycopg
 
 from alerts import baseline, hearing, linkage, live, plant, slow
 from alerts.context import Context, load
-from alerts.evaluator import State, tick
+from alerts.evaluator import State, held_back, tick
 from alerts.finding import Finding, Key
 from alerts.hearing import LIVE_S, Hearing, stall_s
+from alerts.meters import Tally
 from alerts.part import LOCK, WHOLE, Part
 from alerts.store import Connection, Hushed, Q, alert_ids, look_after, open_alerts, write
 from park.clock import Clock, utc_now
@@ -51,10 +52,12 @@ class Evaluator:
     n_transitions: int = 0
     part: Part = WHOLE
     latched: dict[Key, Finding] = field(default_factory=dict)     # gone, but not acknowledged yet
-    n_not_in_force: int = 0         # findings of rules that plant or calendar had put out of force
+    held_back: set[Key] = field(default_factory=set)        # conditions of rules that plant or calendar have put out of force
+    told: Tally = field(default_factory=Tally)
 
 
-def start(conn: Connection, now: datetime, heard: Hearing | None = None, part: Part = WHOLE) -> Evaluator:
+def start(conn: Connection, now: datetime, heard: Hearing | None = None, part: Part = WHOLE,
+          told: Tally | None = None) -> Evaluator:
     """An evaluator that goes on where the last one stopped; `heard` is what this process has heard before."""
     context = load(conn, now, part)
     for mistake in context.mistakes:
@@ -65,7 +68,7 @@ def start(conn: Connection, now: datetime, heard: Hearing | None = None, part: P
     newest = live.empty(len(context.points))
     live.refresh(conn, context, newest)
     evaluator = Evaluator(context, state, newest, known, linkage.Memory(), heard or Hearing(now.timestamp()),
-                          baseline.Memory(), now, loaded_at=now, part=part)
+                          baseline.Memory(), now, loaded_at=now, part=part, told=told or Tally())
     _commit(conn, evaluator, _orphans(evaluator, now), now)
     return evaluator
 
@@ -94,16 +97,31 @@ def step(conn: Connection, e: Evaluator, now: datetime) -> int:
         e.hearing.hear(at, stall_s(e.context))
     quiet = live.quiet(e.context, before, e.live, e.hearing, at, offline)
     doors = plant.Doors(e.context, e.live, e.links, now)
-    e.state, raised, returned = tick(before, e.live.value, e.live.quality, at - e.live.at, at, quiet, doors.mask())
+    ages, mask = at - e.live.at, doors.mask()
+    e.state, raised, returned = tick(before, e.live.value, e.live.quality, ages, at, quiet, mask)
     found = live.findings(e.context, before, e.state, e.live, raised, returned, now)
     found += hearing.judge(e.context, e.hearing, now)
     found += linkage.judge(e.context, e.live, e.links, now)
-    if e.slow_at is None or now >= e.slow_at:
+    slow_due = e.slow_at is None or now >= e.slow_at
+    if slow_due:
         found += slow.judge(conn, e.context, e.links, e.hours, now)
         e.slow_at = now + timedelta(seconds=SLOW_S)
     allowed = [f for f in found if not f.present or f.late or f.rule.instant or doors.allow(f)]
-    e.n_not_in_force += len(found) - len(allowed)
+    if slow_due and doors.bound:
+        keys = {f.key for f in found if f.present and not f.late and not f.rule.instant} - {f.key for f in allowed}
+        if mask is not None:
+            closed = held_back(e.state, e.live.value, e.live.quality, ages, quiet, mask)
+            keys |= {live.pair_key(e.context.pairs[i]) for i in closed}
+        _count_held_back(e, keys)
     return _commit(conn, e, allowed, now, doors)
+
+
+def _count_held_back(e: Evaluator, now: set[Key]) -> None:
+    """A condition that begins to be held back counts once, by its rule; nothing is written of it."""
+    codes = {(r.base_id, r.rule_id): r.code for r in e.context.rules}
+    for key in now - e.held_back:
+        e.told.held_back(e.context.bases.get(key[0], ""), codes.get(key[:2], ""))
+    e.held_back = now
 
 
 def _commit(conn: Connection, e: Evaluator, found: list[Finding], now: datetime, doors: plant.Doors | None = None) -> int:
@@ -124,6 +142,7 @@ def _commit(conn: Connection, e: Evaluator, found: list[Finding], now: datetime,
         e.open = open_alerts(conn, e.part)
     e.n_transitions += len(done)
     for transition, alert, change in done:
+        e.told.transition(change)
         log.info("transition %s: alert %s %s", transition, alert, change)
     return len(done)
 
@@ -150,26 +169,27 @@ SEVERITY = {"critical": 0, "high": 1, "medium": 2, "low": 3}
 
 
 def run(url: str, stop: threading.Event, clock: Clock = utc_now, tick_s: float = TICK_S,
-        beat: Callable[[], None] = lambda: None, part: Part = WHOLE) -> None:
+        beat: Callable[[], None] = lambda: None, part: Part = WHOLE, told: Tally | None = None) -> None:
     """Evaluate the bases of a part until `stop`, `beat` after each round; a lost database is waited for with back-off."""
     wait_s = 0.5
     while not stop.is_set():
         try:
             with connect(url, autocommit=True, name="park alert") as conn:
                 wait_s = 0.5
-                _serve(conn, stop, clock, tick_s, beat, part)
+                _serve(conn, stop, clock, tick_s, beat, part, told)
         except (StorageError, psycopg.Error) as exc:
             log.warning("database is away, next try in %.1f s: %s", wait_s, str(exc).splitlines()[0])
             stop.wait(wait_s)
             wait_s = min(wait_s * 2, 15.0)
 
 
-def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float, beat: Callable[[], None], part: Part) -> None:
+def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float, beat: Callable[[], None], part: Part,
+           told: Tally | None) -> None:
     if not _become_the_only_one(conn, stop, beat, part):
         return
     for channel in ("park_catalogue", "park_account", "park_rollup"):
         conn.execute(f"LISTEN {channel}")
-    e = start(conn, clock(), part=part)
+    e = start(conn, clock(), part=part, told=told)
     log.info("evaluating %d rules over %d pairs of %d points",
              len(e.context.rules), len(e.context.pairs), len(e.context.points))
     while not stop.is_set():
@@ -177,14 +197,14 @@ def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float,
         step(conn, e, clock())
         beat()
         left = max(0.01, tick_s - (time.monotonic() - began))
-        told = {n.channel for n in conn.notifies(timeout=left)}
-        if told & {"park_account"}:
+        news = {n.channel for n in conn.notifies(timeout=left)}
+        if "park_account" in news:
             e.slow_at = min(e.slow_at or clock(), clock() + timedelta(seconds=1))
-        if "park_catalogue" in told or (clock() - e.loaded_at).total_seconds() > RELOAD_S:
+        if "park_catalogue" in news or (clock() - e.loaded_at).total_seconds() > RELOAD_S:
             _commit_snapshot(conn, e)
             if not _become_the_only_one(conn, stop, beat, part):     # a base may be new
                 return
-            e = start(conn, clock(), e.hearing, part)
+            e = start(conn, clock(), e.hearing, part, e.told)
     _commit_snapshot(conn, e)
 
 

@@ -159,6 +159,63 @@ def test_a_flood_is_led_by_what_came_first_and_told_in_two_lines(mini: Db, robot
     assert "3 more followed: high-" in text and text.count("\n") == 3
 
 
+def floods(db: Db) -> dict[str, str | None]:
+    """The alert that leads each alert's flood, by rules."""
+    return dict(db.execute("""SELECT r.code, f.code FROM alert a JOIN rule r USING (base_id, rule_id)
+        LEFT JOIN alert h ON h.alert_id = a.first_out LEFT JOIN rule f ON f.rule_id = h.rule_id ORDER BY r.code""").fetchall())
+
+
+def at_once(db: Db, lags: dict[str, float]) -> None:
+    """Readings over a limit of their own, each so many seconds ago by its own clock; a rule a point."""
+    db.execute("DELETE FROM rule")
+    for code in lags:
+        add_rule(db, code, "limit", {"points": [code]}, {"high": 35})
+    e, now = service.start(db, T0), T0 + timedelta(seconds=30)
+    for code, lag in lags.items():
+        read(db, code, 50, now - timedelta(seconds=lag))
+    service.step(db, e, now)
+
+
+def enterprises(db: Db, n: int) -> None:
+    """n more enterprises, each with a meter below the park's incomer and a gauge `xN.kw`."""
+    db.execute("""INSERT INTO enterprise (base_id, code, name_zh, name_en)
+        SELECT base_id, 'x' || i, '', '' FROM base, generate_series(1, %s) i""", (n,))
+    db.execute("""INSERT INTO unit (base_id, code, name_zh, name_en, enterprise_id, role)
+        SELECT base_id, code || '.site', '', '', enterprise_id, 'site' FROM enterprise WHERE code LIKE 'x%'""")
+    db.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind, unit_id, expected_s)
+        SELECT u.base_id, split_part(u.code, '.', 1) || s, '', '', q, m, k, u.unit_id, 60 FROM unit u,
+            (VALUES ('.kwh', 'active_energy', 'kWh', 'counter'), ('.kw', 'active_power', 'kW', 'gauge')) x (s, q, m, k)
+        WHERE u.code LIKE 'x%'""")
+    db.execute("""INSERT INTO flow (base_id, carrier, parent_id, child_id)
+        SELECT c.base_id, 'electricity', p.point_id, c.point_id FROM point p JOIN point c USING (base_id)
+        WHERE p.code = 'park.kwh' AND c.code LIKE 'x%.kwh'""")
+
+
+def test_a_failure_of_the_supply_is_one_flood_over_the_enterprises_below_it(mini: Db) -> None:
+    enterprises(mini, 1)
+    mini.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind, unit_id, expected_s)
+        SELECT base_id, 'park.kw', '', '', 'active_power', 'kW', 'gauge', unit_id, 60 FROM unit WHERE code = 'park'""")
+    at_once(mini, {"park.kw": 9, "e1.furnace.kw": 5, "e2.cod": 3, "x1.kw": 2})
+    assert set(floods(mini).values()) == {"park.kw"}
+
+
+def test_few_of_many_enterprises_are_no_flood_of_the_supply(mini: Db) -> None:
+    enterprises(mini, 6)        # eight below one incomer: three of them at once are chance
+    at_once(mini, {"e1.furnace.kw": 5, "x1.kw": 2, "x2.kw": 2})
+    assert set(floods(mini).values()) == {None}
+
+
+def test_units_of_several_enterprises_behind_one_gateway_are_one_flood(mini: Db) -> None:
+    enterprises(mini, 9)
+    mini.execute("""INSERT INTO device (base_id, code, protocol, settings)
+        SELECT base_id, 'g' || i, 'modbus', '{"connection": "tcp://10.0.0.9:502"}' FROM base, generate_series(1, 3) i""")
+    for i, code in enumerate(("e1.furnace.kw", "x1.kw", "x2.kw"), 1):
+        mini.execute("UPDATE point SET device_id = d.device_id FROM device d WHERE d.code = %s AND point.code = %s",
+                     (f"g{i}", code))
+    at_once(mini, {"e1.furnace.kw": 5, "x1.kw": 8, "x2.kw": 2, "x3.kw": 9})
+    assert floods(mini) == {"e1.furnace.kw": "x1.kw", "x1.kw": "x1.kw", "x2.kw": "x1.kw", "x3.kw": None}
+
+
 def test_ten_thousand_critical_raises_of_one_cause_are_at_most_ten_messages_and_none_is_lost(mini: Db, robot: Robot) -> None:  # noqa: F811
     mini.execute("UPDATE rule SET severity = 'critical'")
     mini.execute("INSERT INTO route (base_id, name, kind, target) SELECT base_id, 'r', 'wecom', %s FROM base", (robot.url,))

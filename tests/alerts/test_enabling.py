@@ -67,6 +67,9 @@ def test_a_rule_for_the_running_plant_raises_nothing_while_it_stands_or_nobody_k
     for minute in range(3, 6):
         feed(minute, 50, 0)                     # it stands
     assert log_of(mini) == []
+    held = [(m.labels["rule"], m.value) for family in e.told.registry.collect() for m in family.samples
+            if m.name == "park_alert_held_back_total"]
+    assert held == [("hot", 1.0)]               # one condition, however long it lasts
     feed(6, 50, 500)
     feed(7, 50, 500)
     assert log_of(mini) == [("hot", "raise")]
