@@ -265,9 +265,13 @@ WHERE d.day >= %(since)s AND d.day < (now() AT TIME ZONE b.timezone)::date AND d
 -- name: running_minutes
 -- Valid minutes (a good reading, and no estimated or doubtful one in the mean) of the running hour of every outlet's points.
 SELECT p.base_id, p.unit_id, p.quantity, extract(minute FROM r.bucket)::integer AS minute, r.sum / nullif(r.n_usable, 0) AS mean
-FROM reading_by_minute r JOIN point p USING (base_id, point_id) JOIN unit u USING (base_id, unit_id)
-WHERE u.role = 'outlet' AND r.bucket >= %(hour)s AND r.bucket < %(hour)s + interval '1 hour' AND r.n_good > 0
-  AND r.n_usable = r.n_good
+FROM (SELECT p.base_id, array_agg(p.point_id) AS points FROM point p JOIN unit u USING (base_id, unit_id) WHERE u.role = 'outlet'
+      GROUP BY 1) o
+CROSS JOIN LATERAL (
+    SELECT point_id, bucket, sum, n_usable FROM reading_by_minute m
+    WHERE m.base_id = o.base_id AND m.point_id = ANY (o.points) AND m.bucket >= %(hour)s
+      AND m.bucket < %(hour)s::timestamptz + interval '1 hour' AND m.n_good > 0 AND m.n_usable = m.n_good OFFSET 0) r
+JOIN point p ON p.base_id = o.base_id AND p.point_id = r.point_id
 
 -- name: balance_days
 -- Days of every parent meter with a balance.

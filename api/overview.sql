@@ -102,8 +102,8 @@ WITH measured AS (
 minute AS (
     SELECT m.point_id, date_trunc('minute', r.ts) AS minute, avg(r.value) AS value
     FROM measured m
-    JOIN reading_shown r ON r.base_id = %(base)s AND r.point_id = m.point_id AND r.ts >= %(hour)s AND r.ts <= %(now)s
-    WHERE r.quality IN (0, 1) AND r.value IS NOT NULL
+    CROSS JOIN LATERAL (SELECT ts, value FROM reading_shown r WHERE r.base_id = %(base)s AND r.point_id = m.point_id
+                        AND r.ts >= %(hour)s AND r.ts <= %(now)s AND r.quality IN (0, 1) AND r.value IS NOT NULL OFFSET 0) r
     GROUP BY 1, 2
 ),
 hour AS (

@@ -336,7 +336,8 @@ WITH own AS (
       AND (%(quantity)s::text IS NULL OR p.quantity = %(quantity)s) ORDER BY p.quantity, p.point_id
 ), flagged AS (
     SELECT o.quantity, date_bin('1 hour', r.ts, '2000-01-01Z') AS at, q.word, count(*) AS n, sum(r.value) AS total, count(r.value) AS numbers
-    FROM own o JOIN reading_shown r ON r.base_id = %(base)s AND r.point_id = o.point_id AND r.ts >= %(start)s AND r.ts < %(end)s
+    FROM own o CROSS JOIN LATERAL (SELECT ts, value, quality FROM reading_shown r WHERE r.base_id = %(base)s
+                                   AND r.point_id = o.point_id AND r.ts >= %(start)s AND r.ts < %(end)s OFFSET 0) r
     JOIN quality q ON q.code = r.quality GROUP BY 1, 2, 3
 ), replaced AS (
     SELECT o.quantity, date_bin('1 hour', v.ts, '2000-01-01Z') AS at, count(*) AS n, avg(v.value) AS former
