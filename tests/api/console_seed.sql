@@ -156,4 +156,34 @@ WITH stored AS (
 INSERT INTO transition (base_id, alert_id, at, change, actor, note)
 SELECT base_id, alert_id, opened_at, 'raise', 'evaluator', '' FROM stored
 UNION ALL SELECT base_id, alert_id, acked_at, 'ack', '王工', '已通知值班' FROM stored WHERE acknowledged;
-DROP TABLE seed, load, gauge, raised;
+-- what the year is measured by: one indicator on course, one at risk, one that will be missed, one that is withheld; and last month's bills
+CREATE TEMP TABLE measured AS SELECT * FROM (VALUES
+    ('electricity_kwh', '用电量', 'Electricity', 'at_most', 'kWh', 61000000, 55100000, 58000000, 57000000, 59000000, 0.99, NULL),
+    ('co2_t', '二氧化碳排放量', 'CO2 emissions', 'at_most', 't', 48000, 42800, 48100, 46900, 49200, 0.46, NULL),
+    ('renewable_share', '可再生能源使用比例', 'Renewable share', 'at_least', '1', 0.09, 0.061, 0.062, 0.059, 0.066, 0.01, NULL),
+    ('energy_per_value_added', '单位工业增加值综合能耗', 'Energy per value added', 'at_most', 'tce/万元', 0.38, NULL, NULL, NULL, NULL, NULL,
+     'no value added in the ledger for this period')
+) AS v (code, zh, en, sense, unit, target, value, forecast, low, high, likely, withheld);
+INSERT INTO target (base_id, indicator, name_zh, name_en, year, value, unit, sense, baseline, baseline_year, responsible, source)
+SELECT base_id, code, zh, en, extract(year FROM now AT TIME ZONE timezone), target, unit, sense, NULL, NULL, 'Energy office', 'plan' FROM seed, measured;
+INSERT INTO indicator_value (base_id, indicator, period, value, unit, coverage, grade, inputs)
+SELECT base_id, code, to_char(now AT TIME ZONE timezone, 'YYYY'), value, unit, CASE WHEN withheld IS NULL THEN 0.999 END,
+       'A', jsonb_strip_nulls(jsonb_build_object('withheld', withheld)) FROM seed, measured;
+INSERT INTO indicator_forecast (base_id, indicator, year, until, value, low, high, unit, target_likely, method, why)
+SELECT base_id, code, extract(year FROM now AT TIME ZONE timezone), now::date - 1, forecast, low, high, unit, likely,
+       'level of the last thirteen weeks', '' FROM seed, measured WHERE forecast IS NOT NULL;
+INSERT INTO indicator_value (base_id, indicator, period, value, unit, coverage, grade, inputs)
+SELECT base_id, 'zc.carbon_per_energy', to_char(now AT TIME ZONE timezone, 'YYYY'), 1.62, 't/tce', 1, 'A', '{"threshold": 0.2, "kept": false}' FROM seed;
+CREATE TEMP TABLE billed AS SELECT s.base_id, e.enterprise_id, (date_trunc('month', s.now AT TIME ZONE s.timezone) - interval '1 month')::date AS month,
+    e.enterprise_id IS NULL AS whole, s.midnight FROM seed s
+    JOIN (SELECT base_id, enterprise_id FROM enterprise WHERE code IN ('steel', 'chem') UNION ALL SELECT base_id, NULL FROM seed) e USING (base_id);
+INSERT INTO bill (base_id, enterprise_id, month, total, energy_kwh, estimated_kwh, n_expected, n_known, power_factor, demand_kw, demand_at,
+                  demand_is_lower_bound, kwh_per_kva, complete, notes)
+SELECT base_id, enterprise_id, month, 3245.90, 4000, 0, 2976, CASE WHEN whole THEN 2976 ELSE 2970 END, 0.94, 16480, midnight - interval '20 days',
+       false, 271.4, whole, CASE WHEN whole THEN '{}'::text[] ELSE ARRAY['6 of 2976 slots are not known: energy is a lower bound'] END FROM billed;
+INSERT INTO bill_line (base_id, enterprise_id, month, line, item, quantity, unit, price, factor, amount, in_power_factor_base, tariff_id, source, verified)
+SELECT base_id, enterprise_id, month, line, item, quantity, unit, price, factor, amount, item <> 'power_factor', 1, 'contract', item <> 'demand' FROM billed,
+    (VALUES (1, 'energy.peak', 1500, 'kWh', 1.05, 1, 1575.0), (2, 'energy.flat', 2500, 'kWh', 0.65, 1, 1625.0),
+            (3, 'demand', 16480, 'kW', 0.004, 0.9, 59.33), (4, 'power_factor', 3259.33, 'CNY', -0.00412, 1, -13.43))
+    AS l (line, item, quantity, unit, price, factor, amount);
+DROP TABLE seed, load, gauge, raised, measured, billed;

@@ -23,6 +23,7 @@ from api.tokens import create_token
 from park.catalogue import read_catalogue
 from park.catalogue_store import apply
 from park.database import connect
+from park.quantities import TABLES
 from park.settings import Settings
 
 HERE = Path(__file__).parent
@@ -52,6 +53,7 @@ def seeded(databases: Any) -> Iterator[str]:
         now = datetime.now(UTC)
         apply(db, read_catalogue([HERE.parent / "data" / "mini.yaml"]))
         apply(db, read_catalogue([HERE / "console_park.yaml"]))
+        apply(db, read_catalogue([TABLES / "indicators.yaml"]))
         db.execute("UPDATE base SET timezone = %s", [afternoon_zone(now)])
         psycopg.ClientCursor(db).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": now})
     yield name

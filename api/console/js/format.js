@@ -32,7 +32,10 @@ export function number(value, digits) {
 }
 
 /** The unit as people write it. */
-export const unitText = (unit) => UNITS[unit] ?? unit ?? "";
+export const unitText = (unit) => {
+  const written = UNITS[unit] ?? unit?.replace(/^m3(?=\/)/, "m³").replace("km2", "km²") ?? "";
+  return language() === "zh" ? written : written.replace("万元", "10⁴ CNY").replace("亿元", "10⁸ CNY");
+};
 
 /** {value, unit} scaled so that large amounts stay short: 182,340 kWh reads 182 MWh, 9,300 kWh stays. */
 export function scaled(value, unit) {

@@ -14,10 +14,13 @@ import { makePollutants } from "./panels/pollutants.js";
 import { makeFlow } from "./panels/flow.js";
 import { makeHealth } from "./panels/health.js";
 import { makeLinkage } from "./panels/linkage.js";
+import { makeIndicators } from "./panels/indicators.js";
+import { makeBills } from "./panels/bills.js";
 import { drawStrip } from "./panels/strip.js";
 import { makeDrawer, closeDrawer, openAlert, openDesk, refreshDrawer } from "./drawer.js";
 import { forbid, may, readMe } from "./me.js";
 import { chime } from "./sound.js";
+import { applyTheme, nextTheme, theme } from "./theme.js";
 
 const CARRIERS = ["electricity", "natural_gas", "steam", "water"];
 
@@ -31,7 +34,7 @@ const seen = { energy: null, pollutants: null, health: null };
 
 takeTokenFromAddress();
 setLanguage(language());
-setTheme(recall("theme") ?? "auto");
+applyTheme();
 prepare();
 start();
 
@@ -48,10 +51,12 @@ function prepare() {
     health: makeHealth(byId("health"), { base: here, onData: keep("health") }),
     linkage: makeLinkage(byId("linkage"), { base: here }),
     flow: makeFlow(byId("flow"), { base: here, carriers }),
+    indicators: makeIndicators(byId("indicators"), { base: here }),
+    bills: makeBills(byId("bills"), { base: here }),
   };
   byId("base-choice").addEventListener("change", (event) => choose(event.target.value));
   byId("language").addEventListener("click", () => { setLanguage(language() === "zh" ? "en" : "zh"); redrawAll(); restartStream(); });
-  byId("theme").addEventListener("click", () => setTheme({ auto: "light", light: "dark", dark: "auto" }[recall("theme") ?? "auto"]));
+  byId("theme").addEventListener("click", () => { nextTheme(); drawBar(); });
   byId("desk").addEventListener("click", () => base && openDesk(base));
   byId("sound").addEventListener("click", () => { remember("sound", recall("sound") === "on" ? "off" : "on"); drawBar(); if (recall("sound") === "on") chime("low"); });
   byId("sign-out").addEventListener("click", () => { forgetToken(); location.reload(); });
@@ -170,7 +175,7 @@ function drawBar() {
   state.hidden = !token();
   byId("sound").textContent = t(recall("sound") === "on" ? "sound_on" : "sound_off");
   byId("sound").setAttribute("aria-pressed", String(recall("sound") === "on"));
-  byId("theme").textContent = t(`theme_${recall("theme") ?? "auto"}`);
+  byId("theme").textContent = t(`theme_${theme()}`);
   byId("theme").setAttribute("aria-label", t("theme"));
   byId("language").textContent = t("other_language");
   byId("desk").textContent = t("desk");
@@ -205,13 +210,6 @@ function notice(text, bad = false) {
   if (box.textContent !== (text ?? "")) box.textContent = text ?? "";
   box.classList.toggle("bad", bad);
   box.hidden = !text;
-}
-
-function setTheme(name) {
-  remember("theme", name);
-  if (name === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = name;
-  byId("theme").textContent = t(`theme_${name}`);
 }
 
 /** Ask for a token; `why` says what was wrong with the one before. */

@@ -9,7 +9,7 @@ import { may } from "../me.js";
 import { sha256 } from "../sha256.js";
 import { ask } from "../steps.js";
 import { headers } from "../api.js";
-import { area, choice, empty, field, hoursFromNow, instantOf, openForm, valuesOf } from "./forms.js";
+import { area, empty, field, hoursFromNow, instantOf, openForm, timeField, valuesOf } from "./forms.js";
 
 const NEXT = {
   dispatched: ["accept", "dispatch"], accepted: ["handle", "dispatch"], handling: ["handle", "evidence"], evidenced: ["evidence", "verify", "refuse"],
@@ -51,7 +51,7 @@ function step(c, name, base, again) {
   const file = h("input", { type: "file", name: "file", required: true });
   ask({
     title: w("case_do", name), about: `#${c.id} ${language() === "zh" ? c.name_zh : c.name_en}`,
-    fields: [name === "dispatch" && [field("handler", "handler", { required: true, value: c.handler }), field("due_at", "due", { type: "datetime-local" })],
+    fields: [name === "dispatch" && [field("handler", "handler", { required: true, value: c.handler }), timeField("due_at", "due")],
       name === "evidence" && h("label", {}, t("evidence_file"), file, h("small.muted", {}, t("evidence_about"))),
       area("note", needsNote ? "note_needed" : "note", { required: needsNote })],
     send: async () => {
@@ -71,7 +71,7 @@ function step(c, name, base, again) {
 export function dispatch(alert, done) {
   ask({
     title: t("dispatch_title"), about: alert.text,
-    fields: [field("handler", "handler", { required: true, autofocus: true }), field("due_at", "due", { type: "datetime-local", value: hoursFromNow(24) }), area("note", "note")],
+    fields: [field("handler", "handler", { required: true, autofocus: true }), timeField("due_at", "due", { value: hoursFromNow(24) }), area("note", "note")],
     send: async () => {
       const said = valuesOf(openForm());
       const told = await post("/cases", { alert: alert.id, handler: said.handler, due_at: instantOf(said.due_at), note: said.note }, { base: alert.base });

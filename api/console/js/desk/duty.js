@@ -6,7 +6,7 @@ import { get, post, remove } from "../api.js";
 import { dateTime, duration } from "../format.js";
 import { may } from "../me.js";
 import { ask } from "../steps.js";
-import { empty, field, hoursFromNow, openForm, severityBoxes, table, valuesOf } from "./forms.js";
+import { empty, field, hoursFromNow, instantOf, openForm, severityBoxes, table, timeField, valuesOf } from "./forms.js";
 
 export async function duty({ base, again }) {
   const answer = await get("/duty", { base: base.code });
@@ -30,12 +30,12 @@ function add(base, again) {
   ask({
     title: t("add_duty"),
     fields: [field("person", "person", { required: true, autofocus: true }), field("phone", "phone", { maxlength: 40 }),
-      h("div.two", {}, field("start", "starts", { type: "datetime-local", required: true, value: hoursFromNow(0) }), field("end", "ends", { type: "datetime-local", required: true, value: hoursFromNow(8) })),
+      h("div.two", {}, timeField("start", "starts", { required: true, value: hoursFromNow(0) }), timeField("end", "ends", { required: true, value: hoursFromNow(8) })),
       field("after", "after_minutes", { type: "number", min: 0, max: 10080, value: 0 }), severityBoxes(["critical", "high"]),
       h("div.two", {}, field("every_days", "every_days", { type: "number", min: 1, max: 366, value: 7 }), field("times", "times", { type: "number", min: 1, max: 366, value: 1 }))],
     send: async () => {
       const said = valuesOf(openForm());
-      await post("/duty", { person: said.person, phone: said.phone, start: new Date(said.start).toISOString(), end: new Date(said.end).toISOString(),
+      await post("/duty", { person: said.person, phone: said.phone, start: instantOf(said.start), end: instantOf(said.end),
         after_s: 60 * Number(said.after), severities: said.severities, every_days: Number(said.every_days), times: Number(said.times) }, { base: base.code });
       toast(t("stepped"));
       again();

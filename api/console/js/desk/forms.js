@@ -2,6 +2,7 @@
 
 import { h } from "../dom.js";
 import { t, w } from "../i18n.js";
+import { hourMinute, isoDay, zoneText } from "../format.js";
 import { SEVERITIES } from "../shapes.js";
 
 export const field = (name, label, more = {}) => h("label", {}, t(label), h("input", { name, maxlength: 200, ...more }));
@@ -29,13 +30,25 @@ export function valuesOf(form) {
 /** The form that the open dialog shows. */
 export const openForm = () => document.querySelector("#dialog form");
 
-/** A local date and time as `datetime-local` wants it, some hours from now. */
-export function hoursFromNow(hours) {
-  const at = new Date(Date.now() + hours * 3600e3);
-  return new Date(at.getTime() - at.getTimezoneOffset() * 60e3).toISOString().slice(0, 16);
+/** A field for a date and time by the base's clock, which it names: whoever sits elsewhere writes the base's time all the same. */
+export const timeField = (name, label, more = {}) => h("label", {}, h("span", {}, t(label), " ", h("small.muted", { "data-zone": "" }, zoneText())),
+  h("input", { name, type: "datetime-local", ...more }));
+
+/** An instant by the base's clock as `datetime-local` wants it. */
+const baseTime = (at) => `${isoDay(at)}T${hourMinute(at)}`;
+
+/** The base's date and time some hours from now. */
+export const hoursFromNow = (hours) => baseTime(new Date(Date.now() + hours * 3600e3));
+
+/** The instant at which the base's clock shows a date and time; nothing is null. */
+export function instantOf(text) {
+  if (!text) return null;
+  const wall = Date.parse(`${text.slice(0, 16)}Z`);
+  let at = wall;
+  for (let tries = 0; tries < 2; tries += 1) at -= Date.parse(`${baseTime(new Date(at))}Z`) - wall;     // once more where the offset changes
+  return new Date(at).toISOString();
 }
 
-export const instantOf = (text) => (text ? new Date(text).toISOString() : null);
 export const empty = (word) => h("p.empty", {}, t(word));
 export const table = (heads, rows) => h("table.figures", {},
   h("thead", {}, h("tr", {}, heads.map((c) => h("th", { scope: "col" }, c && t(c))))), h("tbody", {}, rows));

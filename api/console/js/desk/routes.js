@@ -6,7 +6,7 @@ import { get, post, put, remove } from "../api.js";
 import { dateTime, duration, number } from "../format.js";
 import { myName } from "../me.js";
 import { ask } from "../steps.js";
-import { check, choice, empty, field, openForm, severityBoxes, valuesOf } from "./forms.js";
+import { check, choice, empty, field, openForm, severityBoxes, timeField, valuesOf } from "./forms.js";
 
 const KINDS = ["dingtalk", "wecom", "feishu", "email"];
 const NEW = { name: "", kind: "dingtalk", person: "", on_duty: false, language: "zh", severities: ["critical", "high"], quiet_from: "", quiet_to: "", digest_s: 0, after_s: 0, enabled: true };
@@ -64,7 +64,7 @@ function edit(r, base, again) {
       field("secret", "secret", { type: "password", maxlength: 500, autocomplete: "new-password" }),
       h("div.two", {}, field("person", "person_of_route", { value: r.person || (known ? "" : myName()) }), choice("language", "route_language", "lang", ["zh", "en"], r.language)),
       check("on_duty", "only_on_duty", r.on_duty), severityBoxes(r.severities),
-      h("div.two", {}, field("quiet_from", "quiet_from", { type: "time", value: r.quiet_from ?? "" }), field("quiet_to", "quiet_to", { type: "time", value: r.quiet_to ?? "" })),
+      h("div.two", {}, timeField("quiet_from", "quiet_from", { type: "time", value: r.quiet_from ?? "" }), timeField("quiet_to", "quiet_to", { type: "time", value: r.quiet_to ?? "" })),
       h("div.two", {}, field("digest", "digest_minutes", { type: "number", min: 0, max: 1440, value: r.digest_s / 60 }), field("after", "after_minutes", { type: "number", min: 0, max: 10080, value: r.after_s / 60 })),
       check("enabled", "in_use", r.enabled)],
     send: async () => {

@@ -6,7 +6,7 @@ import { get, post } from "../api.js";
 import { dateTime } from "../format.js";
 import { may } from "../me.js";
 import { ask } from "../steps.js";
-import { area, empty, field, hoursFromNow, openForm, table, valuesOf } from "./forms.js";
+import { area, empty, field, hoursFromNow, instantOf, openForm, table, timeField, valuesOf } from "./forms.js";
 
 let every = false;
 
@@ -32,11 +32,11 @@ export function takeOut(what, base, done) {
     title: t("take_out"), about: t("take_out_about"),
     fields: [h("div.two", {}, field("rule", "rule", { value: what.rule ?? "" }), field("point", "point", { value: what.point ?? "" })),
       h("div.two", {}, field("unit", "unit_code", { value: what.unit ?? "" }), field("device", "device", { value: what.device ?? "" })),
-      field("until", "until", { type: "datetime-local", required: true, value: hoursFromNow(24) }), area("reason", "shelve_reason", { required: true })],
+      timeField("until", "until", { required: true, value: hoursFromNow(24) }), area("reason", "shelve_reason", { required: true })],
     send: async () => {
       const said = valuesOf(openForm());
       const codes = Object.fromEntries(["rule", "point", "unit", "device"].map((k) => [k, said[k] || null]));
-      await post("/out-of-service", { ...codes, until: new Date(said.until).toISOString(), reason: said.reason }, { base: base.code });
+      await post("/out-of-service", { ...codes, until: instantOf(said.until), reason: said.reason }, { base: base.code });
       toast(t("stepped"));
       done();
     },

@@ -5,6 +5,7 @@ import { get, headers, read, refusalOf } from "../api.js";
 import { language, setLanguage } from "../i18n.js";
 import { recall, remember, takeTokenFromAddress, token } from "../session.js";
 import { setZone } from "../format.js";
+import { applyTheme } from "../theme.js";
 import { makeForm } from "./form.js";
 import { makeLists } from "./lists.js";
 import { CARRIERS, nameOf, t } from "./words.js";
@@ -16,7 +17,7 @@ let file = null;
 
 takeTokenFromAddress();
 setLanguage(language());
-if (recall("theme") && recall("theme") !== "auto") document.documentElement.dataset.theme = recall("theme");
+applyTheme();
 byId("language").addEventListener("click", () => { setLanguage(language() === "zh" ? "en" : "zh"); drawAll(); });
 byId("base-choice").addEventListener("change", (event) => choose(event.target.value));
 start();

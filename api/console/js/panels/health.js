@@ -54,11 +54,12 @@ function facts(data) {
 
 const fact = (name, value, attention) => [h("dt", {}, name), h(attention ? "dd.text-medium" : "dd", {}, value)];
 
+/** What became of the day's readings; the reasons of dead letters stand by themselves. */
 function outcomes(counts) {
-  const entries = Object.entries(counts);
-  if (!entries.length) return "–";
-  const word = (code) => (code.startsWith("dead:") ? `${t("outcome.dead")}·${w("dead", code.slice(5))}` : w("outcome", code));
-  return entries.map(([code, n]) => `${word(code)} ${number(n, 0)}`).join(" · ");
+  const entries = Object.entries(counts).filter(([code]) => !code.startsWith("dead:"));
+  const dead = Object.entries(counts).reduce((sum, [code, n]) => (code.startsWith("dead:") ? sum + n : sum), 0);
+  if (dead) entries.push(["dead", dead]);
+  return entries.map(([code, n]) => `${w("outcome", code)} ${number(n, 0)}`).join(" · ") || "–";
 }
 
 const isWell = (d) => ["online", "unknown"].includes(d.state) && d.n_fresh === d.n_points;
