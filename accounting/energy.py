@@ -91,7 +91,6 @@ def roll_costs(conn: Connection, base_id: int, zone: str) -> None:
 
 def roll_totals(conn: Connection, base_id: int) -> None:
     """Totals of the base and its enterprises on the touched days."""
-    conn.execute(SQL["forget_totals"], {"base": base_id})
     conn.execute(SQL["roll_totals"], {"base": base_id})
 
 

@@ -161,8 +161,8 @@ ANALYZE touched_day
 -- Hours of touched days that have no slot any more.
 DELETE FROM interval_1h h USING touched_day d
 WHERE h.base_id = %(base)s AND h.point_id = d.point_id AND h.ts >= d.low AND h.ts < d.high
-  AND NOT EXISTS (SELECT FROM interval_15m i WHERE i.base_id = h.base_id AND i.point_id = h.point_id
-                  AND i.ts >= h.ts AND i.ts < h.ts + interval '1 hour')
+  AND (SELECT i.ts FROM interval_15m i WHERE i.base_id = h.base_id AND i.point_id = h.point_id   -- looked up, never joined: all slots are many
+       AND i.ts >= h.ts AND i.ts < h.ts + interval '1 hour' LIMIT 1) IS NULL
 
 -- name: roll_hours
 -- Hours of touched days from their slots, where they changed; day after day, so that they come in the order of the index.
@@ -182,7 +182,8 @@ WHERE (h.amount, h.estimated, h.n_known, h.n_good)
 -- name: mark_fresh
 -- Which touched days have no hours yet.
 UPDATE touched_day d SET fresh = true
-WHERE NOT EXISTS (SELECT FROM interval_1h h WHERE h.base_id = %(base)s AND h.point_id = d.point_id AND h.ts >= d.low AND h.ts < d.high)
+WHERE (SELECT h.ts FROM interval_1h h WHERE h.base_id = %(base)s AND h.point_id = d.point_id AND h.ts >= d.low AND h.ts < d.high LIMIT 1)
+      IS NULL
 
 -- name: first_hours
 -- Hours of touched days that have none yet, without the search for what is there.
@@ -263,7 +264,8 @@ SELECT day, min(class) FROM calendar WHERE base_id = %(base)s AND day BETWEEN %(
 -- name: price_table
 -- Price of each slot of the days at hand, per tariff; it lives as long as the transaction.
 CREATE TEMP TABLE IF NOT EXISTS price_slot (
-    tariff_id integer NOT NULL, ts timestamptz NOT NULL, period text NOT NULL, price double precision NOT NULL) ON COMMIT DELETE ROWS
+    tariff_id integer NOT NULL, ts timestamptz NOT NULL, period text NOT NULL, price double precision NOT NULL,
+    PRIMARY KEY (tariff_id, ts)) ON COMMIT DELETE ROWS
 
 -- name: clear_prices
 -- Begin with none.
@@ -300,11 +302,13 @@ SELECT p.point_id, p.day, 'all' AS period, i.amount * p.multiplier AS amount,
 FROM priced p JOIN interval_1d i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts = p.low
 WHERE p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
 UNION ALL
-SELECT p.point_id, p.day, s.period, sum(i.amount) * p.multiplier, sum(i.amount * s.price) * p.multiplier, p.tariff_id
-FROM priced p JOIN {slots} i ON i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts >= p.low AND i.ts < p.high
-JOIN price_slot s ON s.tariff_id = p.tariff_id AND s.ts = i.ts
-WHERE NOT p.terms ? 'flat' AND i.amount IS NOT NULL AND p.multiplier IS NOT NULL
-GROUP BY p.point_id, p.day, s.period, p.multiplier, p.tariff_id
+SELECT p.point_id, p.day, s.period, s.amount * p.multiplier, s.cost * p.multiplier, p.tariff_id
+FROM priced p CROSS JOIN LATERAL (      -- day after day: a join of all prices with all slots is large, whatever the planner thinks
+    SELECT s.period, sum(i.amount) AS amount, sum(i.amount * s.price) AS cost
+    FROM {slots} i JOIN price_slot s ON s.tariff_id = p.tariff_id AND s.ts = i.ts AND s.ts >= p.low AND s.ts < p.high
+    WHERE i.base_id = %(base)s AND i.point_id = p.point_id AND i.ts >= p.low AND i.ts < p.high AND i.amount IS NOT NULL
+    GROUP BY s.period) s
+WHERE NOT p.terms ? 'flat' AND p.multiplier IS NOT NULL
 ), gone AS (
     DELETE FROM cost_1d c USING touched_day d
     WHERE c.base_id = %(base)s AND c.point_id = d.point_id AND c.day = d.day
@@ -316,10 +320,6 @@ ON CONFLICT (base_id, point_id, day, period) DO UPDATE
 SET amount = excluded.amount, cost = excluded.cost, tariff_id = excluded.tariff_id
 WHERE c.tariff_id <> excluded.tariff_id OR abs(c.amount - excluded.amount) > 1e-9 * abs(c.amount)
    OR abs(c.cost - excluded.cost) > 1e-9 * abs(c.cost)
-
--- name: forget_totals
--- Totals of touched days, before they are written anew.
-DELETE FROM energy_total t USING (SELECT DISTINCT day FROM touched_day) d WHERE t.base_id = %(base)s AND t.day = d.day
 
 -- name: roll_totals
 -- What counts for the base and for each enterprise on touched days. Base: counters at the gate; where a carrier has none,
@@ -430,11 +430,10 @@ WITH day AS (
                        THEN least(coalesce(c.green, 0), greatest(c.net + c.sold_back, 0)) + coalesce(c.generation, 0) ELSE 0 END AS assessed,
            c.net + c.sold_back AS charged
     FROM counted c
-)
-INSERT INTO energy_total (base_id, day, enterprise_id, carrier, unit, amount, generation, export, estimated, n_expected, n_known,
-                          n_good, tce_calorific, tce_equivalent, co2_kg, cost, factor_ids, billed, made_inside, feedstock, green,
-                          tce_calorific_assessed, tce_equivalent_assessed, co2_market_kg, setting_ids, market_factor_ids, ledger_ids)
-SELECT %(base)s, n.day, n.enterprise_id, n.carrier, n.unit, n.amount, n.generation, n.export, coalesce(n.estimated, 0),
+), fresh (day, enterprise_id, carrier, unit, amount, generation, export, estimated, n_expected, n_known, n_good, tce_calorific,
+         tce_equivalent, co2_kg, cost, factor_ids, billed, made_inside, feedstock, green, tce_calorific_assessed,
+         tce_equivalent_assessed, co2_market_kg, setting_ids, market_factor_ids, ledger_ids) AS MATERIALIZED (
+SELECT n.day, n.enterprise_id, n.carrier, n.unit, n.amount, n.generation, n.export, coalesce(n.estimated, 0),
        n.n_expected, n.n_known, n.n_good, n.amount * f.tce_calorific, n.amount * f.tce_equivalent, n.net * f.co2_kg,
        n.cost, coalesce(f.factor_ids, '{}'), coalesce(n.billed, 0), n.made_inside, n.feedstock, n.green,
        n.assessed * f.tce_calorific, n.assessed * f.tce_equivalent,
@@ -445,6 +444,23 @@ SELECT %(base)s, n.day, n.enterprise_id, n.carrier, n.unit, n.amount, n.generati
        ARRAY(SELECT DISTINCT e FROM unnest(coalesce(n.entries, '{}') || coalesce(n.ledger_ids, '{}')) e ORDER BY 1)
 FROM judged n
 LEFT JOIN carrier_factor f ON f.base_id = %(base)s AND f.carrier = n.carrier AND f.valid_from <= n.day AND n.day < f.valid_to
+), gone AS (
+    DELETE FROM energy_total t USING (SELECT DISTINCT day FROM day) d
+    WHERE t.base_id = %(base)s AND t.day = d.day
+      AND NOT EXISTS (SELECT FROM fresh f WHERE f.day = t.day AND f.carrier = t.carrier AND f.enterprise_id IS NOT DISTINCT FROM t.enterprise_id)
+)
+INSERT INTO energy_total (base_id, day, enterprise_id, carrier, unit, amount, generation, export, estimated, n_expected, n_known,
+                          n_good, tce_calorific, tce_equivalent, co2_kg, cost, factor_ids, billed, made_inside, feedstock, green,
+                          tce_calorific_assessed, tce_equivalent_assessed, co2_market_kg, setting_ids, market_factor_ids, ledger_ids)
+SELECT %(base)s, * FROM fresh       -- what is as it was stays: stamp_version
+ON CONFLICT (base_id, enterprise_id, carrier, day) DO UPDATE
+SET unit = excluded.unit, amount = excluded.amount, generation = excluded.generation, export = excluded.export,
+    estimated = excluded.estimated, n_expected = excluded.n_expected, n_known = excluded.n_known, n_good = excluded.n_good,
+    tce_calorific = excluded.tce_calorific, tce_equivalent = excluded.tce_equivalent, co2_kg = excluded.co2_kg,
+    cost = excluded.cost, factor_ids = excluded.factor_ids, billed = excluded.billed, made_inside = excluded.made_inside,
+    feedstock = excluded.feedstock, green = excluded.green, tce_calorific_assessed = excluded.tce_calorific_assessed,
+    tce_equivalent_assessed = excluded.tce_equivalent_assessed, co2_market_kg = excluded.co2_market_kg,
+    setting_ids = excluded.setting_ids, market_factor_ids = excluded.market_factor_ids, ledger_ids = excluded.ledger_ids
 
 -- name: touch_ledger_days
 -- Note the days of ledger entries that energy totals depend on, booked after an entry or superseded by such a one.
