@@ -294,10 +294,12 @@ def _span(m: Floats, days: int, r: Rhythm) -> Floats:
 
 def _flat(x: Floats, r: Rhythm) -> Floats:
     """Steps of one value against the third longest such run of the past; runs of zero, a machine that is off, by themselves."""
-    same = np.concatenate([[False], np.diff(x) == 0])
+    step = np.diff(x, prepend=np.nan)
+    same = step == 0
     run = _run(same)
-    out = np.full_like(x, np.nan)
-    for part in (x == 0, (x != 0) & ~np.isnan(x)):
+    out = np.where(np.isnan(x), np.nan, 0.0)
+    moved = np.cumsum((step != 0) & ~np.isnan(step)) > 0        # what has never moved has no usual run
+    for part in (moved & (x == 0), moved & (x != 0) & ~np.isnan(x)):
         out[part] = (run / (_third_longest(np.where(part, run, 0.0), same) + 2.0))[part]
     return out
 

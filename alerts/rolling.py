@@ -107,6 +107,8 @@ def sum_of_last(x: NDArray[Any], n: int) -> Floats:
 def blockwise_scale(x: Floats, block: int, n_blocks: int, least: int) -> Floats:
     """Median |x| x 1.4826 over the `n_blocks` blocks that ended before t's own block began."""
     n = -(-len(x) // block)
+    if not n:
+        return x.copy()
     width = block * n_blocks
     padded = np.concatenate([np.full(width, np.nan), np.abs(x), np.full(n * block - len(x), np.nan)])
     stride = padded.strides[0]

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterator
+import io
+import re
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
 from alerts.rolling import Floats
 from park.errors import CatalogueError, InputError, Mistake
 
-MISSING = frozenset({"", "nan", "null", "none", "na", "n/a"})
+MISSING = frozenset({"", "nan", "null", "none", "na", "n/a", "#n/a", "-", "--", "\\n"})
+COLUMNS = {"time": "time", "timestamp": "time", "datetime": "time", "at": "time", "时间": "time", "采集时间": "time",
+           "value": "value", "数值": "value", "值": "value",
+           "series": "series", "point": "series", "点位": "series", "测点": "series"}
+WANTED = (["time", "value"], ["series", "time", "value"])
+SEPARATORS = (",", ";", "\t")
+YEAR_FIRST = re.compile(r"(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?"
+                        r"(?:[ T]+(\d{1,2}):(\d{2})(?::(\d{2})(\.\d+)?)?)? *(Z|[+-]\d\d:?\d\d)?")
+COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+EPOCHS = ((0.0, 4e9, 1.0), (1e11, 4e12, 1e3), (1e14, 4e15, 1e6), (1e17, 4e18, 1e9))     # from, to, parts of a second
+GREATEST = 1e100          # squares of values must stay numbers
 MOST_MISTAKES = 20
 LONGEST = 20_000_000      # steps of a grid: a wrong clock must not fill the memory
+EMPTY = 50                # nor may all but one of so many steps be without a row, once there are ten thousand
 
 
 @dataclass(frozen=True)
@@ -47,31 +60,48 @@ class _Rows:
 
 def read_series(path: Path) -> list[Series]:
     """Every series of a file in the order in which they appear; InputError or CatalogueError with the lines."""
-    if not path.exists():
+    if not path.is_file():
         raise InputError(f"there is no file {path}")
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as f:
-            rows = _parse(f, path.name)
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{path.name}: expected text in UTF-8, got other bytes at {exc.start}") from exc
+        text = _text(path)
+        rows = _parse(text, path.name)
+    except csv.Error as exc:
+        raise InputError(f"{path.name}: expected a CSV: {exc}") from exc
     return [_grid(name, r, path.name) for name, r in rows.items()]
 
 
-def _parse(f: TextIO, file: str) -> dict[str, _Rows]:
-    reader = csv.reader(f)
-    header = [c.strip().lower() for c in next(reader, [])]
-    if sorted(header) not in (["time", "value"], ["series", "time", "value"]):
-        raise InputError(f"{file}:1: expected the header time,value or time,series,value, got {','.join(header) or 'nothing'}")
-    place = {name: i for i, name in enumerate(header)}
+def _text(path: Path) -> str:
+    """The file's text: UTF-8 with or without a mark, UTF-16 with one, else GB 18030, in which Chinese workbooks save CSV."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as exc:
+        raise InputError(f"{path.name}: cannot be read: {exc}") from exc
+    if raw[:2] == b"PK":
+        raise InputError(f"{path.name}: expected a CSV, got a workbook or archive; save the sheet as CSV")
+    marked = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "gb18030"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError as exc:
+            place = exc.start
+    raise InputError(f"{path.name}: expected text in UTF-8 or GB 18030, got other bytes at {place}")
+
+
+def _parse(text: str, file: str) -> dict[str, _Rows]:
+    lines = io.StringIO(text, newline="")
+    first = lines.readline()
+    separator = max(SEPARATORS, key=first.count)
+    place = _columns(next(csv.reader([first], delimiter=separator), []), file)
+    width = max(place.values()) + 1
+    reader = csv.reader(lines, delimiter=separator)
     out: dict[str, _Rows] = {}
     mistakes: list[Mistake] = []
     for row in reader:
-        if not row:
+        if not any(cell.strip() for cell in row):
             continue
-        problem = _take(row, place, out)
+        problem = _take(row, place, width, separator, out)
         if problem:
-            mistakes.append(Mistake(file, reader.line_num, *problem))
+            mistakes.append(Mistake(file, 1 + reader.line_num, *problem))
             if len(mistakes) >= MOST_MISTAKES:
                 break
     if mistakes:
@@ -81,20 +111,31 @@ def _parse(f: TextIO, file: str) -> dict[str, _Rows]:
     return out
 
 
-def _take(row: list[str], place: dict[str, int], out: dict[str, _Rows]) -> tuple[str, str] | None:
-    if len(row) != len(place):
-        return "row", f"expected {len(place)} columns, got {len(row)}"
+def _columns(header: Sequence[str], file: str) -> dict[str, int]:
+    """Where the columns are; one without a name (a row number, an end of line) is none."""
+    named = {i: c.strip().lower() for i, c in enumerate(header) if c.strip()}
+    place = {COLUMNS.get(name, name): i for i, name in named.items()}
+    if sorted(place) not in WANTED or len(place) < len(named):
+        raise InputError(f"{file}:1: expected the header time,value or time,series,value (one row a time and series), got "
+                         f"{','.join(named.values()) or 'nothing'}")
+    return place
+
+
+def _take(row: list[str], place: dict[str, int], width: int, separator: str, out: dict[str, _Rows]) -> tuple[str, str] | None:
+    if len(row) < width:
+        return "row", f"expected {width} columns, got {len(row)}"
     try:
         at, zoned = instant(row[place["time"]].strip())
     except ValueError:
-        return "time", f"expected an instant such as 2026-11-23T03:00:00Z, got {row[place['time']]!r}"
+        return "time", (f"expected an instant such as 2026-11-23T03:00:00Z, 2026/11/23 3:00 or seconds since 1970, "
+                        f"got {row[place['time']]!r}")
     text = row[place["value"]].strip()
     try:
-        value = np.nan if text.lower() in MISSING else float(text)
+        value = np.nan if text.lower() in MISSING else float(text if separator == "," else text.replace(",", "."))
     except ValueError:
         return "value", f"expected a number or nothing, got {text!r}"
-    if np.isinf(value):
-        return "value", f"expected a finite number, got {text!r}"
+    if abs(value) > GREATEST:
+        return "value", f"expected a finite number of at most {GREATEST:g}, got {text!r}"
     series = out.setdefault(row[place["series"]].strip() if "series" in place else "", _Rows([], [], zoned))
     series.at.append(at)
     series.value.append(value)
@@ -102,15 +143,32 @@ def _take(row: list[str], place: dict[str, int], out: dict[str, _Rows]) -> tuple
 
 
 def instant(text: str) -> tuple[float, bool]:
-    """(epoch seconds, whether an offset was written) of ISO 8601 or of epoch seconds; a time without offset counts as UTC."""
+    """(epoch seconds, whether an offset was written) of ISO 8601, a date with the year first, digits alone (20261123080000),
+    or seconds, milli-, micro- or nanoseconds since 1970; a time without offset counts as UTC. A date that begins with the day
+    or the month cannot be told from the other: ValueError."""
+    if text.replace(".", "", 1).isdigit():
+        return _of_number(text)
     try:
-        number = float(text)
-    except ValueError:
         at = datetime.fromisoformat(text)
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), at.tzinfo is not None
-    if not 0 < number < 4e9:
-        raise ValueError(text)
-    return number, True
+    except ValueError:
+        found = YEAR_FIRST.fullmatch(text)
+        if found is None:
+            raise
+        *date, hour, minute, second, fraction, zone = found.groups()
+        at = datetime.fromisoformat("{}-{:0>2}-{:0>2}T{:0>2}:{}:{}{}".format(*date, hour or "0", minute or "00", second or "00",
+                                                                            zone or ""))
+        at += timedelta(seconds=float(fraction or 0))
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), at.tzinfo is not None
+
+
+def _of_number(text: str) -> tuple[float, bool]:
+    if text[:2] in ("19", "20") and len(text) in COMPACT and text.isdigit():
+        return datetime.strptime(text, COMPACT[len(text)]).replace(tzinfo=UTC).timestamp(), False
+    number = float(text)
+    for low, high, parts in EPOCHS:
+        if low <= number < high and (number >= 1e8 or number.is_integer()):     # a workbook's day number has a fraction
+            return number / parts, True
+    raise ValueError(text)
 
 
 def _grid(name: str, rows: _Rows, file: str) -> Series:
@@ -126,6 +184,10 @@ def _grid(name: str, rows: _Rows, file: str) -> Series:
     n = int(index[-1]) + 1
     if n > LONGEST:
         raise InputError(f"{file}: series {name}: {n} steps of {step} s between its first and last time; a clock must be wrong")
+    if n > 10_000 and n > EMPTY * len(at):
+        widest = int(np.argmax(np.diff(at)))
+        raise InputError(f"{file}: series {name or 'of the file'}: {len(at)} rows for {n} steps of {step:g} s, the widest gap "
+                         f"between {_iso(at[widest])} and {_iso(at[widest + 1])}; a clock must be wrong")
     known = ~np.isnan(value)
     total = np.bincount(index[known], value[known], n)
     count = np.bincount(index[known], minlength=n)
@@ -133,6 +195,10 @@ def _grid(name: str, rows: _Rows, file: str) -> Series:
         values = np.where(count > 0, total / count, np.nan)
     moved = int(np.count_nonzero(np.abs(at - at[0] - index * step) > 0.02 * step))
     return Series(name, float(at[0]), step, values, rows.zoned, moved)
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 def on_grid_of(series: Series, other: Series) -> Floats:
@@ -145,9 +211,3 @@ def on_grid_of(series: Series, other: Series) -> Floats:
         ok = np.isnan(out) & (j >= 0) & (j < len(other.values))
         out[ok] = other.values[j[ok]]
     return out
-
-
-def rows_of(series: Series) -> Iterator[tuple[int, float]]:
-    """(step, value) of the known steps."""
-    for i in np.flatnonzero(~np.isnan(series.values)):
-        yield int(i), float(series.values[i])

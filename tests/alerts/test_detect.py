@@ -15,7 +15,7 @@ from alerts import calibrate, group
 from alerts.channels import channels
 from alerts.detect import SCORE_COLUMNS, detect
 from alerts.rolling import Floats
-from alerts.series import Series, read_series
+from alerts.series import Series, instant, read_series
 from park.errors import CatalogueError, InputError
 
 HOUR = 3600.0
@@ -158,12 +158,15 @@ def write(path: Path, rows: list[str], header: str = "time,value") -> Path:
 
 
 @pytest.mark.parametrize(("rows", "header", "text"), [
-    (["2026-01-01,1"], "when,value", "f.csv:1: expected the header time,value or time,series,value, got when,value"),
+    (["2026-01-01,1"], "when,value",
+     "f.csv:1: expected the header time,value or time,series,value (one row a time and series), got when,value"),
     (["2026-01-01 00:00,1", "yesterday,2"], "time,value",
-     "f.csv:3: time: expected an instant such as 2026-11-23T03:00:00Z, got 'yesterday'"),
+     "f.csv:3: time: expected an instant such as 2026-11-23T03:00:00Z, 2026/11/23 3:00 or seconds since 1970, got 'yesterday'"),
     (["2026-01-01 00:00,1", "2026-01-01 01:00,1;2"], "time,value", "f.csv:3: value: expected a number or nothing, got '1;2'"),
     (["2026-01-01 00:00,1", "2026-01-01 01:00"], "time,value", "f.csv:3: row: expected 2 columns, got 1"),
-    (["2026-01-01 00:00,inf"], "time,value", "f.csv:2: value: expected a finite number, got 'inf'"),
+    (["05/01/2026 00:00,1"], "time,value", "or seconds since 1970, got '05/01/2026 00:00'"),
+    (["46027.04,1"], "time,value", "or seconds since 1970, got '46027.04'"),
+    (["2026-01-01 00:00,inf"], "time,value", "f.csv:2: value: expected a finite number of at most 1e+100, got 'inf'"),
     ([], "time,value", "f.csv: expected rows below the header, got none"),
     (["2026-01-01 00:00,1"], "time,value", "expected at least three instants, got 1"),
 ])
@@ -171,6 +174,78 @@ def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path: Path, rows: list[st
     with pytest.raises((InputError, CatalogueError)) as caught:
         read_series(write(tmp_path / "f.csv", rows, header))
     assert text in str(caught.value)
+
+
+AT = datetime(2026, 1, 5, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize("text", [
+    "2026-01-05", "20260105", "2026/1/5 0:00", "2026/01/05 00:00:00.000", "2026.1.5", "2026年1月5日 00:00", "20260105000000",
+    "202601050000", "2026-01-05T08:00+08:00", "2026/1/5 8:00 +08:00", f"{AT:.0f}", f"{AT:.0f}000", f"{AT:.0f}000000",
+    f"{AT:.0f}000000000",
+])
+def test_an_instant_is_read_as_strangers_write_it(text: str) -> None:
+    assert instant(text)[0] == AT
+
+
+@pytest.mark.parametrize(("header", "separator", "encoding", "end", "values"), [
+    ("time,value", ",", "utf-8-sig", "\r\n", "7.5,,nan,-"), ("time;value", ";", "utf-8", "\n", "7,5;;NULL;--"),
+    ("Timestamp\tValue", "\t", "utf-16", "\n", "7.5\t\tN/A\t#N/A"), ("时间,数值,", ",", "gb18030", "\r\n", "7.5,,none,\\N"),
+    (",at,value", ",", "utf-8", "\n", "7.5,,nan,-"),
+])
+def test_separators_encodings_and_names_of_other_programs_are_understood(
+        tmp_path: Path, header: str, separator: str, encoding: str, end: str, values: str) -> None:
+    rows = [separator.join((f"2026-01-05 {h:02d}:00", v)) for h, v in enumerate(values.split(separator))]
+    rows = [f"{i}{separator}{row}" if header.startswith(",") else row for i, row in enumerate(rows)]
+    (tmp_path / "f.csv").write_bytes((end.join([header, *rows, ""]) + end).encode(encoding))
+    s = read_series(tmp_path / "f.csv")[0]
+    assert (s.start, s.step_s) == (AT, HOUR) and np.array_equal(s.values, [7.5, np.nan, np.nan, np.nan], equal_nan=True)
+
+
+def test_unsorted_and_doubled_rows_make_one_grid(tmp_path: Path) -> None:
+    rows = [f"2026-01-05 {h:02d}:00,{v}" for h, v in ((2, 4), (0, 1), (1, 2), (1, 4), (3, 5))]
+    s = read_series(write(tmp_path / "f.csv", rows))[0]
+    assert s.values.tolist() == [1, 3, 4, 5]
+
+
+def test_what_is_no_series_is_told_as_such(tmp_path: Path) -> None:
+    hours = [f"2026-01-05 {h:02d}:00,1" for h in range(20)]
+    with pytest.raises(InputError, match=r"between 2026-01-05T19.* and 2126-01-01T00.*; a clock must be wrong"):
+        read_series(write(tmp_path / "f.csv", [*hours, "2126-01-01,1"]))
+    (tmp_path / "f.xlsx").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match="got a workbook or archive"):
+        read_series(tmp_path / "f.xlsx")
+    (tmp_path / "f.csv.gz").write_bytes(b"time,value")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_series(tmp_path / "f.csv.gz")
+    with pytest.raises(InputError, match="there is no file"):
+        read_series(tmp_path)
+
+
+@pytest.mark.parametrize("step_s", [7.0, 60.0, 300.0, 900.0, 1800.0, HOUR, 86400.0, 604800.0])
+@pytest.mark.parametrize("n", [1, 2, 3, 9, 30, 200])
+def test_a_series_of_any_step_and_length_gets_a_score(step_s: float, n: int) -> None:
+    shapes: list[Floats] = [(np.arange(n) % 7).astype(np.float64), np.full(n, np.nan), np.full(n, -3.0)]
+    for x in shapes:
+        s = detect([series(x, step_s)], 0.3)[0]
+        assert len(s.score) == n and np.isfinite(s.score).all() and not s.hot[:max(1, round(86400 / step_s))].any()
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0])
+def test_what_has_never_moved_is_not_stuck_until_it_has(value: float) -> None:
+    x = np.full(40 * 168, value)
+    assert detect([series(x)], 1.0)[0].onsets == []
+    x[6000:6010] = value + np.arange(10.0)
+    assert [o["_start"] >= 6000 for o in detect([series(x)], 1.0)[0].onsets].count(False) == 0
+
+
+def test_surges_on_two_days_make_the_third_less_remarkable() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.gamma(4, 5, 5 * 168)
+    x[700:702] = 200
+    alone = channels(x, HOUR).scores["surge"][700]
+    x[400:402], x[500:502] = 2000, 2000
+    assert 0 < channels(x, HOUR).scores["surge"][700] < 0.7 * alone
 
 
 def test_gaps_stay_unknown_and_rows_off_the_step_are_counted(tmp_path: Path) -> None:
