@@ -154,7 +154,7 @@ WITH placed AS (
     JOIN unit cu ON cu.base_id = c.base_id AND cu.unit_id = c.unit_id AND cu.enterprise_id IS NOT NULL
     JOIN point pp ON pp.base_id = f.base_id AND pp.point_id = f.parent_id
     LEFT JOIN unit pu ON pu.base_id = pp.base_id AND pu.unit_id = pp.unit_id
-    WHERE f.kind = 'sub' AND f.carrier = 'electricity' AND pu.enterprise_id IS NULL
+    WHERE f.kind = 'sub' AND f.carrier = 'electricity' AND pu.enterprise_id IS DISTINCT FROM cu.enterprise_id
       AND f.valid_from <= current_date AND (f.valid_to IS NULL OR f.valid_to > current_date)
     GROUP BY f.base_id, f.parent_id, cu.enterprise_id, pp.unit_id
 ), cause AS (

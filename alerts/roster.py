@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from alerts.routes import RANKS
@@ -27,10 +29,28 @@ def add(base: str, person: str, start: str, hours: float, after_s: int, severiti
         base_id, zone = _base(conn, base)
         for i in range(times):
             first = _instant(start, zone, i * every)
-            conn.execute(Q["add_duty"], {
-                "base": base_id, "person": person, "phone": phone, "start": first, "end": first + timedelta(hours=hours),
-                "after_s": after_s, "severities": ranks, "by": "park duty"})
+            _book(conn, base_id, person, phone, first, hours, after_s, ranks, "park duty")
     print(f"{person}: {times} {'duty' if times == 1 else 'duties'}")
+
+
+def fill(conn: Connection, base: str, shifts: Iterable[Mapping[str, Any]], now: datetime, days: int, by: str) -> int:
+    """Write daily shifts (`person`, `start` such as 08:00, `hours`, `phone`, `after_s`) for the days from today on, unless the
+    roster has something for them; returns how many duties were written."""
+    base_id, zone = _base(conn, base)
+    if conn.execute(Q["roster"], {"base": base_id, "now": now, "end": now + timedelta(days=days)}).fetchall():
+        return 0
+    today = now.astimezone(ZoneInfo(zone)).date().isoformat()
+    rows = [(shift, _instant(f"{today}T{shift['start']}", zone, day)) for shift in shifts for day in range(-1, days)]
+    for shift, start in rows:
+        _book(conn, base_id, shift["person"], shift.get("phone", ""), start, shift["hours"], shift.get("after_s", 0),
+              list(RANKS), by)
+    return len(rows)
+
+
+def _book(conn: Connection, base_id: int, person: str, phone: str, start: datetime, hours: float, after_s: int,
+          ranks: list[str], by: str) -> None:
+    conn.execute(Q["add_duty"], {"base": base_id, "person": person, "phone": phone, "start": start,
+                                 "end": start + timedelta(hours=hours), "after_s": after_s, "severities": ranks, "by": by})
 
 
 def _instant(text: str, zone: str, days: int) -> datetime:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
+import yaml
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
@@ -18,7 +20,7 @@ from api.store import SQL
 from park.clock import local_midnight, utc_now
 
 router = APIRouter(tags=["alerts"])
-GRADES = ((1.0, "acceptable"), (2.0, "manageable"), (5.0, "over_demanding"))
+BANDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("kpi_bands.yaml").read_text(encoding="utf-8"))
 
 
 @router.get("/alerts/kpi")
@@ -28,7 +30,8 @@ async def kpi(who: Who, data: Data, lang: Lang, base: BaseCode,
     raises in 10 minutes), chattering (three or more raises of one alert in an hour), stale (active for more than 24 h at the
     end of the day); what is open now by severity; the busiest rules. `rate` after EEMUA 191: raises per ten minutes on average
     and at most, share of the time in flood; `acknowledging`: middle and slowest tenth (s), raises that returned within a
-    minute; `top`: the ten objects that raise most, with their share; `severities`.
+    minute; `grade_source` and `grade_verified`: where the band comes from; `top`: the ten objects that raise most, with their
+    share; `severities`.
     """
     needs_whole_base(who)
     async with data.session(who) as db:
@@ -55,10 +58,10 @@ async def kpi(who: Who, data: Data, lang: Lang, base: BaseCode,
 
 
 def rate_of(row: dict[str, Any]) -> dict[str, Any]:
-    """The rate with its grade; the bands are EEMUA 191's for one operator in steady operation (per 10 minutes: below 1 very
-    likely acceptable, up to 2 manageable, up to 5 likely over-demanding, beyond that unacceptable)."""
+    """The rate with its grade, and the band that gave it with its source (`kpi_bands.yaml`)."""
     stretches = row.get("stretches") or 0
     mean = row["raised"] / stretches if stretches else None
-    grade = None if mean is None else next((word for most, word in GRADES if mean < most), "unacceptable")
-    return {"per_10min": mean, "peak_10min": row.get("peak", 0), "peak_at": row.get("peak_at"), "grade": grade,
+    band = {} if mean is None else next(b for b in BANDS["rate"] if mean < b["most"])
+    return {"per_10min": mean, "peak_10min": row.get("peak", 0), "peak_at": row.get("peak_at"), "grade": band.get("grade"),
+            "grade_source": band.get("source"), "grade_verified": band.get("verified"),
             "flood_share": row["in_flood"] / stretches if stretches else None}

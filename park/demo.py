@@ -91,6 +91,7 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
         if first > loaded:
             _load_history(url, catalogue, data_dir, steps, first)
         tokens = _tokens(url, data_dir, catalogue)
+        _fill_roster(url, catalogue)
         with steps.step("starting collectors, ingest, accounting, alerts, api"):
             supervisor.add("simulate", "simulate", "--modbus-port", str(ports.modbus), "--hj212", f"127.0.0.1:{ports.hj212}",
                            "--mqtt", mqtt_url, "--control-port", str(ports.control), "--data-dir", str(data_dir))
@@ -240,6 +241,18 @@ def _tokens(url: str, data_dir: Path, catalogue: Catalogue) -> dict[str, str]:
                                         enterprise=enterprise)
     _private(path, json.dumps(tokens, indent=1))
     return tokens
+
+
+def _fill_roster(url: str, catalogue: Catalogue) -> None:
+    """People on duty in the simulated park for two weeks, unless somebody keeps the roster."""
+    import yaml
+
+    import simulators
+    from alerts import roster
+    assert catalogue.base is not None
+    shifts = yaml.safe_load((Path(simulators.__file__).parent / "roster.yaml").read_text(encoding="utf-8"))
+    with database.connect(url, autocommit=True) as conn:
+        roster.fill(conn, catalogue.base.code, shifts, datetime.now(UTC), 14, "park demo")
 
 
 def _private(path: Path, text: str) -> None:

@@ -160,6 +160,7 @@ def test_a_limit_in_force_is_taken_from_the_table_of_limits_two_sided_and_its_me
 def test_severity_comes_from_consequence_and_time_to_respond(mini: Db) -> None:
     assert [severity_of(*x) for x in (("severe", 10), ("minor", 10), ("major", 200))] == ["critical", "low", "medium"]
     ranks = ["critical", "high", "medium", "low"]
+    assert all(row["source"] and row["verified"] is False for row in grid())     # no standard gives the figures
     for row in grid():                          # worse is never milder, more time never more severe
         order = [ranks.index(row[c]) for c in ("minor", "moderate", "major", "severe")]
         assert order == sorted(order, reverse=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from typer.testing import CliRunner
 
-from alerts import handover
+import simulators
+from alerts import handover, roster
 from park.cli import app
 from park.errors import NotFound
 
@@ -91,3 +94,16 @@ def test_the_roster_is_kept_from_the_command_line_too(mini: Db, database_url: st
     assert park("remove", "mini", number)[0] == 0 and park("remove", "mini", number)[0] != 0
     for wrong in (("soon",), (start, "--severities", "loud"), (start, "--hours", "0"), (start, "--times", "0")):
         assert park("add", "mini", "wang", *wrong)[0] != 0
+
+
+def test_daily_shifts_fill_an_empty_roster_once_and_somebody_is_always_on_duty(mini: Db) -> None:
+    shifts = yaml.safe_load((Path(simulators.__file__).parent / "roster.yaml").read_text(encoding="utf-8"))
+    now = datetime(2026, 11, 23, 20, 30, tzinfo=UTC)        # 04:30 of the 24th in Shanghai: the night shift of the 23rd
+    assert roster.fill(mini, "mini", shifts, now, 14, "park demo") == 3 * 15
+    assert roster.fill(mini, "mini", shifts, now, 14, "park demo") == 0
+    for hour in range(24 * 14 - 5):
+        on = mini.execute("SELECT person, after_s FROM duty WHERE starts_at <= %(at)s AND ends_at > %(at)s ORDER BY after_s",
+                          {"at": now + timedelta(hours=hour)}).fetchall()
+        assert [after for _, after in on] == [0, 900]
+    assert mini.execute("SELECT person FROM duty WHERE starts_at <= %(at)s AND ends_at > %(at)s AND after_s = 0",
+                        {"at": now}).fetchall() == [("李敏",)]

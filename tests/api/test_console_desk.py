@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from playwright.sync_api import Page, expect
 
@@ -156,3 +157,31 @@ def test_an_alarm_of_a_spool_is_told_in_the_health_panel(console: Open, town: Co
         "bytes": 95, "max_bytes": 100, "dropped_readings": 1200, "alarm": "dropping"}' FROM base WHERE code = 'green'""")
     page = console("lang=zh&base=green")
     expect(page.locator("#health [role=alert]")).to_contain_text("gw1 缓存已满，丢弃 1,200 条")
+
+
+def test_times_of_the_desk_are_the_bases_whatever_the_browsers_zone(console: Open, town: Conn, tmp_path: Path) -> None:
+    zone = ZoneInfo(one(town, "SELECT timezone FROM base WHERE code = 'green'"))
+    page = console("lang=en&base=green", timezone_id="America/St_Johns", locale="en-CA")     # 3 h 30 min behind UTC
+    desk(page, "duty")
+    page.locator("[data-do=add-duty]").click()
+    shown = datetime.fromisoformat(page.locator("#dialog input[name=start]").input_value()).replace(tzinfo=zone)
+    assert abs((datetime.now(UTC) - shown).total_seconds()) < 180       # now, by the base's clock
+    offset = int((datetime.now(zone).utcoffset() or timedelta()).total_seconds() // 3600)
+    expect(page.locator("#dialog [data-zone]").first).to_have_text(f"GMT{offset:+d}" if offset else "GMT")
+    keep(page, tmp_path, "desk-zone")
+    page.locator("#dialog input[name=person]").fill("Li Min")
+    page.locator("#dialog input[name=start]").fill("2026-12-01T08:00")
+    page.locator("#dialog input[name=end]").fill("2026-12-01T20:30")
+    confirm(page)
+    expect(page.locator("#drawer tbody tr")).to_contain_text("08:00")   # as it was written
+    rows = town.execute("SELECT starts_at, ends_at FROM duty WHERE person = 'Li Min'").fetchall()
+    assert rows == [(datetime(2026, 12, 1, 8, tzinfo=zone), datetime(2026, 12, 1, 20, 30, tzinfo=zone))]
+    desk(page, "service")
+    page.locator("[data-do=take-out]").click()
+    page.locator("#dialog input[name=point]").fill(one(town, """SELECT p.code FROM point p JOIN base b USING (base_id)
+        WHERE b.code = 'green' AND quantity = 'so2' LIMIT 1"""))
+    until = (datetime.now(zone) + timedelta(days=2)).replace(minute=15, second=0, microsecond=0)
+    page.locator("#dialog input[name=until]").fill(until.strftime("%Y-%m-%dT%H:%M"))
+    page.locator("#dialog textarea[name=reason]").fill("analyser away for calibration")
+    confirm(page)
+    assert one(town, "SELECT until FROM out_of_service") == until

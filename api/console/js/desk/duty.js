@@ -30,7 +30,7 @@ function add(base, again) {
   ask({
     title: t("add_duty"),
     fields: [field("person", "person", { required: true, autofocus: true }), field("phone", "phone", { maxlength: 40 }),
-      h("div.two", {}, timeField("start", "starts", { required: true, value: hoursFromNow(0) }), timeField("end", "ends", { required: true, value: hoursFromNow(8) })),
+      timeField("start", "starts", { required: true, value: hoursFromNow(0) }), timeField("end", "ends", { required: true, value: hoursFromNow(8) }),
       field("after", "after_minutes", { type: "number", min: 0, max: 10080, value: 0 }), severityBoxes(["critical", "high"]),
       h("div.two", {}, field("every_days", "every_days", { type: "number", min: 1, max: 366, value: 7 }), field("times", "times", { type: "number", min: 1, max: 366, value: 1 }))],
     send: async () => {

@@ -18,7 +18,7 @@ export const deskWords = {
   time_span: ["时段", "From – to"], told_when: ["通知时机", "Told"], at_once: ["立即", "at once"], after: ["{time}未确认后", "after {time} unacknowledged"], starts: ["开始", "Start"], ends: ["结束", "End"],
   after_minutes: ["多少分钟未确认后通知（0 为立即）", "Told after so many minutes unacknowledged (0: at once)"], every_days: ["每隔几天", "Every so many days"], times: ["重复次数", "Times"],
   duty_none: ["未来两周没有排班", "The roster of the next two weeks is empty"], no_route: ["无通知线路", "no route"], no_route_about: ["该人员没有通知线路，收不到消息", "This person has no route and cannot be told"],
-  duty_about: ["值班人员通过其名下“仅值班时”的通知线路收到报警；无人确认时按各人的时限升级。时间为本机时区。", "People on duty are told by routes in their name that are marked so; what nobody acknowledges goes on to the next by his time. Times are this computer's."],
+  duty_about: ["值班人员通过其名下“仅值班时”的通知线路收到报警；无人确认时按各人的时限升级。时间为基地当地时间。", "People on duty are told by routes in their name that are marked so; what nobody acknowledges goes on to the next by his time. Times are the base's."],
 
   routes_about: ["报警发给谁、何时发。地址与密钥只写入，不显示。", "Who is told of alerts, and when. Addresses and secrets go in and are never shown."], add_route: ["添加线路", "Add a route"], change_route: ["修改线路", "Change the route"], remove_route: ["删除线路", "Remove the route"], routes_none: ["没有通知线路", "No routes"],
   route_name: ["名称", "Name"], route_kind_label: ["方式", "Kind"], "route_kind.dingtalk": ["钉钉机器人", "DingTalk robot"], "route_kind.wecom": ["企业微信机器人", "WeCom robot"], "route_kind.feishu": ["飞书机器人", "Feishu robot"], "route_kind.email": ["邮件", "E-mail"],
@@ -32,7 +32,7 @@ export const deskWords = {
 
   "kpi_days.1": ["今日", "Today"], "kpi_days.7": ["7 天", "7 d"], "kpi_days.30": ["30 天", "30 d"], kpi_rate: ["每 10 分钟报警数", "Raises per 10 min"], kpi_peak: ["10 分钟峰值", "Peak in 10 min"], kpi_flood: ["处于报警泛滥的时间", "Time in flood"], kpi_floods: ["{n} 次泛滥（10 分钟超过 10 条）", "{n} floods (over 10 in 10 min)"],
   kpi_ack: ["确认用时（中位）", "Time to acknowledge"], kpi_slow: ["最慢一成 {time}", "slowest tenth {time}"], kpi_chatter: ["抖动报警", "Chattering"], kpi_fleeting: ["一分钟内自行恢复 {n}", "{n} returned within a minute"], kpi_stale: ["陈旧报警", "Stale"], kpi_stale_about: ["持续超过 24 小时", "active for more than 24 h"], kpi_raised: ["报警总数", "Raised"], kpi_a_day: ["每日 {n}", "{n} a day"], kpi_mix: ["级别分布", "By severity"],
-  kpi_top: ["最频繁的十项", "The ten busiest"], raised: ["次数", "Raised"], kpi_by_day: ["每日报警数", "Raises by day"], kpi_about: ["分级参照 EEMUA 191（单操作员稳态）；泛滥、陈旧、抖动参照 ISA-18.2。", "Grades after EEMUA 191 (one operator, steady operation); flood, stale and chatter after ISA-18.2."],
+  kpi_top: ["最频繁的十项", "The ten busiest"], raised: ["次数", "Raised"], kpi_by_day: ["每日报警数", "Raises by day"], kpi_about: ["分级参照 EEMUA 191（单操作员稳态）；泛滥、陈旧、抖动参照 ISA-18.2。均按通行引述，未经原文核实。", "Grades after EEMUA 191 (one operator, steady operation); flood, stale and chatter after ISA-18.2: as widely cited, not verified."],
   "grade.acceptable": ["可接受", "very likely acceptable"], "grade.manageable": ["可管理", "manageable"], "grade.over_demanding": ["负担过重", "likely over-demanding"], "grade.unacceptable": ["不可接受", "very likely unacceptable"],
 
   first_out: ["首发", "came first"], followed: ["随后 {n} 条", "{n} followed"], ack_flood_about: ["同一波报警的 {n} 条将逐条确认并留痕。", "Each of the {n} alerts of this flood is acknowledged by itself and recorded."], first_out_of: ["首发报警", "Came first"],
