@@ -102,7 +102,10 @@ CREATE OR REPLACE VIEW reading_by_minute WITH (security_barrier) AS
     SELECT bucket, min, max, sum, first, last, increment, point_id, n, n_good, n_usable, base_id FROM reading_15m
     WHERE alone AND base_id = ANY ((SELECT visible_bases())::smallint[])
       AND ((SELECT visible_points() IS NULL) OR point_id = ANY ((SELECT visible_points())::integer[]));
-GRANT SELECT ON reading_shown, reading_by_minute TO PUBLIC;
+-- as on plain PostgreSQL for those who may read readings: boards have views of their own, and are refused these by their names
+REVOKE ALL ON reading_shown, reading_by_minute FROM PUBLIC;
+GRANT SELECT ON reading_shown, reading_by_minute
+    TO park_operator, park_contractor, park_enterprise, park_auditor, park_admin, park_service;
 DROP TABLE IF EXISTS reading_former, reading_1m_former;
 
 -- The views above again; what they read of `reading` they read as readers see it.

@@ -163,6 +163,14 @@ def test_a_role_sees_its_base_alone_in_compressed_readings_and_minutes(mini: Db)
                 mini.execute("SELECT 1 FROM reading LIMIT 1")
 
 
+@pytest.mark.parametrize("view", ["reading_shown", "reading_by_minute"])
+def test_grafana_is_refused_readings_by_their_name(view: str, mini: Db) -> None:
+    with mini.transaction(force_rollback=True):
+        mini.execute("SELECT set_config('park.bases', '{1}', true), set_config('role', 'park_grafana', true)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match=f"for view {view}$"):
+            mini.execute(f"SELECT count(*) FROM {view}")
+
+
 def test_an_enterprise_sees_the_readings_of_its_own_points(mini: Db) -> None:
     fill(mini, 2, 30)                                   # points of no unit: of no enterprise
     row = mini.execute("""SELECT p.point_id, u.enterprise_id FROM point p JOIN unit u USING (base_id, unit_id)
