@@ -21,6 +21,7 @@ from alerts.discovery import tail_p
 from alerts.rolling import Floats
 
 TABLE = Path(__file__).parent / "thresholds.yaml"
+MOST = 1000.0       # usual sizes beyond which a score says no more: what stood still for days has next to none
 FASTER = ("ratio", "range", "surge", "swing")     # one alarm together; the others each by itself
 
 
@@ -124,6 +125,7 @@ def judge(scores: Mapping[str, Floats], step_s: float, budget: float) -> Verdict
         old, young = (f.get(name, np.inf) for f in frozen)
         if np.isfinite((old, young)).any():
             np.fmax(np.abs(scores[name]) / size(name, scores[name], r), 0.0, out=relative[i])       # unknown is 0
+            np.minimum(relative[i], MOST, out=relative[i])
             strength[i, :grown], strength[i, grown:] = relative[i, :grown] / young, relative[i, grown:] / old
     strength[:, :r.day] = 0.0       # nothing alarms before there is a day to go by
     best = np.argmax(strength, axis=0)

@@ -293,14 +293,19 @@ def _span(m: Floats, days: int, r: Rhythm) -> Floats:
 
 
 def _flat(x: Floats, r: Rhythm) -> Floats:
-    """Steps of one value against the third longest such run of the past; runs of zero, a machine that is off, by themselves."""
+    """Steps of one value against the third longest such run of the past; runs of zero, a machine that is off, by themselves.
+    A value that is not zero has to have changed three times before; of zero the least of fewer runs will do, or none."""
     step = np.diff(x, prepend=np.nan)
     same = step == 0
     run = _run(same)
     out = np.where(np.isnan(x), np.nan, 0.0)
     moved = np.cumsum((step != 0) & ~np.isnan(step)) > 0        # what has never moved has no usual run
-    for part in (moved & (x == 0), moved & (x != 0) & ~np.isnan(x)):
-        out[part] = (run / (_third_longest(np.where(part, run, 0.0), same) + 2.0))[part]
+    for part, known in ((x == 0, 0), ((x != 0) & ~np.isnan(x), 3)):
+        longest = _longest(np.where(part, run, 0.0), same)
+        n = np.count_nonzero(longest, axis=0)
+        usual = longest[np.maximum(n, 1) - 1, np.arange(len(x))]
+        here = part & moved & (n >= known)
+        out[here] = (run / (usual + 2.0))[here]
     return out
 
 
@@ -312,7 +317,7 @@ def _repeat(x: Floats, r: Rhythm) -> Floats:
         same = x == lag(x, k)
         changed = np.cumsum(same & moves)
         run = changed - np.maximum.accumulate(np.where(same, 0, changed))
-        scores.append(run / (_third_longest(run.astype(float), same) + 6.0))
+        scores.append(run / (_longest(run.astype(float), same)[2] + 6.0))
     return np.where(np.isnan(x), np.nan, np.maximum(*scores))
 
 
@@ -322,10 +327,11 @@ def _run(same: NDArray[np.bool_]) -> Floats:
     return (index - np.maximum.accumulate(np.where(same, 0, index)) + 1).astype(float)
 
 
-def _third_longest(run: Floats, same: NDArray[np.bool_]) -> Floats:
-    """(T,) length of the third longest run that was over before: one or two faults of the past must not hide the next."""
+def _longest(run: Floats, same: NDArray[np.bool_]) -> Floats:
+    """(3, T) lengths of the three longest runs that were over before, 0 where there were fewer."""
     rest = np.concatenate([[0.0], np.where(~same[1:], run[:-1], 0.0)])
-    for _ in range(2):
-        longest = np.maximum.accumulate(rest)
-        rest = np.minimum(rest, np.concatenate([[0.0], longest[:-1]]))   # what the longest so far leaves to the next
-    return np.maximum.accumulate(rest)
+    out = np.empty((3, len(run)))
+    for row in out:
+        np.maximum.accumulate(rest, out=row)
+        rest = np.minimum(rest, np.concatenate([[0.0], row[:-1]]))   # what the longest so far leaves to the next
+    return out

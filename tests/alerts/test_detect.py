@@ -239,6 +239,13 @@ def test_what_has_never_moved_is_not_stuck_until_it_has(value: float) -> None:
     assert [o["_start"] >= 6000 for o in detect([series(x)], 1.0)[0].onsets].count(False) == 0
 
 
+def test_a_machine_that_goes_on_and_off_is_not_stuck() -> None:
+    x = (np.arange(12 * 168) // 37 % 2).astype(np.float64)
+    assert not [o for o in detect([series(x)], 1.0)[0].onsets if o["kind"] == "stuck"]
+    x[1500:1800] = 0.0
+    assert [o["_start"] // 100 for o in detect([series(x)], 1.0)[0].onsets if o["kind"] == "stuck"] == [15]
+
+
 def test_surges_on_two_days_make_the_third_less_remarkable() -> None:
     rng = np.random.default_rng(2)
     x = rng.gamma(4, 5, 5 * 168)
