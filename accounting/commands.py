@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -110,12 +110,14 @@ def ledger_import(
     file: Annotated[Path, typer.Argument(help="A filled template.")],
     by: Annotated[str, typer.Option(help="Who books.")],
     check: Annotated[bool, typer.Option("--check", help="Only look for mistakes.")] = False,
+    lang: Annotated[Literal["zh", "en"] | None, typer.Option(help="Language of mistakes; PARK_LANGUAGE without it.")] = None,
 ) -> None:
     """Book every entry of a filled template, or none of it: each mistake is told with the address of its cell."""
     from accounting import ledger_book
     from park.settings import load_settings
 
-    entries = ledger_book.import_file(load_settings().database_url, base, file, by, check=check)
+    settings = load_settings()
+    entries = ledger_book.import_file(settings.database_url, base, file, by, check=check, lang=lang or settings.language)
     typer.echo(f"{len(entries)} entries {'without a mistake' if check else 'booked'}")
 
 

@@ -14,6 +14,7 @@ from accounting.slots import SQL
 from park.catalogue_store import base_id_of
 from park.database import connect
 from park.errors import InputError
+from park.ledger import Language
 from park.ledger_forms import FormEntry, as_row, read_entries, template
 
 
@@ -24,8 +25,10 @@ def write_template(database_url: str, base: str, file: Path) -> None:
     file.write_bytes(template({code: f"{zh} · {en}" for code, zh, en in rows}))
 
 
-def import_file(database_url: str, base: str, file: Path, by: str, *, check: bool = False) -> list[FormEntry]:
-    """Book every entry of a filled template, or none: CatalogueError names each wrong cell."""
+def import_file(
+    database_url: str, base: str, file: Path, by: str, *, check: bool = False, lang: Language = "en"
+) -> list[FormEntry]:
+    """Book every entry of a filled template, or none: CatalogueError names each wrong cell in the language."""
     if not by.strip():
         raise InputError("expected --by with the name of the person who books")
     try:
@@ -33,16 +36,18 @@ def import_file(database_url: str, base: str, file: Path, by: str, *, check: boo
     except OSError as exc:
         raise InputError(f"{file}: cannot be read: {exc}") from exc
     with connect(database_url, autocommit=True, name="park ledger") as conn, conn.transaction():
-        return book(conn, base_id_of(conn, base), data, str(file), by, base=base, check=check)
+        return book(conn, base_id_of(conn, base), data, str(file), by, base=base, check=check, lang=lang)
 
 
-def book(conn: Connection, base_id: int, data: bytes, name: str, by: str, *, base: str, check: bool = False) -> list[FormEntry]:
+def book(
+    conn: Connection, base_id: int, data: bytes, name: str, by: str, *, base: str, check: bool = False, lang: Language = "en"
+) -> list[FormEntry]:
     """The entries of a file into the ledger, in the caller's transaction."""
     key: dict[str, Any] = {"base": base_id}
     conn.execute("SELECT pg_advisory_xact_lock(hashtext('park ledger'), 0)")
     enterprises = [row[0] for row in conn.execute(SQL["form_enterprises"], key)]
     there = {tuple(row[1:]): row[0] for row in conn.execute(SQL["form_keys"], key)}
-    entries = read_entries(data, name, enterprises, there)
+    entries = read_entries(data, name, enterprises, there, lang)
     if not check:
         with conn.cursor() as cursor:
             cursor.executemany(SQL["book_form_entry"], [as_row(e) | key | {"by": by} for e in entries])

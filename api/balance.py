@@ -43,9 +43,9 @@ async def balance(
     days. `uncertainty` (k = 2) comes from the accuracy classes of parent and children: of the point, its device, the row of the
     device's template (`accuracies`); a virtual point stands for the meters in its formula. `significant` says whether the
     remainder is larger than that; `assumed` names meters without a class, for which the row of their carrier is taken.
-    `loss_expected` is what the flows declare as loss by design. `nodes` and `links` are a Sankey diagram: what a parent shows is
-    exactly what leaves it, by links to its children and to the nodes `loss:P`, `unaccounted:P`, `not_known:P`; `surplus:P` gives to a parent whose
-    children show more than itself. A child without a known amount keeps its link with value null.
+    `loss_expected` is what the flows declare as loss by design. `nodes` and `links` are a Sankey diagram: what a parent shows
+    is exactly what leaves it, by links to its children and to the nodes `loss:P`, `unaccounted:P`, `not_known:P`; `surplus:P`
+    gives to a parent whose children show more than itself. A child without a known amount keeps its link with value null.
     """
     needs_whole_base(who)
     async with data.session(who) as db:

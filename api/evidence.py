@@ -11,13 +11,16 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from api.access import Data, Who, allowed
-from api.answers import answer
+from api.answers import Lang, Language, answer
 from api.catalogue import base_row
 from api.ledger import SQL
+from api.problems import TooLarge
 from api.store import Principal
 from park.errors import InputError, NotFound
+from park.ledger import sentence
 
 router = APIRouter(tags=["ledger"])
+MB = 1024 * 1024
 OFFICE = "application/vnd.openxmlformats-officedocument."
 # what is taken: the ending of the name, its media type; the content must be what the ending says
 TYPES = {
@@ -32,15 +35,15 @@ TYPES = {
 MAGIC = {"pdf": b"%PDF-", "png": b"\x89PNG\r\n\x1a\n", "jpg": b"\xff\xd8\xff", "jpeg": b"\xff\xd8\xff"}
 
 
-def media_type_of(name: str, content: bytes) -> str:
+def media_type_of(name: str, content: bytes, lang: Language = "en") -> str:
     """The media type of a document; InputError when its name or content is none that is taken."""
     ending = name.rpartition(".")[2].lower()
     if ending not in TYPES:
-        raise InputError(f"expected a document of type {', '.join(TYPES)}, got the name {name[:80]!r}")
+        raise InputError(sentence("document_type", lang, allowed=", ".join(TYPES), got=name[:80]))
     if not content:
-        raise InputError("expected the document as the body, got nothing")
+        raise InputError(sentence("document_empty", lang))
     if not _is(ending, content):
-        raise InputError(f"the content of {name[:80]!r} is not {ending}")
+        raise InputError(sentence("document_content", lang, name=name[:80], ending=ending))
     return TYPES[ending]
 
 
@@ -63,15 +66,18 @@ def _is(ending: str, content: bytes) -> bool:
 async def upload(
     request: Request,
     data: Data,
+    lang: Lang,
     base: Annotated[str, Query(max_length=64)],
     name: Annotated[str, Query(min_length=3, max_length=200, description="File name with its ending.")],
     who: Annotated[Principal, Depends(allowed("operator", "enterprise", "admin"))],
 ) -> Response:
     """Keep a document: its bytes are the body, at most 10 MB of pdf, png, jpeg, xlsx, docx or csv. The same content again
-    gives the
-    same id. Name the ids in `documents` of a ledger entry."""
+    gives the same id. Name the ids in `documents` of a ledger entry. 413 when the documents of the base would be more than
+    PARK_EVIDENCE_MB together.
+    """
     content = await request.body()
-    media_type = media_type_of(name, content)
+    media_type = media_type_of(name, content, lang)
+    most = request.app.state.settings.evidence_mb
     async with data.session(who) as db:
         found = await base_row(db, base)
         about = {
@@ -82,6 +88,10 @@ async def upload(
             "by": who.name,
             "media_type": media_type,
         }
+        await db.execute(SQL["evidence_lock"], about)
+        there = await (await db.execute(SQL["evidence_bytes"], about)).fetchone()
+        if there is not None and not there["known"] and there["bytes"] + len(content) > most * MB:
+            raise TooLarge(sentence("quota", lang, most=most, there=there["bytes"] / MB, size=len(content) / MB))
         await db.execute(SQL["insert_evidence"], about)
         row = await (await db.execute(SQL["evidence_of"], about)).fetchone()
         assert row is not None
@@ -89,7 +99,7 @@ async def upload(
 
 
 @router.get("/evidence/{evidence_id}")
-async def download(who: Who, data: Data, evidence_id: int, base: Annotated[str, Query(max_length=64)]) -> Response:
+async def download(who: Who, data: Data, lang: Lang, evidence_id: int, base: Annotated[str, Query(max_length=64)]) -> Response:
     """The document as it was sent, to be saved; `ETag` is its SHA-256."""
     async with data.session(who) as db:
         found = await base_row(db, base)
@@ -97,7 +107,7 @@ async def download(who: Who, data: Data, evidence_id: int, base: Annotated[str, 
             await db.execute(SQL["evidence"], {"base": found["base_id"], "id": min(evidence_id, 2**31 - 1)})
         ).fetchone()
     if row is None:
-        raise NotFound(f"there is no document {evidence_id} in base {base!r} that this token may see")
+        raise NotFound(sentence("document_gone", lang, id=evidence_id, base=base))
     return Response(
         row["content"],
         media_type=row["media_type"],

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.exceptions import RequestValidationError
 from psycopg import AsyncCursor
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.access import Data, Who, allowed
-from api.answers import answer, cursor_of, read_cursor
+from api.answers import Lang, Language, answer, cursor_of, read_cursor
 from api.catalogue import base_row
 from api.store import SQL as STORED
 from api.store import Principal
 from park.database import queries
 from park.errors import Conflict, Forbidden, InputError, NotFound
-from park.ledger import kinds, mistakes, table
+from park.ledger import kinds, mistakes, sentence, table
 from park.ledger_forms import as_row, read_entries, template
 
 SQL = queries(Path(__file__).with_name("ledger.sql"))
@@ -56,15 +57,14 @@ class Entry(BaseModel):
     reason: Text = ""
     documents: list[Annotated[int, Field(ge=1, le=2**31 - 1)]] = Field(default=[], max_length=20)
 
-    @model_validator(mode="after")
-    def _sensible(self) -> Entry:
-        wrong = [f"{field}: {text}" for field, text in mistakes(self.kind, **self.model_dump(include={
-            "item", "action", "value", "unit", "first_day", "last_day", "enterprise", "counterparty"}))]
+    def check(self, lang: Language) -> None:
+        """RequestValidationError with every mistake by its field, in the language."""
+        wrong = list(mistakes(self.kind, lang=lang, **self.model_dump(include={
+            "item", "action", "value", "unit", "first_day", "last_day", "enterprise", "counterparty"})))
         if self.supersedes is not None and not self.reason:
-            wrong.append("reason: a correction says why")
+            wrong.append(("reason", sentence("reason", lang)))
         if wrong:
-            raise ValueError("; ".join(wrong))
-        return self
+            raise RequestValidationError([{"type": "ledger", "loc": ("body", field), "msg": text} for field, text in wrong])
 
 
 @router.get("/ledger")
@@ -86,54 +86,55 @@ async def entries(who: Who, data: Data, base: Annotated[str | None, Query(max_le
 
 
 @router.post("/ledger", status_code=201)
-async def record(entry: Entry, data: Data,
+async def record(entry: Entry, data: Data, lang: Lang,
                  who: Annotated[Principal, Depends(allowed("operator", "enterprise", "admin"))]) -> Response:
     """Book an entry. A token of role enterprise books for its own enterprise only. 409 when the entry that is to be
-    superseded has a correction already."""
+    superseded has a correction already. Mistakes are told by field, in the language of the request."""
+    entry.check(lang)
     async with data.session(who) as db:
         base = await base_row(db, entry.base)
-        enterprise = await _enterprise(db, base["base_id"], entry.enterprise)
-        counterparty = await _enterprise(db, base["base_id"], entry.counterparty)
+        enterprise = await _enterprise(db, base["base_id"], entry.enterprise, lang)
+        counterparty = await _enterprise(db, base["base_id"], entry.counterparty, lang)
         if who.role == "enterprise" and enterprise != who.enterprise_id:
-            raise Forbidden("a token of role enterprise books for its own enterprise: give its code as `enterprise`")
+            raise Forbidden(sentence("own_only", lang))
         if entry.supersedes is not None:
-            await _supersede(db, base, entry)
+            await _supersede(db, base, entry, lang)
         row = await (await db.execute(SQL["insert_ledger"], entry.model_dump() | {
             "base": base["base_id"], "enterprise": enterprise, "counterparty": counterparty,
             "recorded_by": who.name})).fetchone()
         assert row is not None
-        await _attach(db, base["base_id"], row["entry_id"], entry)
+        await _attach(db, base["base_id"], row["entry_id"], entry, lang)
         await db.execute(STORED["tell_catalogue"], {"base": entry.base})
         booked = await _one(db, row["entry_id"], entry.base)
     return answer(booked, 201, {"Location": f"/api/v1/ledger?base={entry.base}"})
 
 
-async def _attach(db: AsyncCursor[Any], base_id: int, entry_id: int, entry: Entry) -> None:
+async def _attach(db: AsyncCursor[Any], base_id: int, entry_id: int, entry: Entry, lang: Language) -> None:
     about = {"base": base_id, "entry": entry_id, "former": entry.supersedes, "ids": entry.documents}
     if entry.documents and (await db.execute(SQL["attach_evidence"], about)).rowcount < len(set(entry.documents)):
-        raise InputError("documents: there is no such document that this token may see; upload it with POST /evidence first")
+        raise InputError(sentence("documents", lang))
     if entry.supersedes is not None:
         await db.execute(SQL["keep_evidence_of"], about)
 
 
-async def _enterprise(db: AsyncCursor[Any], base_id: int, code: str | None) -> int | None:
+async def _enterprise(db: AsyncCursor[Any], base_id: int, code: str | None, lang: Language) -> int | None:
     if code is None:
         return None
     row = await (await db.execute(STORED["enterprise_by_code"], {"base": base_id, "code": code})).fetchone()
     if row is None:
-        raise InputError(f"there is no enterprise {code!r} in this base that this token may see")
+        raise InputError(sentence("enterprise_hidden", lang, got=code))
     return int(row["enterprise_id"])
 
 
-async def _supersede(db: AsyncCursor[Any], base: dict[str, Any], entry: Entry) -> None:
+async def _supersede(db: AsyncCursor[Any], base: dict[str, Any], entry: Entry, lang: Language) -> None:
     await db.execute(SQL["ledger_lock"], {"id": entry.supersedes})
     former = await _one(db, entry.supersedes, entry.base)
     if former is None:
-        raise NotFound(f"there is no ledger entry {entry.supersedes} in base {base['code']} that this token may see")
+        raise NotFound(sentence("no_entry", lang, entry=entry.supersedes, base=base["code"]))
     if former["superseded_by"] is not None:
-        raise Conflict(f"ledger entry {entry.supersedes} was superseded by {former['superseded_by']} already; correct that one")
+        raise Conflict(sentence("superseded", lang, entry=entry.supersedes, by=former["superseded_by"]))
     if former["kind"] != entry.kind:
-        raise InputError(f"expected a correction of the same kind ({former['kind']}), got {entry.kind}")
+        raise InputError(sentence("other_kind", lang, expected=former["kind"], got=entry.kind))
 
 
 async def _one(db: AsyncCursor[Any], entry_id: int | None, base: str) -> dict[str, Any] | None:
@@ -188,10 +189,11 @@ async def empty_template(who: Who, data: Data, base: Annotated[str, Query(max_le
 
 
 @router.post("/ledger/import", status_code=201)
-async def import_xlsx(request: Request, data: Data, base: Annotated[str, Query(max_length=64)],
+async def import_xlsx(request: Request, data: Data, lang: Lang, base: Annotated[str, Query(max_length=64)],
                       who: Annotated[Principal, Depends(allowed("operator", "enterprise", "admin"))],
                       check: Annotated[bool, Query(description="Only look for mistakes.")] = False) -> Response:
-    """Book every entry of a filled template (the file itself is the body), or none: 422 names each wrong cell."""
+    """Book every entry of a filled template (the file itself is the body), or none: 422 names each wrong cell, in the
+    language of the request."""
     content = await request.body()
     async with data.session(who) as db:
         found = await base_row(db, base)
@@ -200,9 +202,9 @@ async def import_xlsx(request: Request, data: Data, base: Annotated[str, Query(m
         keys = await (await db.execute(SQL["form_keys"], {"base": found["base_id"]})).fetchall()
         there = {tuple(v for k, v in row.items() if k != "id"): row["id"] for row in keys}
         ids = {r["code"]: r["enterprise_id"] for r in rows}
-        entries = await run_in_threadpool(read_entries, content, "xlsx", list(ids), there)
+        entries = await run_in_threadpool(read_entries, content, "xlsx", list(ids), there, lang)
         if who.role == "enterprise" and any(e.enterprise is None for e in entries):
-            raise Forbidden("a token of role enterprise books for its own enterprise: give its code in every row")
+            raise Forbidden(sentence("own_rows", lang))
         booked = []
         for entry in entries if not check else ():
             row = await (await db.execute(SQL["insert_ledger"], as_row(entry) | {

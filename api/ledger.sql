@@ -39,6 +39,16 @@ SELECT base_id, %(entry)s, evidence_id FROM evidence WHERE base_id = %(base)s AN
 INSERT INTO ledger_evidence (base_id, entry_id, evidence_id)
 SELECT base_id, %(entry)s, evidence_id FROM ledger_evidence WHERE base_id = %(base)s AND entry_id = %(former)s ON CONFLICT DO NOTHING
 
+-- name: evidence_lock
+-- One upload of a base at a time: what it may have in all is counted.
+SELECT pg_advisory_xact_lock(hashtext('park evidence'), %(base)s::integer)
+
+-- name: evidence_bytes
+-- Bytes of all documents of a base, whoever may see them, and whether this content is there already.
+SELECT evidence_bytes(%(base)s::smallint) AS bytes, EXISTS (
+    SELECT FROM evidence WHERE base_id = %(base)s AND enterprise_id IS NOT DISTINCT FROM %(enterprise)s::integer
+      AND sha256 = sha256(%(content)s)) AS known
+
 -- name: insert_evidence
 -- A document, once a base, owner and content.
 INSERT INTO evidence (base_id, enterprise_id, sha256, name, media_type, content, recorded_by)

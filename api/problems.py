@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import orjson
 import psycopg
+import yaml
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from psycopg_pool import PoolTimeout, TooManyRequests
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.answers import Language, language_of
 from park.errors import Conflict, Forbidden, InputError, NotFound, ParkError, StorageError
 
 log = logging.getLogger("park.api")
@@ -104,10 +108,28 @@ async def _http(request: Request, exc: Exception) -> Response:
     return problem(exc.status_code, detail, request=request, headers=headers)
 
 
+@cache
+def _words() -> dict[str, str]:
+    loaded: dict[str, str] = yaml.safe_load(Path(__file__).with_name("problem_words.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def _asked(request: Request) -> Language | None:
+    lang = request.query_params.get("lang")
+    return "zh" if lang == "zh" else "en" if lang == "en" else None
+
+
+def _in_chinese(error: Mapping[str, Any]) -> str:
+    """The validator's word for a mistake in Chinese; what the table does not know stays as it is."""
+    text = _words().get(error["type"])
+    return text.format_map(error.get("ctx", {})) if text else str(error["msg"]).removeprefix("Value error, ")
+
+
 async def _invalid(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
-    errors = [{"where": ".".join(str(part) for part in e["loc"]), "message": e["msg"].removeprefix("Value error, ")}
-              for e in exc.errors()]
+    chinese = language_of(request, _asked(request)) == "zh"
+    errors = [{"where": ".".join(str(part) for part in e["loc"]),
+               "message": _in_chinese(e) if chinese else e["msg"].removeprefix("Value error, ")} for e in exc.errors()]
     detail = "; ".join(f"{e['where']}: {e['message']}" for e in errors[:5])
     return problem(422, detail, request=request, errors=errors)
 

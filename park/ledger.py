@@ -16,6 +16,8 @@ from typing import Any, Literal
 import yaml
 
 TABLE = Path(__file__).parent / "tables" / "ledger_kinds.yaml"
+MISTAKES = TABLE.with_name("ledger_mistakes.yaml")
+Language = Literal["zh", "en"]
 LONGEST_DAYS = 3660
 
 
@@ -54,34 +56,46 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
 
 
+@cache
+def _sentences() -> dict[str, dict[str, str]]:
+    loaded: dict[str, dict[str, str]] = yaml.safe_load(MISTAKES.read_text(encoding="utf-8"))
+    return loaded
+
+
+def sentence(code: str, lang: Language, **about: Any) -> str:
+    """What is wrong, in words of `tables/ledger_mistakes.yaml`."""
+    return _sentences()[code][lang].format(**about)
+
+
 def mistakes(kind: str, *, item: str = "", action: str = "", value: float = 0.0, unit: str = "", first_day: date | None = None,
-             last_day: date | None = None, enterprise: str | None = None, counterparty: str | None = None
-             ) -> Iterator[tuple[str, str]]:
+             last_day: date | None = None, enterprise: str | None = None, counterparty: str | None = None,
+             lang: Language = "en") -> Iterator[tuple[str, str]]:
     """(field, what was expected and what came) for each mistake of an entry; a kind we do not know is only looked at
     roughly."""
     if first_day is not None and last_day is not None:
         if last_day < first_day:
-            yield "last_day", f"expected last_day on or after first_day, got {first_day} and {last_day}"
+            yield "last_day", sentence("days_order", lang, first=first_day, last=last_day)
         elif (last_day - first_day).days > LONGEST_DAYS:
-            yield "last_day", f"expected at most {LONGEST_DAYS} days, got {(last_day - first_day).days + 1}"
+            yield "last_day", sentence("too_long", lang, most=LONGEST_DAYS, days=(last_day - first_day).days + 1)
     if counterparty is not None and counterparty == enterprise:
-        yield "counterparty", f"expected another enterprise than {enterprise!r}"
+        yield "counterparty", sentence("same_party", lang, enterprise=enterprise)
     known = kinds().get(kind)
     if known is None:
         return
     if action not in known.actions:
-        allowed = ", ".join(a or "(none)" for a in known.actions)
-        yield "action", f"expected as action of {kind}: {allowed}; got {action or '(none)'}"
+        none = sentence("none", lang)
+        allowed = ", ".join(a or none for a in known.actions)
+        yield "action", sentence("action", lang, kind=kind, allowed=allowed, got=action or none)
     if known.item == "carrier" and item not in table()["carriers"]:
-        yield "item", f"expected a carrier ({', '.join(table()['carriers'])}), got {item!r}"
+        yield "item", sentence("carrier", lang, allowed=", ".join(table()["carriers"]), got=item)
     elif known.item == "required" and not item:
-        yield "item", f"an entry of {kind} needs an item"
+        yield "item", sentence("item", lang, kind=kind)
     units = known.units_for(item)
     if units and unit not in units:
-        yield "unit", f"expected as unit {', '.join(units)}; got {unit!r}"
+        yield "unit", sentence("unit", lang, allowed=", ".join(units), got=unit)
     if value < 0 and not known.signed:
-        yield "value", f"expected 0 or more, got {value:g}"
+        yield "value", sentence("negative", lang, got=value)
     if known.counterparty and (enterprise is None or counterparty is None):
-        yield "counterparty", f"an entry of {kind} needs enterprise and counterparty"
+        yield "counterparty", sentence("both_parties", lang, kind=kind)
     if action in ("moved", "received") and enterprise is None:
-        yield "enterprise", f"{action} needs the enterprise that books it"
+        yield "enterprise", sentence("booker", lang, action=action)

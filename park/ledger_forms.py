@@ -19,7 +19,7 @@ from openpyxl.worksheet.datavalidation import DataValidation
 from openpyxl.worksheet.properties import PageSetupProperties
 
 from park.errors import CatalogueError, InputError, Mistake
-from park.ledger import kinds, mistakes, table
+from park.ledger import Language, kinds, mistakes, sentence, table
 
 SHEET = "entries"
 MOST_ROWS = 5000
@@ -154,25 +154,30 @@ def _write_help(sheet: Any, enterprises: Mapping[str, str]) -> None:
         sheet.column_dimensions[column].width = width
 
 
-def read_entries(data: bytes, name: str, enterprises: Sequence[str], there: Mapping[tuple[Any, ...], int]) -> list[FormEntry]:
-    """The entries of a filled template; CatalogueError with every mistake, each at its cell. `there`: keys of current
-    entries."""
+def _sheet(data: bytes, name: str, lang: Language) -> Any:
+    """The sheet of entries of a file; InputError for a file without one."""
     if len(data) > MOST_BYTES:
-        raise InputError(f"{name}: expected at most {MOST_BYTES // 1024 // 1024} MB, got {len(data) / 1024 / 1024:.1f} MB")
+        raise InputError(sentence("file_size", lang, name=name, most=MOST_BYTES // 1024 // 1024, got=len(data) / 1024 / 1024))
     try:
         book = load_workbook(io.BytesIO(data), read_only=False, data_only=True)
     except Exception as exc:  # openpyxl raises whatever the zip or the XML raise
-        raise InputError(f"{name}: not an xlsx file: {exc}") from exc
+        raise InputError(sentence("no_xlsx", lang, name=name, why=exc)) from exc
     if SHEET not in book.sheetnames:
-        raise InputError(f"{name}: expected a sheet {SHEET!r}, got {', '.join(book.sheetnames)}")
-    sheet = book[SHEET]
+        raise InputError(sentence("no_sheet", lang, name=name, sheet=SHEET, got=", ".join(book.sheetnames)))
+    return book[SHEET]
+
+
+def read_entries(
+    data: bytes, name: str, enterprises: Sequence[str], there: Mapping[tuple[Any, ...], int], lang: Language = "en"
+) -> list[FormEntry]:
+    """The entries of a filled template; CatalogueError with every mistake, each at its cell. `there`: keys of current
+    entries."""
+    sheet = _sheet(data, name, lang)
     heads = {at: str(cell.value or "").split() for at, cell in enumerate(sheet[1], 1)}
     columns = {words[0]: at for at, words in heads.items() if words}
     missing = [code for code in REQUIRED if code not in columns]
     if missing:
-        raise CatalogueError(
-            [Mistake(name, 1, SHEET, f"no column {', '.join(missing)}: take the template of `park ledger template`")]
-        )
+        raise CatalogueError([Mistake(name, 1, SHEET, sentence("no_column", lang, missing=", ".join(missing)))])
     found: list[FormEntry] = []
     wrong: list[Mistake] = []
     seen: dict[tuple[Any, ...], int] = {}
@@ -185,23 +190,25 @@ def read_entries(data: bytes, name: str, enterprises: Sequence[str], there: Mapp
             wrong.append(Mistake(name, None, f"{SHEET}!{get_column_letter(columns.get(field, 1))}{row}", text))
 
         if len(found) >= MOST_ROWS:
-            say("kind", f"expected at most {MOST_ROWS} entries")
+            say("kind", sentence("many_rows", lang, most=MOST_ROWS))
             break
-        entry = _entry(row, cells, enterprises, say)
+        entry = _entry(row, cells, enterprises, say, lang)
         if entry is None:
             continue
         if entry.key in seen:
-            say("kind", f"the same entry stands in row {seen[entry.key]}")
+            say("kind", sentence("twice", lang, row=seen[entry.key]))
         elif entry.key in there:
-            say("kind", f"the ledger has this as entry {there[entry.key]} already: correct that one")
+            say("kind", sentence("there", lang, entry=there[entry.key]))
         seen[entry.key] = row
         found.append(entry)
     if wrong or not found:
-        raise CatalogueError(wrong or [Mistake(name, 2, SHEET, "no entries")])
+        raise CatalogueError(wrong or [Mistake(name, 2, SHEET, sentence("no_entries", lang))])
     return found
 
 
-def _entry(row: int, cells: Mapping[str, Any], enterprises: Sequence[str], say: Callable[[str, str], None]) -> FormEntry | None:
+def _entry(
+    row: int, cells: Mapping[str, Any], enterprises: Sequence[str], say: Callable[[str, str], None], lang: Language
+) -> FormEntry | None:
     before: list[str] = []
 
     def wrong(field: str, text: str) -> None:
@@ -211,7 +218,7 @@ def _entry(row: int, cells: Mapping[str, Any], enterprises: Sequence[str], say: 
     texts = {c: str(cells.get(c) if cells.get(c) is not None else "").strip() for c in COLUMNS}
     days = {c: _day(cells.get(c)) for c in ("first_day", "last_day")}
     value = _number(cells.get("value"))
-    for field, text in _cells(texts, days, value, enterprises):
+    for field, text in _cells(texts, days, value, enterprises, lang):
         wrong(field, text)
     first, last = days["first_day"], days["last_day"]
     for field, text in mistakes(
@@ -224,6 +231,7 @@ def _entry(row: int, cells: Mapping[str, Any], enterprises: Sequence[str], say: 
         last_day=last,
         enterprise=texts["enterprise"] or None,
         counterparty=texts["counterparty"] or None,
+        lang=lang,
     ):
         if field not in before:
             wrong(field, text)
@@ -247,26 +255,27 @@ def _entry(row: int, cells: Mapping[str, Any], enterprises: Sequence[str], say: 
 
 
 def _cells(
-    texts: Mapping[str, str], days: Mapping[str, date | None], value: float | None, enterprises: Sequence[str]
+    texts: Mapping[str, str], days: Mapping[str, date | None], value: float | None, enterprises: Sequence[str], lang: Language
 ) -> Iterator[tuple[str, str]]:
     """(column, what is wrong) of cells by themselves."""
+    nothing = sentence("nothing", lang)
     for field, day in days.items():
         if day is None:
-            yield field, f"expected a day such as 2026-03-31, got {texts[field] or 'nothing'}"
+            yield field, sentence("day", lang, got=texts[field] or nothing)
     if value is None:
-        yield "value", f"expected a number, got {texts['value'] or 'nothing'}"
+        yield "value", sentence("number", lang, got=texts["value"] or nothing)
     if texts["kind"] not in kinds():
-        yield "kind", f"expected one of {', '.join(kinds())}; got {texts['kind'] or 'nothing'}"
+        yield "kind", sentence("kind", lang, allowed=", ".join(kinds()), got=texts["kind"] or nothing)
     if not texts["unit"]:
-        yield "unit", "expected a unit, got nothing"
+        yield "unit", sentence("no_unit", lang)
     for field in ("enterprise", "counterparty"):
         if texts[field] and texts[field] not in enterprises:
-            yield field, f"there is no enterprise {texts[field]!r}; known: {', '.join(enterprises)}"
+            yield field, sentence("enterprise", lang, got=texts[field], known=", ".join(enterprises))
     if texts["status"] and texts["status"] not in STATUSES:
-        yield "status", f"expected preliminary or final, got {texts['status']!r}"
+        yield "status", sentence("status", lang, got=texts["status"])
     for field in ("item", "evidence", "note"):
         if len(texts[field]) > 500:
-            yield field, f"expected at most 500 characters, got {len(texts[field])}"
+            yield field, sentence("long_text", lang, n=len(texts[field]))
 
 
 def _day(value: Any) -> date | None:

@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """Where a week is written as Parquet before its raw readings are dropped; without it they are gone."""
     pg_bin: Path | None = None
     """Folder of pg_dump and pg_restore for `park backup`; without it those of the embedded server, then of PATH."""
+    evidence_mb: int = 5_000
+    """What the documents behind manual entries of a base may take together; one document has 10 MB."""
     webhook_url: str = ""
     """Where alert transitions are posted; empty: nowhere."""
     webhook_secret: str = ""

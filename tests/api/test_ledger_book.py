@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 from openpyxl import Workbook, load_workbook
 
+import park.ledger
 from accounting import ledger_book
 from park.errors import CatalogueError, InputError
 from park.ledger_forms import COLUMNS, MOST_BYTES, read_entries
+from park.settings import Settings
 from tests.api.conftest import Connection, Service
 
 WASTE = {
@@ -77,7 +81,7 @@ def test_a_filled_template_is_booked_whole(operator: httpx.Client, blank: bytes)
         (1200.0, "preliminary", "LD-1", "operator of the test"),
         (12.5, "final", "LD-1", "operator of the test"),
     ]
-    again = operator.post("/ledger/import?base=mini", content=body)
+    again = operator.post("/ledger/import?base=mini&lang=en", content=body)
     assert again.status_code == 422 and "entries!A2: the ledger has this as entry" in again.json()["detail"]
 
 
@@ -102,7 +106,7 @@ def test_each_mistake_has_the_address_of_its_cell(
     operator: httpx.Client, blank: bytes, mini: Connection, change: dict[str, Any], cell: str, said: str
 ) -> None:
     good = ROW | {"first_day": "2026-03-01", "last_day": "2026-03-31"}
-    answer = operator.post("/ledger/import?base=mini", content=filled(blank, ROW | change, good))
+    answer = operator.post("/ledger/import?base=mini&lang=en", content=filled(blank, ROW | change, good))
     assert answer.status_code == 422 and f"entries!{cell}: " in answer.json()["detail"] and said in answer.json()["detail"]
     assert mini.execute("SELECT count(*) FROM ledger WHERE kind = 'solid_waste'").fetchone() == (0,)
 
@@ -141,7 +145,7 @@ def test_the_command_line_books_the_same_template(
 
 def test_a_correction_says_why_and_the_audit_tells_every_step(operator: httpx.Client) -> None:
     first = operator.post("/ledger", json=WASTE).json()["id"]
-    refused = operator.post("/ledger", json=WASTE | {"value": 90, "supersedes": first})
+    refused = operator.post("/ledger?lang=en", json=WASTE | {"value": 90, "supersedes": first})
     assert refused.status_code == 422 and "a correction says why" in refused.text
     second = operator.post(
         "/ledger", json=WASTE | {"value": 90, "supersedes": first, "reason": "weighbridge was read wrong"}
@@ -189,7 +193,7 @@ def test_only_documents_of_the_listed_types_and_size_are_taken(operator: httpx.C
         ("a.csv", b"\xff\xfe\x00", "is not csv"),
         ("a.pdf", b"", "got nothing"),
     ):
-        answer = operator.post(f"/evidence?base=mini&name={name}", content=content)
+        answer = operator.post(f"/evidence?base=mini&name={name}&lang=en", content=content)
         assert answer.status_code == 422 and said in answer.json()["detail"], (name, answer.text)
     big = PDF + b"0" * (10 * 1024 * 1024)
     assert operator.post("/evidence?base=mini&name=a.pdf", content=big).status_code == 413
@@ -233,3 +237,56 @@ def test_resources_over_http(operator: httpx.Client) -> None:
     assert body["land"][0]["ha"] == pytest.approx(2) and body["waste_heat"][0]["gj"] == 31
     kinds = {k["code"]: k for k in operator.get("/ledger/kinds").json()["kinds"]}
     assert kinds["hazardous_waste"]["units"] == ["t", "kg"]
+
+
+def test_mistakes_of_cells_entries_and_documents_come_in_the_language_of_the_request(
+    operator: httpx.Client, blank: bytes, database_url: str, tmp_path: Path
+) -> None:
+    body = filled(blank, ROW | {"kind": "slag", "enterprise": "e9", "unit": None, "first_day": "soon", "value": None})
+    chinese = operator.post("/ledger/import?base=mini", content=body, headers={"Accept-Language": "zh-CN,zh;q=0.9"})
+    english = operator.post("/ledger/import?base=mini&lang=en", content=body)
+    cells = [re.findall(r"entries!([A-Z]2):", a.json()["detail"]) for a in (chinese, english)]
+    assert cells[0] == cells[1] == ["F2", "H2", "A2", "I2", "B2"]
+    assert "F2: 应为日期，如 2026-03-31，实为 soon" in chinese.json()["detail"]
+    assert not re.search("expected|there is no|got", chinese.json()["detail"])
+    assert not re.search(r"[\u4e00-\u9fff]", english.json()["detail"])
+    file = tmp_path / "wrong.xlsx"
+    file.write_bytes(body)
+    with pytest.raises(CatalogueError, match="entries!H2: 应为数字，实为 空"):
+        ledger_book.import_file(database_url, "mini", file, "王工", lang="zh")
+
+    wrong = WASTE | {"action": "burnt", "unit": "m3", "value": -1, "last_day": "2025-12-31", "supersedes": 5}
+    told = {lang: operator.post(f"/ledger?lang={lang}", json=wrong).json() for lang in ("zh", "en")}
+    where = [[e["where"] for e in told[lang]["errors"]] for lang in ("zh", "en")]
+    assert where[0] == where[1] == [f"body.{f}" for f in ("last_day", "action", "unit", "value", "reason")]
+    assert told["zh"]["errors"][2]["message"].startswith("单位应为 t, kg") and "更正须说明原因" in told["zh"]["detail"]
+    assert "a correction says why" in told["en"]["detail"]
+    lacking = {k: v for k, v in WASTE.items() if k != "value"} | {"first_day": "soon"}
+    (day, value) = operator.post("/ledger?lang=zh", json=lacking).json()["errors"]
+    assert (day, value) == ({"where": "body.first_day", "message": "应为日期，如 2026-03-31"},
+                            {"where": "body.value", "message": "缺少此项"})
+    refused = operator.post("/ledger?lang=zh", json=WASTE | {"enterprise": "e9"})
+    assert refused.status_code == 422 and "没有此令牌可见的企业" in refused.json()["detail"]
+    assert "的内容不是 pdf" in operator.post("/evidence?base=mini&name=a.pdf&lang=zh", content=b"GIF89a").json()["detail"]
+
+
+def test_every_sentence_of_mistakes_has_both_languages_and_the_same_blanks() -> None:
+    table = yaml.safe_load((Path(park.ledger.__file__).parent / "tables" / "ledger_mistakes.yaml").read_text(encoding="utf-8"))
+    for code, words in table.items():
+        blanks = [sorted({re.sub("[!:].*", "", b) for b in re.findall(r"\{(.*?)\}", words[lang])}) for lang in ("zh", "en")]
+        assert set(words) == {"zh", "en"} and blanks[0] == blanks[1], code
+
+
+def test_the_documents_of_a_base_have_a_bound_together(service: Service, mini: Connection) -> None:
+    app: Any = service.server.config.app
+    app.state.settings = Settings(evidence_mb=1)
+    half = PDF + b"x" * 600_000
+    with service.client("operator") as client:
+        assert client.post("/evidence?base=mini&name=a.pdf", content=half).status_code == 201
+        full = client.post("/evidence?base=mini&name=b.pdf&lang=en", content=half + b"y")
+        assert full.status_code == 413 and "PARK_EVIDENCE_MB" in full.json()["detail"]
+        assert client.post("/evidence?base=mini&name=c.pdf", content=half).status_code == 201  # what is there already
+        assert client.post("/evidence?base=mini&name=d.pdf", content=PDF).status_code == 201
+    with service.client("enterprise", enterprise="e1") as client:  # counts with what it may not see
+        assert client.post("/evidence?base=mini&name=e.pdf", content=half).status_code == 413
+    assert mini.execute("SELECT count(*) FROM evidence").fetchone() == (2,)
