@@ -145,7 +145,7 @@ def test_a_limit_in_force_is_taken_from_the_table_of_limits_two_sided_and_its_me
     service.step(mini, e, hour + timedelta(minutes=5))
     assert len(log_of(mini)) == 2
     load("e1.stack.so2", hour, 33, 50)
-    midnight = hour.replace(hour=16) - timedelta(days=1 if hour.hour < 17 else 0)      # in Shanghai
+    midnight = hour.replace(hour=16) - timedelta(days=1 if hour.hour < 15 else 0)      # in Shanghai, the last before `later`
     for k in range(1, 19):
         load("e2.cod", midnight - timedelta(hours=k), 60, 60)
     later = max(hour + timedelta(hours=1, minutes=5), midnight + timedelta(minutes=5))
