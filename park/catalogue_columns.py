@@ -25,7 +25,7 @@ def columns_of(section: str, c: Catalogue, ids: dict[str, dict[str, int]], by: s
     if section == "flows":
         return [flow for row in c.flows for flow in _flow_rows(row, id_of)]
     if section == "calendars":
-        return [{"code": row.code, "day": day, "class": kind, "source": row.source}
+        return [{"code": row.code, "day": day, "class": kind, "source": row.source, "verified": row.verified}
                 for row in c.calendars for day, kind in row.days.items()]
     if section == "ledger":
         return [_ledger_row(row, id_of) | {"recorded_by": by} for row in c.ledger]

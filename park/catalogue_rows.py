@@ -270,6 +270,7 @@ class Calendar(Row):
     code: Code
     days: dict[date, Literal["working", "weekend", "holiday", "shutdown"]]
     source: str = ""
+    verified: bool = False
 
 
 class Target(Row):

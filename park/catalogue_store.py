@@ -323,8 +323,10 @@ def _plain(value: Any) -> Any:
 
 
 def _calendars_out(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    out: dict[str, dict[str, Any]] = {}
+    """A row a code, source and whether it was checked."""
+    out: dict[tuple[str, str, bool], dict[str, Any]] = {}
     for r in rows:
-        entry = out.setdefault(r["code"], {"code": r["code"], "source": r["source"], "days": {}})
+        entry = out.setdefault((r["code"], r["source"], r["verified"]), {
+            "code": r["code"], "source": r["source"], "verified": r["verified"], "days": {}})
         entry["days"][r["day"]] = r["class"]
     return list(out.values())
