@@ -137,7 +137,8 @@ def exempt_add(
     outlet: Annotated[str, typer.Argument(help="Code of the outlet.")],
     since: Annotated[str, typer.Option("--from", help="An instant such as 2026-11-01T08:00:00+08:00.")],
     until: Annotated[str, typer.Option("--to", help="An instant.")],
-    kind: Annotated[str, typer.Option(help="start_up, shut_down, maintenance, calibration, fault, emergency or other.")],
+    kind: Annotated[str, typer.Option(help="start_up, shut_down, maintenance, calibration, fault, emergency, other; or "
+                                         "out_of_control: data are invalid since the last check that was passed.")],
     reason: Annotated[str, typer.Option(help="Why, in words.")],
     by: Annotated[str, typer.Option(help="Who says so.")],
     quantity: Annotated[str | None, typer.Option(help="Only this pollutant, such as so2.")] = None,

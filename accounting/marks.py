@@ -2,6 +2,10 @@
 
 An hour of which at least 15 minutes are marked is out of judgement (`emission_1h.exempt_id`). With valid data its state is
 `exempt`; without, it stays what it is: a mark makes no data, and its mass is still substituted upward.
+
+A mark `out_of_control` says the contrary of an exemption: a calibration or comparison failed, and what the instrument said
+since the check before it is not valid (HJ 75-2017, HJ 356-2019). It begins with the last check that was passed. An hour with at
+least 15 such minutes is `insufficient`, its mass is replaced upward, counted back from the mark's beginning; readings stay.
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ from park.clock import Clock, parse_instant, utc_now
 from park.database import connect
 from park.errors import InputError, NotFound
 
-KINDS = ("start_up", "shut_down", "maintenance", "calibration", "fault", "emergency", "other")
+KINDS = ("start_up", "shut_down", "maintenance", "calibration", "fault", "emergency", "other", "out_of_control")
+OUT_OF_CONTROL = "out_of_control"
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,12 @@ class Mark:
     quantity: str | None
     start_us: int
     end_us: int
+    kind: str = "other"
 
 
 def marks_of(conn: Connection, base_id: int, unit_id: int, low: datetime, high: datetime) -> list[Mark]:
     """Marks of an outlet that share time with [low, high) and are not withdrawn, oldest first."""
-    return [Mark(i, q, to_us(a), to_us(b)) for i, q, a, b in conn.execute(
+    return [Mark(i, q, to_us(a), to_us(b), kind) for i, q, a, b, kind in conn.execute(
         SQL["marks"], {"base": base_id, "unit": unit_id, "low": low, "high": high})]
 
 
@@ -45,11 +51,26 @@ def apply_marks(marks: list[Mark], quantity: str, starts: NDArray[np.int64], sta
     """The mark of each hour (-1: none); hours of `state` that are valid become exempt, in place. The newest mark wins."""
     exempt = np.full(len(starts), -1, np.int32)
     for mark in marks:
-        if mark.quantity in (None, quantity):
-            marked = np.minimum(starts + HOUR_US, mark.end_us) - np.maximum(starts, mark.start_us)
-            exempt[marked >= (60 - VALID_MINUTES) * MINUTE_US] = mark.exempt_id
+        if mark.quantity in (None, quantity) and mark.kind != OUT_OF_CONTROL:
+            exempt[_marked(mark, starts)] = mark.exempt_id
     state[(exempt >= 0) & (state == State.VALID)] = State.EXEMPT
     return exempt
+
+
+def out_of_control(marks: list[Mark], quantity: str, starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Hours whose data a failed check made invalid; a mark of another pollutant of the outlet does not."""
+    found = np.zeros(len(starts), bool)
+    for mark in marks:
+        if mark.quantity in (None, quantity) and mark.kind == OUT_OF_CONTROL:
+            found |= _marked(mark, starts)
+    return found
+
+
+def _marked(mark: Mark, starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Hours of which so many minutes are marked that 45 are not left."""
+    marked = np.minimum(starts + HOUR_US, mark.end_us) - np.maximum(starts, mark.start_us)
+    found: NDArray[np.bool_] = marked >= (60 - VALID_MINUTES) * MINUTE_US
+    return found
 
 
 def follow(conn: Connection, base_id: int, known: dict[str, bool], now: datetime) -> dict[str, bool]:

@@ -29,7 +29,7 @@ from accounting.hours import (
     water_hours,
 )
 from accounting.localday import Days, local_days
-from accounting.marks import apply_marks, marks_of
+from accounting.marks import apply_marks, marks_of, out_of_control
 from accounting.substitution import LOOK_BACK_DAYS, RULES, Substituted, substitute_air, substitute_water
 from accounting.trace import FLOW, POLLUTANTS, WITHOUT_MASS, Facility, Trace, TracePoint, trace_of
 from park.quantities import conversion, quantities
@@ -125,10 +125,19 @@ def _account_outlet(conn: Connection, base_id: int, zone: str, trace: Trace, out
             still = treatment.standing_still(conn, base_id, trace, outlet, days) if still is None else still
             got.state[silent & still] = State.STOPPED
             got.mass_kg[silent & still] = 0.0
+        _spoil(got, out_of_control(marked, point.quantity, starts))
         exempt = apply_marks(marked, point.quantity, starts, got.state)
         rows.append(_columns(outlet, point, got, starts, some, days, limits.get((outlet.unit_id, point.quantity), []),
                              exempt))
     return _merge(conn, base_id, rows)
+
+
+def _spoil(got: Hours, invalid: NDArray[np.bool_]) -> None:
+    """Take the data of hours in which the instrument was out of control, in place; a stopped source stays stopped."""
+    gone = invalid & (got.state != State.STOPPED) & (got.state != State.MISSING)
+    got.state[gone], got.n_valid[gone] = State.INSUFFICIENT, 0
+    for column in (got.measured, got.converted, got.mass_kg):
+        column[gone] = np.nan
 
 
 def _hours(outlet: Facility, point: TracePoint, grids: dict[str, Minutes]) -> Hours:

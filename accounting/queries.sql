@@ -900,7 +900,7 @@ DELETE FROM bill_line WHERE base_id = %(base)s AND enterprise_id IS NOT DISTINCT
 
 -- name: marks
 -- Marks of an outlet that share time with a window.
-SELECT exempt_id, quantity, started_at, ended_at FROM exempt_period
+SELECT exempt_id, quantity, started_at, ended_at, kind FROM exempt_period
 WHERE base_id = %(base)s AND unit_id = %(unit)s AND withdrawn_at IS NULL AND started_at < %(high)s AND ended_at > %(low)s
 ORDER BY exempt_id
 

@@ -32,7 +32,8 @@ class Mark(BaseModel):
     quantity: str | None = Field(default=None, max_length=40)
     start: AwareDatetime
     end: AwareDatetime
-    kind: Literal["start_up", "shut_down", "maintenance", "calibration", "fault", "emergency", "other"]
+    kind: Literal["start_up", "shut_down", "maintenance", "calibration", "fault", "emergency", "other",
+                  "out_of_control"]
     reason: Annotated[str, Field(min_length=1, max_length=500)]
     evidence: Text = ""
 

@@ -102,3 +102,35 @@ def test_the_capture_rate_of_a_quarter_says_which_rule_holds(park: Conn, feed: F
                                          "AND state = 'insufficient'")}
     assert stated == {"HJ 75-2017: max of 180 valid hours" if lost_hours == 2 else "HJ 75-2017: max of 2160 valid hours"
                       if usable else "HJ 75-2017: capture below 75 %, not covered"}
+
+
+@pytest.mark.parametrize(("hours", "window"), [(24, 180), (25, 720)])
+def test_an_instrument_out_of_control_is_invalid_since_the_last_check_and_its_mass_is_counted_from_there(
+    park: Conn, feed: Feed, database_url: str, hours: int, window: int
+) -> None:
+    """40 days of which the last ones are out of control: the greatest hour since the check does not count, the greatest of the
+    180 (a run of at most 24 h) or 720 valid hours before it does; capture and effective rate lose the hours, none is exempt."""
+    n = 40 * 24
+    at = [MIDNIGHT + timedelta(minutes=15 * i) for i in range(4 * n)]
+    so2 = np.full(4 * n, 10.0)
+    begin = n - 30
+    so2[4 * (begin - 179):4 * (begin - 178)] = 20.0                       # within 180 valid hours before the check
+    so2[4 * (begin - 700):4 * (begin - 699)] = 30.0                       # within 720
+    so2[4 * (begin + 1):4 * (begin + 2)] = 90.0                           # since the check: not valid
+    feed("e1.stack.so2", at, so2)
+    feed("e1.stack.o2", at, np.full(4 * n, 8.0))
+    feed("e1.stack.flow", at, np.full(4 * n, 50_000.0))
+    since, until = (MIDNIGHT + timedelta(hours=h) for h in (begin, begin + hours))
+    marks.add(database_url, "mini", "e1.stack", since.isoformat(), until.isoformat(), "out_of_control",
+              "span drift 12 % at the calibration", "Li", "so2")
+    now = MIDNIGHT + timedelta(hours=n)
+    run_pass(park, now)
+    row = park.execute("""SELECT count(*), min(mass_kg), max(mass_kg), count(measured), count(exempt_id), min(substitution)
+        FROM emission_1h WHERE quantity = 'so2' AND state = 'insufficient'""").fetchone()
+    largest = 1.0 if window == 180 else 1.5
+    assert row == (hours, pytest.approx(largest), pytest.approx(largest), 0, 0, f"HJ 75-2017: max of {window} valid hours")
+    assert park.execute("SELECT count(*) FROM emission_1h WHERE quantity = 'so2' AND exceeded").fetchone() == (0,)
+    assert quarter(park, "capture_rate_1q", "hours_valid, hours_insufficient") == (n - hours, hours)
+    assert quarter(park, "transmission_rate_1q", "hours_valid, hours_marked") == (n - hours, 0)
+    assert park.execute("SELECT count(*) FROM emission_1h WHERE quantity = 'nox' AND state = 'insufficient'").fetchone() == (0,)
+    assert verify(park, 1, now) == []
