@@ -23,7 +23,7 @@ from alerts.context import Context, flat_history, gates_of, load
 from alerts.emission import milder
 from alerts.evaluator import Floats, Pair, Plan, compile_rules
 from alerts.facility import Plants
-from alerts.history import Events, Heard, alternate, events, heard
+from alerts.history import Events, Heard, events, heard
 from alerts.loading import NOTHING, Readings
 from alerts.rules import Point, Rule, covers
 from alerts.store import Connection, Q
@@ -247,6 +247,7 @@ def _levels(h: History, plants: Plants, rule: Rule, p: Point, at: Floats, level:
     mask = plants.mask(rule, p, None, at)
     if mask is not None:
         level = np.where(mask | (level == replay_emission.WELL), level, np.nan)
+    level = replay_emission.held(at, level, *replay.holds(rule))
     for step in replay_emission.steps(at, level, channels):
         severity = rule.severity if step.channel.endswith("exceeded") else milder(rule.severity)
         yield Episode(rule, p.code, step.raised_at, step.returned_at, p.point_id, step.channel, severity)
@@ -262,9 +263,9 @@ def _baseline(h: History, plants: Plants, rule: Rule) -> Iterable[Episode]:
         h.judged.add(rule.code)
     for i in np.flatnonzero(j.present.any(axis=0)).tolist():
         p, mask = points[i], plants.mask(rule, points[i], None, j.at)
-        up = j.present[:, i] if mask is None else j.present[:, i] & mask
+        measure = np.where(j.present[:, i], 1.0, np.where(j.gone[:, i], 0.0, np.nan))
         h.tracks[rule.rule_id, p.point_id] = Track(j.at, j.value[:, i], j.low[:, i], j.high[:, i])
-        yield from episodes(rule, p.code, alternate(j.at[up], j.at[j.gone[:, i]]), p.point_id)
+        yield from episodes(rule, p.code, events(j.at, measure, replay.condition(rule), mask, calms=False), p.point_id)
 
 
 def replay_links(h: History, plants: Plants, rule: Rule) -> Iterable[Episode]:

@@ -6,9 +6,11 @@ From `balance_1d` (accounting): the newest day whose slots are known; a day with
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from psycopg.rows import dict_row
 
+from alerts import excess
 from alerts.context import Context
 from alerts.explain import figure, name_en, name_zh
 from alerts.finding import Finding
@@ -37,11 +39,13 @@ def judge(conn: Connection, context: Context, now: datetime) -> list[Finding]:
             high, unit = rule.number("high"), row["unit"]
             present = abs(share) > high and abs(amount) >= rule.number("min_amount")
             day = row["day"].isoformat()
-            text = {} if not present else {
+            text: dict[str, Any] = {} if not present else {
                 "zh": f"{name_zh(p)} {day}:分表合计与总表相差 {figure(amount)} {unit}({share:.1%}),允许 {high:.0%}。",
                 "en": f"{name_en(p)}, {day}: {figure(amount)} {unit} ({share:.1%}) are not accounted for "
                       f"below it, allowed {high:.0%}.",
                 "since": day, "excess": {"amount": amount, "unit": unit}, "carrier": row["carrier"]}
+            if present:
+                text |= excess.of_amount(row["carrier"], amount, unit, excess.prices(conn, base, [p]))
             out.append(Finding(rule, present, now, point_id=p.point_id, value=share * 100, expected=0.0, low=-high * 100,
                                high=high * 100, unit="%", channel="balance", explanation=text))
     return out

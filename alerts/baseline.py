@@ -16,9 +16,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from psycopg.types.json import Jsonb
 
+from alerts import excess
 from alerts.context import Context
 from alerts.daytype import SHUTDOWN, day_type, like
 from alerts.discovery import discoveries
+from alerts.excess import Price
 from alerts.explain import clock_of, figure, name_en, name_zh
 from alerts.finding import Finding
 from alerts.rolling import Floats, quantile0
@@ -80,7 +82,7 @@ def _judge_rule(conn: Connection, context: Context, rule: Rule, points: Sequence
     run = [compare(conn, rule.base_id, points, hour - k * HOUR, zone, own) for k in range(run_of(rule))]
     newest = run[0]
     present, gone = verdict(rule, run)
-    prices = dict(conn.execute(Q["energy_prices"], {"base": rule.base_id}).fetchall())
+    prices = excess.prices(conn, rule.base_id, points)
     raised, returned = np.flatnonzero(present).tolist(), np.flatnonzero(gone).tolist()
     more = np.nansum(np.stack([h.value - h.expected for h in run]), axis=0)
     told = [_told(context, points, newest, i, float(more[i]), hour, prices) for i in raised]
@@ -172,9 +174,9 @@ def _finding(rule: Rule, p: Point, h: Hours, i: int, hour: datetime, zone: str, 
 
 
 def _told(context: Context, points: Sequence[Point], h: Hours, i: int, more: float, hour: datetime,
-          prices: Mapping[str, Any]) -> dict[str, Any]:
+          prices: Mapping[str, Price]) -> dict[str, Any]:
     """Excess so far with cost and CO2, up to which hour it counts, and what contributes most."""
-    out = _excess(points[i], more, prices)
+    out = excess.of_hours(points[i], more, prices)
     if out:
         out["excess_to"] = hour.isoformat()
     j = contributor(context, points, h.value - h.expected, i)
@@ -203,22 +205,11 @@ def _is_below(context: Context, q: Point, unit_id: int | None) -> bool:
     return False
 
 
-def _excess(p: Point, kwh: float, prices: Mapping[str, Any]) -> dict[str, Any]:
-    """Electricity above the expectation, with its cost and CO2 where a price and a factor are in force."""
-    if not kwh > 0 or p.unit not in ("kW", "kWh"):      # not known is no excess either
-        return {}
-    out: dict[str, Any] = {"excess": {"amount": round(kwh, 3), "unit": "kWh"}}
-    if prices.get("cost") is not None:
-        out["cost"] = round(kwh * float(prices["cost"]), 2)
-    if prices.get("co2_kg") is not None:
-        out["co2_kg"] = round(kwh * float(prices["co2_kg"]), 2)
-    return out
-
-
 def _add_excess(conn: Connection, rule: Rule, points: Sequence[Point], h: Hours, hour: datetime,
-                prices: Mapping[str, Any]) -> None:
+                prices: Mapping[str, Price]) -> None:
     """Count a new hour of alerts that go on into their excess; an hour that is counted already is left alone."""
-    rows = [{"point_id": p.point_id, "kwh": told["excess"]["amount"], "cost": told.get("cost"), "co2_kg": told.get("co2_kg")}
-            for p, more in zip(points, (h.value - h.expected).tolist(), strict=True) if (told := _excess(p, more, prices))]
+    more = zip(points, (h.value - h.expected).tolist(), strict=True)
+    rows = [{"point_id": p.point_id, "amount": told["excess"]["amount"], "cost": told.get("cost"), "co2_kg": told.get("co2_kg")}
+            for p, amount in more if (told := excess.of_hours(p, amount, prices))]
     if rows:
         conn.execute(Q["add_excess"], {"base": rule.base_id, "rule": rule.rule_id, "hour": hour, "rows": Jsonb(rows)})

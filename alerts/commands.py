@@ -136,6 +136,23 @@ def route_test(base: Annotated[str, typer.Argument(help="Code of the base.")],
     main.test_route(base, name)
 
 
+def route_dead(base: Annotated[str, typer.Argument(help="Code of the base.")],
+               name: Annotated[str | None, typer.Argument(help="Name of a route, webhook or mqtt; all when not given.")] = None,
+               ) -> None:
+    """What was given up after eight tries: time, alert and why, as CSV."""
+    from alerts import dead
+
+    dead.show(base, name)
+
+
+def route_resend(base: Annotated[str, typer.Argument(help="Code of the base.")],
+                 name: Annotated[str, typer.Argument(help="Name of the route, or webhook, or mqtt.")]) -> None:
+    """Send what was given up once more, with all its tries: after an address or a key is mended."""
+    from alerts import dead
+
+    dead.resend(base, name)
+
+
 def duty_add(
     base: Annotated[str, typer.Argument(help="Code of the base.")],
     person: Annotated[str, typer.Argument(help="The name that his routes carry (`park route add --person`).")],
@@ -180,4 +197,5 @@ CATALOGUE_CHECKS = (check_catalogue,)
 COMMANDS: dict[str, Callable[..., Any]] = {
     "alert": alert, "detect": detect, "backtest": backtest, "handover": handover,
     "duty add": duty_add, "duty list": duty_list, "duty remove": duty_remove,
-    "route add": route_add, "route list": route_list, "route remove": route_remove, "route test": route_test}
+    "route add": route_add, "route list": route_list, "route remove": route_remove, "route test": route_test,
+    "route dead": route_dead, "route resend": route_resend}

@@ -4,8 +4,8 @@ SELECT base_id, rule_id, code, kind, severity, name_zh, name_en, scope, params, 
 
 -- name: points
 -- Points in use with what scopes and explanations need.
-SELECT p.base_id, p.point_id, p.code, p.name_zh, p.name_en, p.quantity, p.unit, p.kind, p.carrier, p.unit_id, u.code AS unit_code,
-       u.role, e.code AS enterprise, p.device_id, p.expected_s::float8 AS expected_s,
+SELECT p.base_id, p.point_id, p.code, p.name_zh, p.name_en, p.quantity, p.unit, p.kind, p.carrier, p.direction, p.unit_id,
+       u.code AS unit_code, u.role, e.code AS enterprise, p.device_id, p.expected_s::float8 AS expected_s,
        p.attributes || jsonb_build_object('unit', coalesce(u.attributes, '{}')) AS attributes,
        coalesce(u.name_zh, '') AS place_zh, coalesce(u.name_en, '') AS place_en
 FROM point p
@@ -336,6 +336,23 @@ WITH gone AS (DELETE FROM route WHERE base_id = %(base)s AND name = %(name)s RET
      dropped AS (DELETE FROM delivery d USING gone g WHERE d.channel = 'route:' || g.route_id AND d.state = 'due')
 SELECT route_id FROM gone
 
+-- name: dead_deliveries
+-- Deliveries that were given up, oldest first; a channel without a route is named by its own word.
+SELECT coalesce(r.name, v.channel), v.transition_id, t.at, t.change, a.alert_id, u.code, a.severity, v.attempts, v.last_error
+FROM delivery v JOIN transition t USING (transition_id)
+JOIN alert a ON a.base_id = t.base_id AND a.alert_id = t.alert_id
+JOIN rule u ON u.base_id = a.base_id AND u.rule_id = a.rule_id
+LEFT JOIN route r ON v.channel = 'route:' || r.route_id
+WHERE v.state = 'dead' AND t.base_id = %(base)s AND (%(name)s::text IS NULL OR coalesce(r.name, v.channel) = %(name)s)
+ORDER BY v.transition_id
+
+-- name: resend_dead
+-- What was given up is due again, with all its tries.
+UPDATE delivery v SET state = 'due', attempts = 0, next_at = now() FROM transition t
+WHERE t.transition_id = v.transition_id AND v.state = 'dead' AND t.base_id = %(base)s
+  AND coalesce((SELECT r.name FROM route r WHERE v.channel = 'route:' || r.route_id), v.channel) = %(name)s
+RETURNING v.transition_id
+
 -- name: handover_counts
 -- What happened in a base's shift.
 SELECT b.name_zh, b.name_en, b.timezone,
@@ -509,32 +526,33 @@ FROM (SELECT r.point_id, r.bucket,
 WHERE value IS NOT NULL GROUP BY point_id
 
 -- name: energy_prices
--- CNY and kg CO2 a kWh of electricity in force today; a tariff by the time of day counts with what a kWh of the last 30 days came
--- to. NULL where there is neither.
-SELECT 'cost', coalesce(
+-- Of every carrier: unit, CNY and kg CO2 of one unit as in force today. A tariff by the time of day counts with what a unit of the last
+-- 30 days came to; NULL where there is neither.
+SELECT c.carrier, c.unit, coalesce(
     (SELECT (t.terms ->> 'flat')::float8 FROM tariff t
-     WHERE t.base_id = %(base)s AND t.carrier = 'electricity' AND t.superseded_at IS NULL AND t.enterprise_id IS NULL
-       AND t.unit = 'CNY/kWh' AND t.valid_from <= now() AND (t.valid_to IS NULL OR t.valid_to > now())
+     WHERE t.base_id = %(base)s AND t.carrier = c.carrier AND t.superseded_at IS NULL AND t.enterprise_id IS NULL
+       AND t.unit = 'CNY/' || c.unit AND t.valid_from <= now() AND (t.valid_to IS NULL OR t.valid_to > now())
        AND t.terms -> 'flat' IS NOT NULL ORDER BY t.valid_from DESC LIMIT 1),
     (SELECT sum(e.cost) / nullif(sum(e.amount), 0) FROM energy_total_1d e
-     WHERE e.base_id = %(base)s AND e.enterprise_id IS NULL AND e.carrier = 'electricity' AND e.cost IS NOT NULL
+     WHERE e.base_id = %(base)s AND e.enterprise_id IS NULL AND e.carrier = c.carrier AND e.cost IS NOT NULL
        AND e.day >= current_date - 30),
     (SELECT (t.terms -> 'prices' ->> 'flat')::float8 FROM tariff t
-     WHERE t.base_id = %(base)s AND t.carrier = 'electricity' AND t.superseded_at IS NULL AND t.enterprise_id IS NULL
-       AND t.unit = 'CNY/kWh' AND t.valid_from <= now() AND (t.valid_to IS NULL OR t.valid_to > now())
-     ORDER BY t.valid_from DESC LIMIT 1))
-UNION ALL
-SELECT 'co2_kg', (SELECT f.co2_kg FROM carrier_factor f
-                  WHERE f.base_id = %(base)s AND f.carrier = 'electricity' AND f.valid_from <= now() AND f.valid_to > now() LIMIT 1)
+     WHERE t.base_id = %(base)s AND t.carrier = c.carrier AND t.superseded_at IS NULL AND t.enterprise_id IS NULL
+       AND t.unit = 'CNY/' || c.unit AND t.valid_from <= now() AND (t.valid_to IS NULL OR t.valid_to > now())
+     ORDER BY t.valid_from DESC LIMIT 1)),
+    (SELECT f.co2_kg FROM carrier_factor f WHERE f.base_id = %(base)s AND f.carrier = c.carrier
+       AND f.valid_from <= now() AND f.valid_to > now() LIMIT 1)
+FROM carrier c WHERE c.carrier = ANY (%(carriers)s)
 
 -- name: add_excess
 -- One more hour of a baseline rule's active alerts into their excess, cost and CO2.
 UPDATE alert a SET explanation = a.explanation || jsonb_strip_nulls(jsonb_build_object(
-    'excess', jsonb_build_object('amount', round(((a.explanation #>> '{excess,amount}')::float8 + x.kwh)::numeric, 3), 'unit', 'kWh'),
+    'excess', jsonb_build_object('amount', round(((a.explanation #>> '{excess,amount}')::float8 + x.amount)::numeric, 3),
+                                 'unit', a.explanation #>> '{excess,unit}'),
     'excess_to', %(hour)s::timestamptz,
     'cost', round(((a.explanation ->> 'cost')::float8 + x.cost)::numeric, 2),
     'co2_kg', round(((a.explanation ->> 'co2_kg')::float8 + x.co2_kg)::numeric, 2)))
-FROM jsonb_to_recordset(%(rows)s) AS x (point_id integer, kwh float8, cost float8, co2_kg float8)
+FROM jsonb_to_recordset(%(rows)s) AS x (point_id integer, amount float8, cost float8, co2_kg float8)
 WHERE a.base_id = %(base)s AND a.rule_id = %(rule)s AND a.point_id = x.point_id AND a.closed_at IS NULL AND a.active
   AND (a.explanation ->> 'excess_to')::timestamptz < %(hour)s
 

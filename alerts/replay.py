@@ -109,6 +109,16 @@ def _masked(happened: Events, mask: Mask) -> Events:
     return happened[0][keep], happened[1][keep]
 
 
+def holds(rule: Rule) -> tuple[float, float]:
+    """Seconds that a condition lasts before it is raised, and before it returns."""
+    return rule.number("hold_s"), rule.number("clear_hold_s")
+
+
+def condition(rule: Rule) -> Band:
+    """The band of a measure that is 1 where the condition is there and 0 where it is not."""
+    return Band(-np.inf, 0.5, -np.inf, 0.5, *holds(rule))
+
+
 def means(context: Context, rule: Rule, readings: Mapping[int, Readings], zone: str) -> Iterable[Judged]:
     """Means of hours or days of each gauge of a rule, at the end of each; with the validity of `alerts/means.py`."""
     for p in context.points:
@@ -117,7 +127,7 @@ def means(context: Context, rule: Rule, readings: Mapping[int, Readings], zone: 
         if limits is None or not len(r.at):
             continue
         margin = rule.number("hysteresis")
-        band = Band(*limits, limits[0] + margin, limits[1] - margin)
+        band = Band(*limits, limits[0] + margin, limits[1] - margin, *holds(rule))
         yield Judged(p, *hour_or_day_means(rule, p, r, zone), band)
 
 
@@ -152,7 +162,7 @@ def mean_bands(context: Context, rules: Sequence[Rule]) -> dict[tuple[int, int],
 def demand(context: Context, rule: Rule, readings: Mapping[int, Readings]) -> Iterable[Judged]:
     """What the running 15 minutes were on their way to at each reading of a power meter (kW)."""
     limit = rule.number("warn_at") * rule.number("limit_kw")
-    band = Band(-np.inf, float(np.nextafter(limit, 0)), -np.inf, float(np.nextafter(limit, 0)))
+    band = Band(-np.inf, float(np.nextafter(limit, 0)), -np.inf, float(np.nextafter(limit, 0)), *holds(rule))
     for p in context.points:
         r = readings.get(p.point_id, NOTHING)
         if p.quantity != "active_power" or p.kind != "gauge" or not covers(rule, p) or not len(r.at):
@@ -179,7 +189,7 @@ def link_events(rule: Rule, at: Floats, production: Ints, treatment: Ints) -> Ev
     well = (production == STANDS) | (treatment == RUNS)
     unknown = ((production == UNKNOWN) | (treatment == UNKNOWN)) & ~well
     m = np.where(unknown, np.nan, bad.astype(float))
-    return events(at, m, Band(-np.inf, 0.5, -np.inf, 0.5, rule.number("hold_s"), rule.number("clear_hold_s")))
+    return events(at, m, condition(rule))
 
 
 def balance(context: Context, rule: Rule, rows: Sequence[tuple[Any, ...]]) -> Iterable[Judged]:
@@ -192,4 +202,4 @@ def balance(context: Context, rule: Rule, rows: Sequence[tuple[Any, ...]]) -> It
     for p in context.points:
         table = np.array(of.get(p.point_id, []), float).reshape(-1, 2)
         if p.base_id == rule.base_id and covers(rule, p) and len(table):
-            yield Judged(p, table[:, 0], table[:, 1], Band(-np.inf, 0.5, -np.inf, 0.5))
+            yield Judged(p, table[:, 0], table[:, 1], condition(rule))

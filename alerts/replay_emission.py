@@ -127,6 +127,19 @@ def running(minute: Floats, value: Floats) -> tuple[Floats, Floats, Floats]:
     return (minute + 1) * 60.0, mean, n.astype(np.float64)
 
 
+def held(at: Floats, level: Floats, hold_s: float, clear_hold_s: float) -> Floats:
+    """Levels with those taken out that have not stood for their hold yet: bad ones, whatever their degree, and good ones."""
+    if hold_s <= 0 and clear_hold_s <= 0:
+        return level
+    known = np.flatnonzero(~np.isnan(level))
+    bad = level[known] > WELL
+    first = np.concatenate([[True], bad[1:] != bad[:-1]]) if len(known) else np.empty(0, bool)
+    began = at[known][np.maximum.accumulate(np.where(first, np.arange(len(known)), 0))]
+    out = level.copy()
+    out[known[at[known] - began < np.where(bad, hold_s, clear_hold_s)]] = np.nan
+    return out
+
+
 def steps(at: Floats, level: Floats, channels: Mapping[float, str] = CHANNELS) -> list[Step]:
     """Raises, raises again when worse, and returns, from levels in order of time; NaN says nothing."""
     known = ~np.isnan(level)

@@ -21,6 +21,7 @@ from alerts.context import Context, load
 from alerts.evaluator import State, held_back, tick
 from alerts.finding import Finding, Key
 from alerts.hearing import LIVE_S, Hearing, stall_s
+from alerts.holds import Holds
 from alerts.meters import Tally
 from alerts.part import LOCK, WHOLE, Part
 from alerts.store import Connection, Hushed, Q, alert_ids, look_after, open_alerts, write
@@ -54,6 +55,7 @@ class Evaluator:
     latched: dict[Key, Finding] = field(default_factory=dict)     # gone, but not acknowledged yet
     held_back: set[Key] = field(default_factory=set)        # conditions of rules that plant or calendar have put out of force
     told: Tally = field(default_factory=Tally)
+    holds: Holds = field(default_factory=Holds)
 
 
 def start(conn: Connection, now: datetime, heard: Hearing | None = None, part: Part = WHOLE,
@@ -104,7 +106,7 @@ def step(conn: Connection, e: Evaluator, now: datetime) -> int:
     found += linkage.judge(e.context, e.live, e.links, now)
     slow_due = e.slow_at is None or now >= e.slow_at
     if slow_due:
-        found += slow.judge(conn, e.context, e.links, e.hours, now)
+        found += e.holds.due(slow.judge(conn, e.context, e.links, e.hours, now), now)
         e.slow_at = now + timedelta(seconds=SLOW_S)
     allowed = [f for f in found if not f.present or f.late or f.rule.instant or doors.allow(f)]
     if slow_due and doors.bound:

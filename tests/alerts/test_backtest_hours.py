@@ -16,7 +16,7 @@ from alerts.backtest_chart import page
 from alerts.backtest_report import episode_csv, summary
 from alerts.context import load
 from alerts.finding import Finding
-from alerts.replay_emission import steps
+from alerts.replay_emission import held, steps
 from tests.alerts.test_slow import HOUR, add_rule, load_hours, usual_load
 
 Db = psycopg.Connection[Any]
@@ -102,6 +102,15 @@ def test_levels_become_raises_raises_again_and_returns(level: list[float], expec
     found = [(s.raised_at, s.returned_at, s.channel) for s in steps(np.arange(len(level), dtype=float), np.array(level, float))]
     assert [f[2] for f in found] == [e[2] for e in expected]
     np.testing.assert_array_equal(np.array([f[:2] for f in found]), np.array([e[:2] for e in expected]))
+
+
+@pytest.mark.parametrize(("hold", "clear", "expected"), [
+    (0, 0, [1, 3, 0, 0, 1, 0]), (1, 0, [NAN, 3, 0, 0, NAN, 0]), (0, 1, [1, 3, NAN, 0, 1, NAN]),
+    (2, 0, [NAN, NAN, 0, 0, NAN, 0]),
+])
+def test_a_level_counts_once_it_has_stood_for_its_hold(hold: float, clear: float, expected: list[float]) -> None:
+    level = np.array([1, 3, 0, 0, 1, 0], float)
+    np.testing.assert_array_equal(held(np.arange(6, dtype=float), level, hold, clear), expected)
 
 
 def emission_hour(db: Db, at: datetime, converted: float | None, state: str = "valid") -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from alerts.excess import Price, of_hours
+from alerts.rules import Point
 from tests.alerts.test_slow import HOUR, NOW, add_rule, evaluate, hour, load_hours, usual_load
 
 Db = psycopg.Connection[Any]
@@ -110,3 +112,35 @@ def test_a_meter_without_the_hour_does_not_silence_the_others(mini: Db) -> None:
         load_hours(mini, code, load)
     assert [t[0] for t in evaluate(mini, LAST + HOUR + timedelta(minutes=3))] == ["raise"]
     assert mini.execute("SELECT p.code FROM alert JOIN point p USING (base_id, point_id)").fetchall() == [("e1.main.kw",)]
+
+
+def test_the_excess_of_gas_and_of_steam_is_told_in_its_own_carrier_with_its_price(mini: Db) -> None:
+    add_rule(mini, "baseline", "baseline", {"points": ["e1.gas"]}, {"hours": 1})
+    load = usual_load(LAST, 60)
+    load[LAST] = 400.0
+    load_hours(mini, "e1.gas", load)
+    mini.execute("UPDATE reading_1h SET increment = sum / 60")
+    evaluate(mini, LAST + HOUR + timedelta(minutes=3))
+    row = mini.execute("""SELECT (explanation #>> '{excess,amount}')::float8, explanation #>> '{excess,unit}',
+        (explanation ->> 'cost')::float8 FROM alert""").fetchone()
+    assert row is not None and row[:2] == (pytest.approx(300, abs=15), "Nm3")
+    assert row[2] == pytest.approx(3.6 * row[0], abs=0.01)
+
+
+def point(unit: str, kind: str = "gauge", carrier: str | None = None, quantity: str = "", direction: str = "import") -> Point:
+    return Point(1, 1, "p", "", "", quantity, unit, kind, carrier, None, None, None, None, None, 60.0, direction=direction)
+
+
+@pytest.mark.parametrize(("p", "amount", "expected"), [
+    (point("kW", quantity="active_power"), 10.0,
+     {"excess": {"amount": 10.0, "unit": "kWh"}, "cost": 6.5, "co2_kg": 5.0}),
+    (point("MW", quantity="active_power"), 2.0,
+     {"excess": {"amount": 2000.0, "unit": "kWh"}, "cost": 1300.0, "co2_kg": 1000.0}),
+    (point("MJ", "counter", "heat"), 500.0, {"excess": {"amount": 0.5, "unit": "GJ"}}),      # neither price nor factor known
+    (point("kW", quantity="active_power"), float("nan"), {}), (point("kW", quantity="active_power"), -1.0, {}),
+    (point("degC", quantity="temperature"), 5.0, {}), (point("m3", "counter", "water"), 5.0, {}),   # no price of that
+    (point("kWh", "counter", "electricity", direction="generation"), 5.0, {}),      # more sun costs nothing
+])
+def test_an_excess_is_an_amount_of_a_carrier_above_its_expectation(p: Point, amount: float, expected: dict[str, Any]) -> None:
+    known = {"electricity": Price("kWh", 0.65, 0.5), "heat": Price("GJ", None, None)}
+    assert of_hours(p, amount, known) == expected

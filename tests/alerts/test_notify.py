@@ -11,10 +11,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
 from alerts import notify, service
 from alerts.mqtt_channel import MqttChannel
 from park.broker import Broker
+from park.cli import app
 from park.mqtt import connect, new_client
 
 Db = psycopg.Connection[Any]
@@ -111,6 +113,28 @@ def test_a_failed_delivery_is_tried_again_with_back_off_and_given_up_in_the_end(
     states = mini.execute("SELECT state, attempts FROM delivery ORDER BY transition_id").fetchall()
     assert states == [("sent", 2), ("dead", notify.ATTEMPTS)]
     assert [notify.wait_s(n) for n in (1, 2, 3, 20)] == [2, 4, 8, 900]
+
+
+def test_what_was_given_up_is_listed_and_sent_once_more_when_somebody_says_so(
+        mini: Db, receiver: Receiver, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARK_DATABASE_URL", database_url)
+    hook = notify.Webhook(receiver.url, "x")
+    notify.enrol(mini, hook.name)
+    raise_one(mini)
+    receiver.status = 500
+    for attempt in range(notify.ATTEMPTS):
+        due_again(mini)
+        notify.deliver(mini, hook, notify.Pace(), float(attempt))
+    listed = CliRunner().invoke(app, ["route", "dead", "mini"])
+    head, row = listed.output.splitlines()
+    assert head == "route,transition,at,change,alert,rule,severity,tries,error"
+    assert row.startswith("webhook,1,") and row.endswith(",raise,1,stack-so2,high,8,answer 500")
+    receiver.status = 200
+    assert notify.deliver(mini, hook, notify.Pace(), 50.0) == 0         # it stays dead by itself
+    assert CliRunner().invoke(app, ["route", "resend", "mini", "night"]).exit_code == 1
+    assert CliRunner().invoke(app, ["route", "resend", "mini", "webhook"]).output == "webhook: 1 due again\n"
+    assert notify.deliver(mini, hook, notify.Pace(), 60.0) == 1
+    assert CliRunner().invoke(app, ["route", "dead", "mini", "webhook"]).output.splitlines() == [head]
 
 
 def test_nobody_listening_is_a_failed_try_and_no_crash(mini: Db, receiver: Receiver) -> None:

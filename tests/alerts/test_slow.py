@@ -12,6 +12,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from alerts import service
+from alerts.backtest import backtest
 from alerts.daytype import RESTING, WORKING, day_type, like
 
 Db = psycopg.Connection[Any]
@@ -195,3 +196,24 @@ def test_a_day_mean_over_its_limit_is_an_alert_of_its_own(mini: Db) -> None:
     row = mini.execute("""SELECT value, high, point_id IS NOT NULL, unit_id IS NOT NULL, explanation->>'en'
         FROM alert""").fetchone()
     assert row is not None and row[:4] == (60, 50, True, True) and "daily mean" in row[4]
+
+
+def test_a_rule_that_is_judged_in_passes_holds_before_it_raises_and_before_it_returns(mini: Db) -> None:
+    add_rule(mini, "demand", "demand", {"points": ["e1.main.kw"]},
+             {"limit_kw": 1000, "min_s": 60, "hold_s": 120, "clear_hold_s": 60}, "high")
+    mini.execute("SELECT ensure_reading_partitions(%s, %s)", (NOW, NOW + HOUR))
+    e = service.start(mini, NOW)
+    changes = []
+    for half in range(24):
+        now = NOW + timedelta(seconds=60 + 30 * half)
+        kw = 3000.0 if half < 8 else -1500.0            # the forecast falls below at once
+        mini.execute("""INSERT INTO reading (base_id, point_id, ts, value, quality)
+            SELECT base_id, point_id, %s, %s, 0 FROM point WHERE code = 'e1.main.kw'""", (now, kw))
+        service.step(mini, e, now + timedelta(seconds=1))
+        (n,) = mini.execute("SELECT count(*) FROM transition").fetchone() or (0,)
+        changes.append(int(n))
+    assert changes.index(1) == 4 and changes.index(2) == 8 + 2          # 120 s after the first pass, 60 s after the eighth
+    outcome = backtest(mini, "mini", NOW, NOW + HOUR, "demand")
+    (episode,) = outcome.episodes
+    assert episode.raised_at == (NOW + timedelta(seconds=60 + 30 * 4)).timestamp()
+    assert episode.returned_at == (NOW + timedelta(seconds=60 + 30 * 10)).timestamp()
