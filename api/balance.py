@@ -14,7 +14,7 @@ from api.access import Data, Who
 from api.aggregates import BaseCode, PeriodText, needs_whole_base
 from api.answers import Lang, answer, named
 from api.catalogue import base_row
-from api.figures import Part, coverage_of, read_span
+from api.figures import Figure, Part, coverage_of, read_span
 from api.known import AsOf, look_back
 from api.sankey import sankey
 from park.clock import utc_now
@@ -45,7 +45,8 @@ async def balance(
     remainder is larger than that; `assumed` names meters without a class, for which the row of their carrier is taken.
     `loss_expected` is what the flows declare as loss by design. `nodes` and `links` are a Sankey diagram: what a parent shows
     is exactly what leaves it, by links to its children and to the nodes `loss:P`, `unaccounted:P`, `not_known:P`; `surplus:P`
-    gives to a parent whose children show more than itself. A child without a known amount keeps its link with value null.
+    gives to a parent whose children show more than itself. `figure` is the name of a meter's amount for /trace.
+    A child without a known amount keeps its link with value null.
     """
     needs_whole_base(who)
     async with data.session(who) as db:
@@ -60,7 +61,8 @@ async def balance(
         codes = sorted({flow[end] for flow in flows for end in ("parent", "child")})
         meters = await (await db.execute(SQL["flow_nodes"], about | {"codes": codes})).fetchall()
     nodes, links = sankey(
-        [_node(node, span.days_due) for node in meters],
+        [_node(node, span.days_due) | {"figure": str(Figure(base, period, "point", node["id"], node["carrier"], "energy"))}
+         for node in meters],
         [flow | {"value": flow["amount"], "coverage": _coverage(flow, span.days_due)} for flow in flows],
         rows,
     )

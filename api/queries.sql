@@ -524,7 +524,7 @@ WITH wanted AS (
     GROUP BY 1, 2, 3, 4, 5, 6, 7
 )
 SELECT w.point_id, p.code AS point, p.name_zh, p.name_en, w.carrier, w.direction, w.boundary, w.unit, p.unit AS register_unit,
-       p.ratio,
+       p.ratio, p.attributes ->> 'formula' AS formula,
        CASE WHEN w.direction = 'export' THEN -1
             WHEN w.direction = 'generation' AND (w.carrier <> 'electricity' OR p.attributes ? 'made_from') THEN 0 ELSE 1 END AS sign,
        count(*)::integer AS days, sum(e.amount) AS amount, sum(e.estimated) AS estimated, sum(e.n_expected)::bigint AS n_expected, sum(e.n_known)::bigint AS n_known,
@@ -718,6 +718,17 @@ ORDER BY p.code, b.baseline_id DESC
 -- Savings against baselines by month and year.
 SELECT baseline_id, period, days, days_unknown, days_outside, expected, actual, saving, half_width FROM baseline_saving_known
 WHERE base_id = %(base)s AND baseline_id = ANY (%(ids)s) ORDER BY baseline_id, period
+
+-- name: points_named
+-- Points by their codes, with what leads on from them.
+SELECT code, kind, carrier FROM point_known WHERE base_id = %(base)s AND code = ANY (%(codes)s)
+
+-- name: pollutants_measured
+-- Outlets and the pollutants that have hours there.
+SELECT DISTINCT u.code, p.quantity FROM unit_known u JOIN point_known p ON p.base_id = u.base_id AND p.unit_id = u.unit_id
+WHERE u.base_id = %(base)s AND u.role = 'outlet' AND p.kind = 'gauge'
+  AND EXISTS (SELECT FROM emission_1h_known e WHERE e.base_id = u.base_id AND e.unit_id = u.unit_id AND e.quantity = p.quantity)
+ORDER BY 1, 2
 
 -- name: trace_outlet_points
 -- The points at an outlet.

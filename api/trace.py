@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
 from psycopg import AsyncCursor
@@ -19,6 +18,7 @@ from api.figures import CONVERTED, MEASURES, Figure, Part, Span, cell, read_figu
 from api.known import AsOf, look_back
 from api.store import SQL, Principal
 from api.trace_account import Booked, after_steps, basis_of, booked
+from api.trace_walk import leads_of, made_of, samples_of
 from park.clock import utc_now
 from park.errors import NotFound
 from park.quality import word_of
@@ -40,7 +40,8 @@ async def trace(who: Who, data: Data, lang: Lang,
     the samples. `bills` are the ledger entries that the total holds where no meter counts, with their share; `entries` are all
     that it used, with documents, and those that an entry supersedes. `agrees` says whether the parts add up to the value.
     Of an assessed figure or CO2 by market the parts add up to what was used, and `steps` go from there to the value: sold
-    energy, feedstock, green power, own generation, residual factor, by the switches in `settings`.
+    energy, feedstock, green power, own generation, residual factor, by the switches in `settings`. A virtual point's part has
+    its `formula` and the figures of what it is `made_of`; an indicator `leads_to` the figures in it.
 
     Factor and tariff rows carry their source and when they
     were recorded. `revisions` are the values that finished days, quarter-hours (single day), samples (single day) and the total
@@ -85,7 +86,9 @@ async def _energy(db: AsyncCursor[Any], who: Principal, base: Row, figure: Figur
                  ) if figure.measure in CONVERTED else []
     factors = await (await db.execute(SQL["factors"], {"ids": ids})).fetchall()
     revisions = await _revisions(db, about | {"ids": ids}, single)
-    parts = [_part(named(row, lang), figure, base, span, days, slots, registers, meters, costs) for row in counters]
+    formulas = [await made_of(db, base, span, row.pop("formula")) for row in counters]
+    parts = [_part(named(row, lang), figure, base, span, days, slots, registers, meters, costs) | made
+             for row, made in zip(counters, formulas, strict=True)]
     value = told["value"] if told else None
     return {"cell": told, "value": value, "parts": parts} | _summed(value, parts, by_hand) | {
         "factors": factors, "tariffs": tariffs, "revisions": revisions,
@@ -147,12 +150,11 @@ def _part(row: Row, figure: Figure, base: Row, span: Span, days: Sequence[Row], 
     column = MEASURES[basis_of(figure.measure)][0]
     amount = (sum(c["cost"] for c in cost) if cost else None) if figure.measure == "cost" else row[column]
     edges = mine(registers)
-    samples = urlencode({"base": base["code"], "point": row["point"], "resolution": "raw",
-                         "start": f"{span.period.start:%Y-%m-%dT%H:%M:%SZ}", "end": f"{span.period.end:%Y-%m-%dT%H:%M:%SZ}"})
     return row | {
         "share": None if amount is None else amount * row["sign"], "days": mine(days), "meters": mine(meters), "costs": cost,
         "intervals": [s | {"quality": word_of(s["quality"]), "method": METHODS[s["method"]]} for s in mine(slots)],
-        "registers": edges[0] if edges else None, "samples": f"/api/v1/readings?{samples}"}
+        "registers": edges[0] if edges else None,
+        "samples": samples_of(base["code"], span, row["point"])}
 
 
 def _agree(value: float | None, total: float | None) -> bool | None:
@@ -174,9 +176,7 @@ async def _emission(db: AsyncCursor[Any], base: Row, figure: Figure, span: Span)
     former = await (await db.execute(SQL["trace_hour_revisions"], about | {"limit": MOST_REVISIONS})).fetchall()
     known = [hour["mass_kg"] for hour in hours if hour["mass_kg"] is not None]
     total = sum(known) if known else None
-    samples = [p | {"samples": "/api/v1/readings?" + urlencode({
-        "base": base["code"], "point": p["code"], "resolution": "raw", "start": f"{span.period.start:%Y-%m-%dT%H:%M:%SZ}",
-        "end": f"{span.period.end:%Y-%m-%dT%H:%M:%SZ}"})} for p in points]
+    samples = [p | {"samples": samples_of(base["code"], span, p["code"])} for p in points]
     told = sums[0]["mass"]
     return {"cell": told, "value": told["value"], "sums": sums[0], "days": days, "hours": hours[:MOST_ROWS], "points": samples,
             "sum_of_parts": total, "agrees": _agree(told["value"], total), "factors": [], "revisions": {"hours": former},
@@ -195,6 +195,7 @@ async def _indicator(who: Who, data: Data, parts: list[str], as_of: str | None) 
         inputs = row["inputs"] if isinstance(row["inputs"], dict) else {}
         ids = [f for f in inputs.get("factors") or inputs.get("factor_ids") or () if isinstance(f, int)]
         factors = await (await db.execute(SQL["factors"], {"ids": ids})).fetchall()
+        measured = await (await db.execute(SQL["pollutants_measured"], about)).fetchall()
         entries = [e for e in inputs.get("ledger") or () if isinstance(e, int)]
         ledger = await (await db.execute(SQL["trace_ledger"], {"base": base["base_id"], "ids": entries})).fetchall()
         revisions = {"values": await (await db.execute(SQL["trace_indicator_revisions"], about)).fetchall(),
@@ -202,4 +203,5 @@ async def _indicator(who: Who, data: Data, parts: list[str], as_of: str | None) 
     return answer({"figure": "/".join(parts), "base": parts[0], "period": parts[1], "as_of": then, "value": row["value"],
                    "unit": row["unit"], "coverage": row["coverage"], "grade": row["grade"], "computed_at": row["computed_at"],
                    "recorded_at": row["recorded_at"], "inputs": inputs, "factors": factors, "ledger": ledger,
+                   "leads_to": leads_of(parts[0], parts[1], parts[3], inputs, [(m["code"], m["quantity"]) for m in measured]),
                    "revisions": revisions})

@@ -70,6 +70,9 @@ def test_a_trace_lists_bills_with_their_cost_and_the_steps_to_what_is_assessed(p
     park.execute("""INSERT INTO setting (base_id, name, value, source) SELECT base_id, n, v, 'test' FROM base,
         (VALUES ('deduct_feedstock', true), ('deduct_green_power', true), ('deduct_sold', false)) AS s (n, v)
         ON CONFLICT (base_id, name, valid_from) WHERE superseded_at IS NULL DO UPDATE SET value = excluded.value""")
+    park.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind, unit_id, carrier, attributes)
+        SELECT base_id, 'rest.kwh', 'x', 'x', 'active_energy', 'kWh', 'counter', unit_id, 'electricity',
+               '{"formula": "e1.main.kwh - e3.main.kwh * 0.5"}' FROM point WHERE code = 'e1.main.kwh'""")
     run_pass(park, END)
     token = create_token(park, role="auditor", name="a")
     seen: Counter[str] = Counter()
@@ -115,3 +118,18 @@ def test_a_trace_lists_bills_with_their_cost_and_the_steps_to_what_is_assessed(p
         assert {f["kind"] for f in market["factors"]} >= {"co2", "co2_residual"}
         assert "residual_factor" in {s["step"] for s in market["steps"]}
         assert client.get("/trace", params={"figure": f"{base[0]}/2026-10-31/unit=x/electricity/co2_market"}).status_code == 422
+
+        walked: Counter[str] = Counter()
+        for (indicator,) in park.execute("SELECT indicator FROM indicator_value WHERE period = '2026-10'").fetchall():
+            for lead in trace(f"{base[0]}/2026-10/indicator/{indicator}")["leads_to"]:
+                answer = client.get("/trace", params={"figure": lead})
+                walked[indicator] += 1
+                assert answer.status_code == 200, (indicator, lead, answer.text)
+        assert {"tce_equivalent", "co2_t", "electricity_kwh", "energy_per_value_added", "so2_t", "cod_t"} <= set(walked), walked
+        (part,) = trace(f"{base[0]}/2026-10-31/point=rest.kwh/electricity/energy")["parts"]
+        leads = [m["figure"] for m in part["made_of"]]
+        first_part, second_part = (trace(lead)["value"] for lead in leads)
+        assert part["formula"] and part["share"] == pytest.approx(first_part - 0.5 * second_part)
+        nodes = client.get("/balance", params={"base": base[0], "period": "2026-10-31"}).json()["nodes"]
+        meters = [n for n in nodes if n["kind"] == "meter" and n["value"] is not None]
+        assert meters and trace(meters[0]["figure"])["value"] == pytest.approx(meters[0]["value"])
