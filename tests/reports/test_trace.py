@@ -19,7 +19,11 @@ from reports.trace import trace_of
         ("emission/2026/e1.stack/so2/mass", "north/2026/outlet=e1.stack/so2/mass"),
         ("energy/2026/total/tce_equivalent", ""),
         ("energy/2026/electricity/generation", ""),
-        ("targets/2026/co2_t/actual", ""),
+        ("account/2026/electricity/tce_equivalent_assessed", "north/2026/base/electricity/tce_equivalent_assessed"),
+        ("account/2026/diesel/co2_market", "north/2026/base/diesel/co2_market"),
+        ("account/2026/none/market", ""),
+        ("targets/2026/co2_t/actual", "north/2026/indicator/co2_t"),
+        ("targets/2026/co2_t/planned", ""),
     ],
 )
 def test_a_figure_of_one_carrier_or_outlet_has_a_trace_name(figure: str, name: str) -> None:
