@@ -27,8 +27,8 @@ _MASS = re.compile(r"^emission/(?P<period>\d{4})/(?P<code>[^/]+)/(?P<quantity>[^
 
 
 def trace_of(base: str, figure: str) -> str:
-    """`north/2026/base/electricity/co2` for a figure of one carrier or outlet, `north/2026/indicator/co2_t` for what a target is
-    measured by; empty for another figure made of several."""
+    """`north/2026/base/electricity/co2` for a figure of one carrier or outlet, `north/2026/indicator/co2_t` for what a target
+    is measured by; empty for another figure made of several."""
     if (m := _ENERGY.match(figure)) and m["field"] in _MEASURES and m["carrier"] not in ("total", "enterprise"):
         return f"{base}/{m['period']}/base/{m['carrier']}/{_MEASURES[m['field']]}"
     if (m := _ACCOUNT.match(figure)) and m["field"] in _ASSESSED and m["carrier"] != "none":
