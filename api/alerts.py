@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
+from psycopg import AsyncCursor
 from psycopg.types.json import Jsonb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.access import Data, Who, allowed
 from api.answers import Lang, Language, answer, cursor_of, instant, read_cursor
+from api.desk import DESK
 from api.store import SQL, Principal
 from park.errors import NotFound
 
@@ -49,19 +51,30 @@ def shown(row: dict[str, Any], lang: Language) -> dict[str, Any]:
         "link": f"/?base={row['base']}&alert={row['id']}"}
 
 
+async def with_shelf(db: AsyncCursor[Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same rows with `shelf`: who shelved an alert, why and when; None where it is not shelved."""
+    ids = [row["id"] for row in rows if row["state"] == "shelved"]
+    told = await (await db.execute(DESK["shelves"], {"ids": ids})).fetchall() if ids else []
+    known = {row.pop("alert_id"): row for row in told}
+    for row in rows:
+        row["shelf"] = known.get(row["id"])
+    return rows
+
+
 @router.get("/alerts")
 async def alerts(who: Who, data: Data, lang: Lang, state: State = "open",
                  base: Annotated[str | None, Query(max_length=64)] = None,
                  severity: Annotated[list[Severity] | None, Query(description="Repeat it for several.")] = None,
                  since: Annotated[str | None, Query(description="Opened at or after this instant.")] = None,
                  limit: Annotated[int, Query(ge=1, le=1000)] = 200, cursor: str | None = None) -> Response:
-    """Alerts, newest first. `next` is the cursor of the next page, null on the last one."""
+    """Alerts, newest first; those that are shelved say by whom and why (`shelf`). `next` is the cursor of the next page, null on
+    the last one."""
     after = read_cursor(cursor, str, int)
     parameters = NO_FILTER | {
         "state": state, "base": base, "severity": severity, "since": instant(since, "since"),
         "after_at": instant(after[0], "cursor") if after else None, "after_id": after[1] if after else None, "limit": limit + 1}
     async with data.session(who) as db:
-        rows = await (await db.execute(SQL["alerts"], parameters)).fetchall()
+        rows = await with_shelf(db, await (await db.execute(SQL["alerts"], parameters)).fetchall())
     more = len(rows) > limit
     rows = rows[:limit]
     following = cursor_of(rows[-1]["opened_at"], rows[-1]["id"]) if more else None
@@ -75,6 +88,7 @@ async def alert(id: AlertId, who: Who, data: Data, lang: Lang) -> Response:
         rows = await (await db.execute(SQL["alerts"], NO_FILTER | {"id": [id], "limit": 1})).fetchall()
         if not rows:
             raise NotFound(f"there is no alert {id} that this token may see")
+        await with_shelf(db, rows)
         steps = await (await db.execute(SQL["transitions_of_alert"], {"id": id})).fetchall()
     return answer(shown(rows[0], lang) | {"transitions": steps})
 
@@ -92,5 +106,5 @@ async def step(id: AlertId, change: Change, data: Data, lang: Lang,
             "detail": Jsonb({k: v for k, v in detail.items() if v is not None})})).fetchone()
         if told is None:
             raise NotFound(f"there is no alert {id} that this token may see")
-        rows = await (await db.execute(SQL["alerts"], NO_FILTER | {"id": [id], "limit": 1})).fetchall()
+        rows = await with_shelf(db, await (await db.execute(SQL["alerts"], NO_FILTER | {"id": [id], "limit": 1})).fetchall())
     return answer({"transition": told["transition"], "alert": shown(rows[0], lang)})

@@ -157,3 +157,8 @@ LEFT JOIN unit u ON u.base_id = a.base_id AND u.unit_id = coalesce(a.unit_id, p.
 LEFT JOIN device d ON d.base_id = a.base_id AND d.device_id = a.device_id
 WHERE t.base_id = %(base)s AND t.change IN ('raise', 'reraise') AND t.at >= %(start)s AND t.at < %(end)s
 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC, 1, 4 LIMIT 10
+
+-- name: shelves
+-- The newest shelving of alerts: who, why, when.
+SELECT DISTINCT ON (alert_id) alert_id, actor AS by, note AS reason, at FROM transition
+WHERE alert_id = ANY (%(ids)s) AND change = 'shelve' ORDER BY alert_id, transition_id DESC

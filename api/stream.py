@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.alerts import NO_FILTER, shown
+from api.alerts import NO_FILTER, shown, with_shelf
 from api.answers import Language, dump
 from api.guard import Meters
 from api.problems import TooMany
@@ -277,7 +277,7 @@ async def _events(db: psycopg.AsyncCursor[Any], ids: Sequence[int]) -> list[Even
         return []
     transitions = await (await db.execute(SQL["transitions"], {"ids": list(ids)})).fetchall()
     wanted = list({row["alert"] for row in transitions})
-    alerts = await (await db.execute(SQL["alerts"], NO_FILTER | {"id": wanted})).fetchall()
+    alerts = await with_shelf(db, await (await db.execute(SQL["alerts"], NO_FILTER | {"id": wanted})).fetchall())
     by_id = {row["id"]: row for row in alerts}
     found = {row["id"]: _event(row, by_id[row["alert"]]) for row in transitions if row["alert"] in by_id}
     return [found[i] for i in ids if i in found]

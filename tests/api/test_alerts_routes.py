@@ -39,7 +39,10 @@ def test_the_steps_of_an_operator_leave_a_trail_and_impossible_ones_are_conflict
     assert step("shelve", note="works on the line") == 422      # a time is missing
     assert step("shelve", minutes=60 * 24 * 8, note="x") == 422
     assert step("shelve", minutes=30, note="works on the line") == 200
-    assert [a["id"] for a in operator.get("/alerts?state=shelved").json()["alerts"]] == [alert]
+    (shelved,) = operator.get("/alerts?state=shelved").json()["alerts"]
+    assert (shelved["id"], shelved["shelf"]["by"]) == (alert, "operator of the test")
+    assert shelved["shelf"]["reason"] == "works on the line"
+    assert operator.get(f"/alerts/{alert}").json()["shelf"] == shelved["shelf"]
     assert operator.get("/alerts?state=unacknowledged").json()["alerts"] == []
     assert step("unshelve") == 200
     assert step("comment") == 422 and step("comment", note="called the plant") == 200

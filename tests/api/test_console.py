@@ -250,7 +250,8 @@ def test_shelving_asks_for_a_time_and_a_reason(console: Open, town: Conn) -> Non
     assert 239 < minutes <= 240
     assert one(town, "SELECT note FROM transition WHERE alert_id = %s AND change = 'shelve'", alert) == "更换传感器"
     page.locator("[data-key='state-shelved']").click()
-    expect(page.locator(f".alert[data-id='{alert}']")).to_contain_text("搁置至")
+    expect(page.locator(f".alert[data-id='{alert}'] .state")).to_contain_text("搁置至")
+    expect(page.locator(f".alert[data-id='{alert}'] .state")).to_contain_text("王工 · 更换传感器")
 
 
 def test_a_flood_of_one_rule_is_one_row_and_can_be_acknowledged_at_once(console: Open, town: Conn) -> None:

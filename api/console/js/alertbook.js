@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { language, w, t } from "./i18n.js";
-import { amount } from "./format.js";
+import { amount, dateTime } from "./format.js";
 import { SEVERITIES } from "./shapes.js";
 
 const LIMIT = 1000;
@@ -83,3 +83,6 @@ export function againstText(alert) {
   if (!held.length && alert.expected !== null && alert.expected !== undefined) held.push(`${t("expected_short")} ${amount(alert.expected, alert.unit)}`);
   return [amount(alert.value, alert.unit), ...held].join(" / ");
 }
+
+/** Until when it is shelved, by whom and why. */
+export const shelfText = (alert) => [t("shelved_until", { at: dateTime(alert.shelved_until) }), alert.shelf?.by, alert.shelf?.reason].filter(Boolean).join(" · ");

@@ -169,7 +169,7 @@ function row(alert, inner = false) {
     book.textOf(alert) && h("div.text", {}, book.textOf(alert)),
     h("div.foot", {},
       h("span.against", {}, book.againstText(alert)),
-      h("span.state", {}, state === "shelved" ? t("shelved_until", { at: dateTime(alert.shelved_until) }) : book.stateText(alert)),
+      h("span.state", {}, state === "shelved" ? book.shelfText(alert) : book.stateText(alert)),
       alert.assigned_to && h("span.who", {}, t("assigned", { name: alert.assigned_to })),
       alert.n_raised > 1 && h("span.times", {}, t("raised_times", { n: alert.n_raised })),
       alert.late && h("span.times", {}, t("late")),
