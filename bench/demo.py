@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import yaml
 
 from park.broker import free_port
 
 ROOT = Path(__file__).parent.parent
-ROUNDS = 30
+ROUNDS = 4              # an alert that is raised five times in a row chatters, and stays
 RULE = "bench-register"
 
 
@@ -39,9 +40,9 @@ def run() -> list[tuple[str, str, str]]:
                 ("demo: start without the history", f"{ready_s - history_s:.1f} s", "≤ 60 s"),
             ]
             delays = register_to_stream(data_dir, port)
-            rows.append(("register change → alert on the stream, meters polled at 1 s, p50",
-                         f"{statistics.median(delays):.2f} s", "—"))
-            rows.append((f"the same, worst of {len(delays)}", f"{max(delays):.2f} s", "p99 ≤ 2 s"))
+            rows.append(("register change → alert on the stream, meters polled at 1 s, p50 / p99 / worst of "
+                         f"{len(delays)}", f"{statistics.median(delays):.2f} / {np.percentile(delays, 99):.2f} / "
+                         f"{max(delays):.2f} s", "p99 ≤ 2 s"))
         with _demo(data_dir, "--days", "365") as (log, port, again_s):
             rows.append(("demo: second start over the same data", f"{again_s:.1f} s", "≤ 60 s"))
     return rows
@@ -68,27 +69,35 @@ def _demo(data_dir: Path, *options: str) -> Iterator[tuple[Path, int, float]]:
 
 
 def register_to_stream(data_dir: Path, port: int, rounds: int = ROUNDS) -> list[float]:
-    """Seconds from setting a simulated meter's register to the raise of its alert on the stream, for several meters."""
+    """Seconds from setting a simulated meter's register to the raise of its alert on the stream, of every fast power meter in
+    turn and that `rounds` times; 30 s that passed without a raise are infinite."""
     token = json.loads((data_dir / "tokens.json").read_text())["operator"]
     control = json.loads((data_dir / "ports.json").read_text())["control"]
-    points = _fast_power_points(data_dir)[:rounds]
+    points = _fast_power_points(data_dir)
     _poll_each_second(data_dir)
     _apply_rule(data_dir, [code for code, _, _ in points])
     time.sleep(15)  # the evaluator takes the rule up, and the meters' ordinary values return below it
-    raised: dict[str, float] = {}
-    listener = threading.Thread(target=_listen, args=(port, token, raised), daemon=True)
-    listener.start()
+    told: dict[tuple[str, str], float] = {}
+    threading.Thread(target=_listen, args=(port, token, told), daemon=True).start()
     time.sleep(2)
     delays = []
-    for i, (code, device, key) in enumerate(points):
-        time.sleep(i * 0.618 % 1)  # spread over the second of the polls: the end of one round is in step with them
-        began = time.monotonic()
-        _command(control, f"set {device} {key} 9e7")
-        while code not in raised and time.monotonic() - began < 30:
-            time.sleep(0.005)
-        delays.append(raised.get(code, float("inf")) - began)
-    _command(control, "clear")
+    for _ in range(rounds):
+        told.clear()
+        for i, (code, device, key) in enumerate(points):
+            time.sleep(i * 0.618 % 1)  # spread over the second of the polls: the end of one round is in step with them
+            began = time.monotonic()
+            _command(control, f"set {device} {key} 9e7")
+            _wait(told, [("raise", code)])
+            delays.append(told.get(("raise", code), float("inf")) - began)
+        _command(control, "clear")
+        _wait(told, [("return", code) for code, _, _ in points])
     return delays
+
+
+def _wait(told: dict[tuple[str, str], float], wanted: list[tuple[str, str]], most_s: float = 30.0) -> None:
+    began = time.monotonic()
+    while not all(key in told for key in wanted) and time.monotonic() - began < most_s:
+        time.sleep(0.005)
 
 
 def _poll_each_second(data_dir: Path) -> None:
@@ -116,8 +125,9 @@ def _apply_rule(data_dir: Path, points: list[str]) -> None:
     from park.database import connect
     from park.embedded import Postgres
     file = data_dir / "bench-rule.yaml"
-    file.write_text(json.dumps({"rules": [{"code": RULE, "name": "bench", "kind": "limit", "severity": "high",
-                                           "scope": {"points": points}, "params": {"high": 1e7, "hold_s": 0}}]}))
+    rule = {"code": RULE, "name": "bench", "kind": "limit", "severity": "high", "scope": {"points": points},
+            "params": {"high": 1e7, "hold_s": 0, "auto_close": True}}
+    file.write_text(json.dumps({"rules": [rule]}))
 
     with connect(Postgres(data_dir / "postgres").url(), autocommit=True) as conn:
         whole = read_catalogue([*sorted((data_dir / "catalogue").glob("*.yaml")), file])
@@ -125,14 +135,15 @@ def _apply_rule(data_dir: Path, points: list[str]) -> None:
         apply(conn, whole)
 
 
-def _listen(port: int, token: str, raised: dict[str, float]) -> None:
+def _listen(port: int, token: str, told: dict[tuple[str, str], float]) -> None:
+    """Note when each (change, point) of the rule came."""
     with httpx.stream("GET", f"http://127.0.0.1:{port}/api/v1/alerts/stream", timeout=None,
                       headers={"Authorization": f"Bearer {token}"}) as answer:
         for line in answer.iter_lines():
             if line.startswith("data:") and RULE in line:
-                found = re.search(r'"point": ?"([^"]+)"', line)
-                if found:
-                    raised.setdefault(found[1], time.monotonic())
+                came = time.monotonic()
+                event = json.loads(line[5:])
+                told.setdefault((event["change"], event["alert"]["point"]), came)
 
 
 def _command(port: int, line: str) -> None:
