@@ -60,7 +60,8 @@ def _figure(definition: Definition, named: Named, period: Period) -> Figure:
         names = definition.expression.names
         until = named.covered_until(names, period)
         parts = {name: named.figure(name, named.cut(period, until)) for name in names}
-        checked = definition.expression.checked({n: f.unit for n, f in parts.items()}, definition.unit)
+        missing = next((n for n, f in parts.items() if f.value is None), None)   # its unit is not known either
+        checked = None if missing else definition.expression.checked({n: f.unit for n, f in parts.items()}, definition.unit)
     except InputError as exc:
         out.inputs["withheld"] = str(exc).splitlines()[0]
         return out
@@ -70,8 +71,8 @@ def _figure(definition: Definition, named: Named, period: Period) -> Figure:
                    "ledger": sorted({i for f in parts.values() for i in f.inputs.get("ledger", [])})}
     if until < min(period.last_day, named.today):
         out.inputs["until"] = until.isoformat()
-    missing = next((n for n, f in parts.items() if f.value is None), None)
-    if missing is not None:
+    if checked is None:
+        assert missing is not None
         out.inputs["withheld"] = f"{missing}: {parts[missing].inputs.get('withheld', 'not known')}"
         return out
     value = float(checked.evaluate({n: f.value for n, f in parts.items() if f.value is not None}))

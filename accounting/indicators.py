@@ -212,6 +212,8 @@ def _intensities(energy: dict[str, Figure], added: ValueAdded | None) -> Iterato
                            "until": added.until.isoformat(),
                            "value_added_coverage": added.coverage}
             out.value, out.coverage = f.value / added.value, min(f.coverage, added.coverage)
+        else:
+            out.inputs["withheld"] = f"{source}: {f.inputs.get('withheld', 'not known')}"
         yield out
 
 

@@ -168,7 +168,7 @@ def indicator(figure: str, row: Indicator | None, code: str) -> Cell:
     coverage = tidy(row.coverage)
     if value is None:
         said = row.inputs.get("withheld") if isinstance(row.inputs, dict) else None
-        reason = word("withheld", said) if isinstance(said, str) else NO_INDICATOR
+        reason = withheld(said) if isinstance(said, str) else NO_INDICATOR
         if row.coverage is not None and row.coverage < MIN_COVERAGE and said in (None, "less than 90% known"):
             reason = low_coverage(row.coverage)
         return Cell(id=figure, value=None, unit=unit, coverage=coverage, reason=reason, digits=digits)
@@ -183,6 +183,17 @@ def indicator(figure: str, row: Indicator | None, code: str) -> Cell:
         reason=_until(row),
         digits=digits,
     )
+
+
+def withheld(said: str) -> Text:
+    """Why accounting withheld a value. Its words are English, `figure: reason` where a figure of the formula is missing; the
+    Chinese text of a reason that the table does not have says which kind it is."""
+    known = word("withheld", said.rpartition(": ")[2])
+    if known.zh != known.en:
+        return known
+    kinds = (("in the ledger", "台账未填报"), ("known", "已知不足，不予计算"), ("no counter", "无计量"),
+             ("baseline year", "未设基准年"))
+    return Text(next((zh for part, zh in kinds if part in said), "不能计算"), said)
 
 
 def _until(row: Indicator) -> Text | None:

@@ -216,15 +216,8 @@ def _programme_row(year: Year, p: Programme) -> tuple[Text | Cell, ...]:
 
 
 def _withheld(inputs: dict[str, Any]) -> Text:
-    """Why accounting withheld the value; its words are English, so the Chinese text says which kind of reason it is."""
-    why = str(inputs.get("withheld") or "")
-    if not why:
-        return figures.NO_INDICATOR
-    for part, zh in (("in the ledger", "台账未填报"), ("known", "已知不足，不予计算"), ("no counter", "无计量"),
-                     ("baseline year", "未设基准年")):
-        if part in why:
-            return Text(zh, why)
-    return Text("不能计算", why)
+    why = inputs.get("withheld")
+    return figures.withheld(why) if isinstance(why, str) and why else figures.NO_INDICATOR
 
 
 def same_unit(a: str, b: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from accounting.indicators import INTENSITIES, Figure, ValueAdded, _intensities
 from accounting.passes import run_pass
 from park.catalogue import check_files, read_catalogue
 from park.catalogue_store import apply, export
@@ -119,6 +120,26 @@ def test_the_base_s_own_row_wins_and_a_wrong_one_is_named(measured: Conn, tmp_pa
     file.write_text(HEAD + "indicators:\n  - {set: plan, code: a, name: x, formula: 'exec(1)', unit: kWh}\n")
     (mistake,) = check_files([file])
     assert mistake.startswith(f"{file}:3: ") and "can be called" in mistake
+
+
+def test_a_figure_that_nobody_gives_is_named_before_its_unit_is_looked_at(measured: Conn, tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(HEAD + """indicators:
+  - {set: plan, code: own.steam, name: x, formula: energy.steam / ledger.value_added, unit: t/万元}
+  - {set: plan, code: own.diff, name: x, formula: 1 - energy.steam / energy.steam, unit: '%'}
+""")
+    apply(measured, read_catalogue([file]))
+    run_pass(measured, NOW)
+    for code in ("own.steam", "own.diff"):
+        assert value(measured, code)[4]["withheld"] == "energy.steam: no counter or bill of steam"
+
+
+def test_an_intensity_without_its_numerator_says_whose_value_is_missing() -> None:
+    unknown = Figure("water_m3", "m3", None, None, inputs={"withheld": "no counter of this carrier counts for the base"})
+    energy = {source: unknown for _, source, _ in INTENSITIES}
+    for figure in _intensities(energy, ValueAdded(100.0, 1.0, NOW.date(), [1], False)):
+        assert figure.value is None
+        assert str(figure.inputs["withheld"]).endswith(": no counter of this carrier counts for the base")
 
 
 def test_the_year_s_end_is_forecast_with_its_uncertainty_and_the_chance_of_the_target(measured: Conn) -> None:
