@@ -114,7 +114,8 @@ async def series(
     as_of: AsOf = None,
 ) -> Response:
     """A parent against its children in each interval of a day or a month; a slot with a member that is not known has no
-    remainder (and so has an hour or a day with such a slot).
+    remainder (and so has an hour or a day with such a slot). `uncertainty` (k = 2) of the remainder comes from the meters'
+    classes, as at /balance; a class errs alike in every slot, so that of an hour is no smaller a share than that of a quarter.
 
     With `as_of` the slots as they were known then. Where a gap of a member's day was filled later it cannot be told which of
     its slots were there: they are not known, and `certain` is false.
@@ -138,6 +139,7 @@ async def series(
                     "parent": meter["point_id"],
                     "start": span.period.start,
                     "end": min(span.period.end, max(until, span.period.start)),
+                    "last": span.period.last_day,
                     "step": {"15m": "15 minutes", "1h": "1 hour", "1d": "1 day"}[resolution],
                 },
             )

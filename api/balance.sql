@@ -44,13 +44,21 @@ SELECT p.point_id, p.code, c.unit, p.carrier FROM point p JOIN energy_counter_un
 WHERE p.base_id = %(base)s AND p.code = %(code)s
 
 -- name: balance_slots
--- Parent against children in each quarter-hour; a slot with a member that is not known has no remainder.
+-- Parent against children in each quarter-hour; a slot with a member that is not known has no remainder. Its uncertainty is that of
+-- the meters' classes over the step, virtual points spread to the meters in their formula, as in balance_between.
 WITH member AS MATERIALIZED (
     SELECT f.child_id AS point_id, false AS is_parent, f.valid_from, f.valid_to FROM flow_known f
     WHERE f.base_id = %(base)s AND f.parent_id = %(parent)s AND f.kind = 'sub'
     UNION ALL SELECT %(parent)s, true, '1970-01-01', NULL
+), meter AS MATERIALIZED (
+    SELECT m.point_id, m.is_parent, m.valid_from, m.valid_to, coalesce(f.part_id, m.point_id) AS meter_id, c.timezone,
+           c.multiplier * coalesce(f.coefficient, 1) * CASE WHEN m.is_parent OR c.direction IN ('generation', 'export') THEN 1 ELSE -1 END
+               AS factor
+    FROM member m JOIN energy_counter_unit c ON c.base_id = %(base)s AND c.point_id = m.point_id
+    LEFT JOIN formula_part_known f ON f.base_id = %(base)s AND f.point_id = m.point_id
 ), slot AS MATERIALIZED (
-    SELECT * FROM slots_known(%(base)s::smallint, ARRAY(SELECT m.point_id FROM member m), %(start)s, %(end)s)
+    SELECT * FROM slots_known(%(base)s::smallint, ARRAY(SELECT m.point_id FROM member m UNION SELECT m.meter_id FROM meter m), %(start)s,
+                              %(end)s)
 ), part AS (
     SELECT s.ts, m.is_parent, coalesce(i.certain, true) AS certain,
            i.amount * c.multiplier * CASE WHEN NOT m.is_parent AND c.direction IN ('generation', 'export') THEN -1 ELSE 1 END AS amount,
@@ -59,13 +67,25 @@ WITH member AS MATERIALIZED (
     CROSS JOIN member m JOIN energy_counter_unit c ON c.base_id = %(base)s AND c.point_id = m.point_id
     LEFT JOIN slot i ON i.point_id = m.point_id AND i.ts = s.ts
     WHERE m.valid_from <= (s.ts AT TIME ZONE c.timezone)::date AND (m.valid_to IS NULL OR (s.ts AT TIME ZONE c.timezone)::date < m.valid_to)
+), rest AS (
+    SELECT date_bin(%(step)s::interval, ts, %(start)s::timestamptz) AS ts, sum(amount) FILTER (WHERE is_parent) AS parent,
+           sum(amount) FILTER (WHERE NOT is_parent) AS children,
+           CASE WHEN bool_and(amount IS NOT NULL) AND NOT bool_and(is_parent)
+                THEN sum(CASE WHEN is_parent THEN amount ELSE -amount END) END AS unaccounted,
+           bool_or(quality > 1 AND amount IS NOT NULL) AS estimated, bool_and(certain) AS certain
+    FROM part GROUP BY 1
+), share AS (
+    SELECT date_bin(%(step)s::interval, i.ts, %(start)s::timestamptz) AS ts, m.meter_id, sum(m.factor * i.amount) AS amount
+    FROM meter m JOIN slot i ON i.point_id = m.meter_id
+    WHERE m.valid_from <= (i.ts AT TIME ZONE m.timezone)::date AND (m.valid_to IS NULL OR (i.ts AT TIME ZONE m.timezone)::date < m.valid_to)
+    GROUP BY 1, 2
+), error AS (
+    SELECT s.ts, CASE WHEN bool_and(a.percent IS NOT NULL) THEN 2 / sqrt(3) * sqrt(sum((a.percent / 100 * s.amount) ^ 2)) END AS uncertainty
+    FROM share s LEFT JOIN meter_accuracy(%(base)s::smallint, %(last)s) a ON a.point_id = s.meter_id GROUP BY 1
 )
-SELECT date_bin(%(step)s::interval, ts, %(start)s::timestamptz) AS ts, sum(amount) FILTER (WHERE is_parent) AS parent,
-       sum(amount) FILTER (WHERE NOT is_parent) AS children,
-       CASE WHEN bool_and(amount IS NOT NULL) AND NOT bool_and(is_parent)
-            THEN sum(CASE WHEN is_parent THEN amount ELSE -amount END) END AS unaccounted,
-       bool_or(quality > 1 AND amount IS NOT NULL) AS estimated, bool_and(certain) AS certain
-FROM part GROUP BY 1 ORDER BY 1
+SELECT r.ts, r.parent, r.children, r.unaccounted, CASE WHEN r.unaccounted IS NOT NULL THEN e.uncertainty END AS uncertainty, r.estimated,
+       r.certain
+FROM rest r LEFT JOIN error e ON e.ts = r.ts ORDER BY r.ts
 
 -- name: accuracies
 -- Rows of limits of error by their ids.

@@ -179,7 +179,11 @@ def test_the_balance_of_each_interval(operator: httpx.Client, counted: Connectio
     body = operator.get("/balance/series?base=mini&period=2026-11-20&parent=park.kwh").json()
     assert len(body["slots"]) == 96 and body["unit"] == "kWh"
     assert [s["unaccounted"] for s in body["slots"][:9]] == [0.5] * 5 + [None] + [0.5] * 2 + [None]
+    # the gate has class 0.5S, e1 1.0, e2 the 2 % of its carrier; errors of a class are the same in every slot of an hour
+    one = 2 / math.sqrt(3) * math.sqrt((0.005 * 10) ** 2 + (0.01 * 6) ** 2 + (0.02 * 3.5) ** 2)
+    assert [s["uncertainty"] for s in body["slots"][:6]] == [pytest.approx(one)] * 5 + [None]
     hours = operator.get("/balance/series?base=mini&period=2026-11-20&parent=park.kwh&resolution=1h").json()["slots"]
+    assert [h["uncertainty"] for h in hours[:2]] == [pytest.approx(4 * one), None]
     assert [h["unaccounted"] for h in hours[:3]] == [2.0, None, None] and len(hours) == 24
     assert operator.get("/balance/series?base=mini&period=2026&parent=park.kwh").status_code == 422
     assert operator.get("/balance/series?base=mini&period=2026-11&parent=nothing").status_code == 404
