@@ -53,8 +53,10 @@ ORDER BY 1
 SELECT pg_advisory_xact_lock(hashtext('park merge'), b) FROM (SELECT unnest(%(base_ids)s::integer[]) AS b ORDER BY 1) AS bases
 
 -- name: analyze_stage
--- Let the planner know how small the stage is, and read it as it lies: the price of a scan that is off hides every other.
-ANALYZE stage; SET LOCAL enable_seqscan = on
+-- Let the planner know how small the stage is, and read it as it lies: the price of a scan that is off hides every other. Compressed
+-- rows of TimescaleDB have no key to be found by: there they may be hashed, or each would be compared with all of the stage.
+ANALYZE stage; SET LOCAL enable_seqscan = on;
+SELECT set_config('enable_hashjoin', 'on', true) FROM engine WHERE name = 'timescaledb'
 
 -- name: insert_stage
 -- Readings of the stage that the table has none for yet; how many for each base.
@@ -89,11 +91,10 @@ WITH differing AS (
       AND r.ts >= %(low)s::timestamptz AND r.ts <= %(high)s::timestamptz
     ORDER BY s.base_id, s.point_id, s.ts
 ), replaced AS (
-    UPDATE reading r SET value = d.value, quality = d.quality
-    FROM differing d
-    WHERE d.taken AND r.base_id = d.base_id AND r.point_id = d.point_id AND r.ts = d.ts
-      AND r.base_id = ANY (%(base_ids)s::smallint[]) AND r.point_id = ANY (%(point_ids)s::integer[])
-      AND r.ts >= %(low)s::timestamptz AND r.ts <= %(high)s::timestamptz
+    -- by their key, and not by a join, which a planner without statistics of late rows turns into one of each with each
+    INSERT INTO reading (ts, value, point_id, base_id, quality)
+    SELECT ts, value, point_id, base_id, quality FROM differing WHERE taken ORDER BY base_id, point_id, ts
+    ON CONFLICT (base_id, point_id, ts) DO UPDATE SET value = excluded.value, quality = excluded.quality
 ), kept AS (
     INSERT INTO reading_revision (base_id, point_id, ts, value, quality, by_source, reason)
     SELECT base_id, point_id, ts, CASE WHEN taken THEN former_value ELSE value END,
