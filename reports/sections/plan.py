@@ -212,7 +212,7 @@ def _programme_row(year: Year, p: Programme) -> tuple[Text | Cell, ...]:
     )
     goal = figures.plain(f"{name}/threshold", limit, p.unit, "reference", digits=2, reason=figures.NO_THRESHOLD)
     result = Text("—", "—") if kept is None else Text("达到", "kept") if kept else Text("未达到", "not kept")
-    return (Text(p.name_zh, p.name_en), both(p.unit), value, goal, result, both(p.source or "—"))
+    return (Text(p.name_zh, p.name_en), word("units", p.unit), value, goal, result, both(p.source or "—"))
 
 
 def _withheld(inputs: dict[str, Any]) -> Text:

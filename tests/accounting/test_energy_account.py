@@ -247,6 +247,24 @@ def test_a_bill_counts_where_no_meter_does_and_a_correction_heals(park: Conn, da
     assert total(park, "diesel", "amount") == pytest.approx((0.2,)) and verify(park, 1, NOW) == []
 
 
+def test_every_fuel_of_the_standard_has_its_factors_and_counts_by_bill(park: Conn, day: Callable[[str, float], None]) -> None:
+    """3.1 t (or 3,100 Nm3) of each over March: values as printed, NCV / 29,307.6 kJ where the standard gives an NCV."""
+    kgce = {"washed_coal": 26377, "coke": 28470, "crude_oil": 41868, "fuel_oil": 41868, "gasoline": 43124, "kerosene": 43124,
+            "lpg": 50242, "lng": 51498, "refinery_gas": 46055, "coke_oven_gas": 18003, "blast_furnace_gas": 3768}
+    co2 = {"coke": 3.067, "fuel_oil": 3.171, "gasoline": 2.925, "lpg": 3.101, "lng": 3.183, "coke_oven_gas": 0.7636,
+           "blast_furnace_gas": 0.8481}
+    day("park.kwh", 960.0)
+    for carrier in kgce:
+        booked(park, "energy_bill", 3100, "Nm3" if carrier in ("coke_oven_gas", "blast_furnace_gas") else "kg",
+               item=carrier, enterprise="e1")
+    run_pass(park, NOW)
+    for carrier, ncv in kgce.items():
+        tce, same, kg = total(park, carrier, "tce_calorific", "tce_equivalent", "co2_kg")
+        assert tce == pytest.approx(ncv / 29307.6 * 0.1, rel=3e-4) and same == tce, carrier
+        assert kg == (pytest.approx(co2[carrier] * 100, rel=1e-6) if carrier in co2 else None), carrier
+    assert verify(park, 1, NOW) == []
+
+
 def test_a_bill_of_the_whole_base_stands_for_those_of_its_enterprises(park: Conn, day: Callable[[str, float], None]) -> None:
     day("park.kwh", 960.0)
     booked(park, "energy_bill", 3.1, "t", item="coal")

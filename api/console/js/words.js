@@ -86,6 +86,7 @@ export const words = {
 
   energy: ["今日能耗与预期", "Energy today against expected"],
   energy_about: ["预期为前六周同类日同一小时的中位数，带状为四分位范围", "Expected: median of the same hour on like days of the last six weeks; band: quartiles"],
+  "carrier.washed_coal": ["洗精煤", "Washed coal"], "carrier.coke": ["焦炭", "Coke"], "carrier.crude_oil": ["原油", "Crude oil"], "carrier.fuel_oil": ["燃料油", "Fuel oil"], "carrier.gasoline": ["汽油", "Gasoline"], "carrier.kerosene": ["煤油", "Kerosene"], "carrier.lpg": ["液化石油气", "LPG"], "carrier.lng": ["液化天然气", "LNG"], "carrier.refinery_gas": ["炼厂干气", "Refinery dry gas"], "carrier.coke_oven_gas": ["焦炉煤气", "Coke-oven gas"], "carrier.blast_furnace_gas": ["高炉煤气", "Blast-furnace gas"], "carrier.softened_water": ["软化水", "Softened water"], "carrier.deaerated_water": ["除氧水", "Deaerated water"], "carrier.oxygen": ["氧气", "Oxygen"],
   "carrier.electricity": ["电力", "Electricity"], "carrier.natural_gas": ["天然气", "Natural gas"], "carrier.steam": ["蒸汽", "Steam"], "carrier.heat": ["热力", "Heat"],
   "carrier.water": ["新水", "Fresh water"], "carrier.reclaimed_water": ["再生水", "Reclaimed water"], "carrier.compressed_air": ["压缩空气", "Compressed air"],
   "carrier.diesel": ["柴油", "Diesel"], "carrier.coal": ["煤炭", "Coal"],

@@ -31,6 +31,7 @@ export function t(key, places = {}) {
 export const nameOf = (row) => (row ? (language() === "zh" ? row.zh ?? row.name_zh : row.en ?? row.name_en) : "");
 
 export const CARRIERS = {
+  washed_coal: ["洗精煤", "washed coal"], coke: ["焦炭", "coke"], crude_oil: ["原油", "crude oil"], fuel_oil: ["燃料油", "fuel oil"], gasoline: ["汽油", "gasoline"], kerosene: ["煤油", "kerosene"], lpg: ["液化石油气", "LPG"], lng: ["液化天然气", "LNG"], refinery_gas: ["炼厂干气", "refinery dry gas"], coke_oven_gas: ["焦炉煤气", "coke-oven gas"], blast_furnace_gas: ["高炉煤气", "blast-furnace gas"], softened_water: ["软化水", "softened water"], deaerated_water: ["除氧水", "deaerated water"], oxygen: ["氧气", "oxygen"],
   electricity: ["电力", "electricity"], natural_gas: ["天然气", "natural gas"], steam: ["蒸汽", "steam"], heat: ["热力", "heat"], water: ["新鲜水", "fresh water"],
   reclaimed_water: ["再生水", "reclaimed water"], compressed_air: ["压缩空气", "compressed air"], diesel: ["柴油", "diesel"], coal: ["原煤", "coal"],
 };
