@@ -24,6 +24,7 @@ ROLES = ["park_operator", "park_contractor", "park_enterprise", "park_auditor", 
 CALLS = {
     "board_today": "SELECT board_today('mini')",
     "board_day": "SELECT board_day('mini', now())",
+    "evidence_bytes": "SELECT evidence_bytes(1::smallint)",
     "board_series": """SELECT * FROM board_series('mini', ARRAY['e1.main.kw', 'park.kwh'], now() - interval '1 day', now(),
                        1000)""",
     **{name: f"SELECT x::text FROM {name}() x WHERE base_id = 1"      # the first base of the tests here
