@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import yaml
 
 from alerts.backtest import Episode, Outcome, Track
 from alerts.backtest_report import differences, figures
@@ -18,11 +16,11 @@ from alerts.evaluator import Floats
 from alerts.explain import figure
 from alerts.loading import Readings
 from alerts.rules import Rule
+from alerts.words import table
 
 PANELS = 12
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 190, 64, 12, 40, 26
-_TABLE = yaml.safe_load((Path(__file__).parent / "backtest_words.yaml").read_text(encoding="utf-8"))
-WORDS: dict[str, dict[str, str]] = {lang: {k: v[i] for k, v in _TABLE.items()} for i, lang in enumerate(("zh", "en"))}
+WORDS = table("backtest_words.yaml")
 STYLE = """
 svg.backtest{font:12px "Noto Sans CJK SC","Microsoft YaHei",system-ui,sans-serif;background:#fff}
 .backtest .line{fill:none;stroke:#1f5fa8;stroke-width:1.1}.backtest .range{fill:#1f5fa8;opacity:.28}

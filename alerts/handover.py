@@ -11,23 +11,10 @@ from zoneinfo import ZoneInfo
 from psycopg.rows import dict_row
 
 from alerts.store import Connection, Q
+from alerts.words import table
 from park.errors import NotFound
 
-WORDS = {
-    "zh": {"title": "交接班记录", "counts": "本班:发生 {raised},恢复 {returned},确认 {acked},关闭 {closed},未送达通知 {dead}",
-           "active": "未恢复", "returned": "已恢复待确认", "shelved": "已搁置", "notes": "本班备注", "none": "无",
-           "unacked": "未确认", "acked": "已确认", "until": "至", "assigned": "负责人", "duty": "值班", "now": "当前",
-           "next": "接班", "after": "{s} 秒未确认后", "service": "已停用", "cases": "处置单", "overdue": "已超期",
-           "due": "限期", "dispatched": "已派单", "accepted": "已接单", "handling": "处理中",
-           "evidenced": "已举证", "verified": "已核实"},
-    "en": {"title": "Handover", "counts": "Shift: {raised} raised, {returned} returned, {acked} acknowledged, {closed} closed, "
-           "{dead} notifications not delivered", "active": "Active", "returned": "Returned, to be acknowledged",
-           "shelved": "Shelved", "notes": "Notes of the shift", "none": "none", "unacked": "not acknowledged",
-           "acked": "acknowledged", "until": "until", "assigned": "assigned to", "duty": "On duty", "now": "now",
-           "next": "next", "after": "after {s} s unacknowledged", "service": "Out of service", "cases": "Cases",
-           "overdue": "overdue", "due": "due", "dispatched": "dispatched", "accepted": "accepted", "handling": "being handled",
-           "evidenced": "evidence given", "verified": "verified"},
-}
+WORDS = table(section="handover")
 
 
 def note(conn: Connection, base: str, now: datetime, shift: timedelta, language: str) -> str:

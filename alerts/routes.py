@@ -22,6 +22,7 @@ from alerts import mail, robots
 from alerts.notify import MOST_A_MESSAGE, NotDelivered, Pace, critical_causes, enrol, failed, link
 from alerts.part import wait_alone
 from alerts.store import Connection, Q
+from alerts.words import table
 from park.database import connect
 from park.errors import StorageError
 
@@ -66,16 +67,7 @@ class Text:
 
 SENDERS: dict[str, Callable[[str, str, str, Sequence[str]], None]] = {
     "email": mail.send, "dingtalk": robots.dingtalk, "wecom": robots.wecom, "feishu": robots.feishu}
-WORDS = {
-    "zh": {"critical": "紧急", "high": "重要", "medium": "一般", "low": "提示", "raise": "发生", "reraise": "再次发生",
-           "return": "恢复", "escalate": "超时未确认", "unshelve": "搁置到期", "in_service": "恢复投用", "late": "迟到数据",
-           "more": "另有 {n} 条,请到平台查看。", "first": "首发", "flood": "同一时段随后另有 {n} 条:{rules}",
-           "title": "{base}:{n} 条报警消息({ranks})"},
-    "en": {"critical": "critical", "high": "high", "medium": "medium", "low": "low", "raise": "raised",
-           "reraise": "raised again", "return": "returned", "escalate": "not acknowledged", "unshelve": "shelf is over",
-           "in_service": "back in service", "late": "late data", "more": "{n} more, see the platform.", "first": "came first",
-           "flood": "{n} more followed: {rules}", "title": "{base}: {n} alert messages ({ranks})"},
-}
+WORDS = table(section="message")
 RANKS = ("critical", "high", "medium", "low")
 
 

@@ -67,8 +67,8 @@ async def alerts(who: Who, data: Data, lang: Lang, state: State = "open",
                  severity: Annotated[list[Severity] | None, Query(description="Repeat it for several.")] = None,
                  since: Annotated[str | None, Query(description="Opened at or after this instant.")] = None,
                  limit: Annotated[int, Query(ge=1, le=1000)] = 200, cursor: str | None = None) -> Response:
-    """Alerts, newest first; those that are shelved say by whom and why (`shelf`). `next` is the cursor of the next page, null on
-    the last one."""
+    """Alerts, newest first; those that are shelved say by whom and why (`shelf`). `next` is the cursor of the next page, null
+    on the last one."""
     after = read_cursor(cursor, str, int)
     parameters = NO_FILTER | {
         "state": state, "base": base, "severity": severity, "since": instant(since, "since"),

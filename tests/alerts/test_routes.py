@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 from alerts import mail, notify, robots, routes
+from alerts.words import table
 from park.cli import app
 from park.errors import InputError
 
@@ -316,3 +318,11 @@ def test_a_route_and_its_address_are_read_by_the_service_alone(mini: Db, robot: 
     for role in ("park_operator", "park_contractor", "park_enterprise", "park_auditor", "park_admin", "park_grafana"):
         assert mini.execute("SELECT has_column_privilege(%s, 'route', 'target', 'SELECT')", (role,)).fetchone() == (False,)
         assert mini.execute("SELECT has_column_privilege(%s, 'route', 'secret', 'SELECT')", (role,)).fetchone() == (False,)
+
+
+def test_every_word_of_a_message_and_of_the_handover_has_both_languages_and_the_same_gaps() -> None:
+    for section in ("message", "handover"):
+        words = table(section=section)
+        for key, zh in words["zh"].items():
+            en = words["en"][key]
+            assert zh and en and sorted(re.findall(r"\{\w+\}", zh)) == sorted(re.findall(r"\{\w+\}", en)), key
