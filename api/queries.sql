@@ -396,18 +396,19 @@ WITH judged AS (
                 WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity IN ('water_volume', 'water_flow', 'production',
                      'production_count') THEN 'resource'
                 ELSE 'energy' END AS system,
-           p.device_id, p.accuracy_class, p.kind, l.ts, l.quality,
+           p.device_id, NOT a.assumed AS has_class, p.kind, l.ts, l.quality,
            coalesce(l.ts >= now() - greatest(3 * p.expected_s, 120) * interval '1 second', false) AS online,
            CASE WHEN l.arrived_at >= now() - interval '10 minutes' THEN extract(epoch FROM l.arrived_at - l.ts) END AS latency_s
     FROM point p
     LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
     LEFT JOIN latest l ON l.base_id = p.base_id AND l.point_id = p.point_id
+    LEFT JOIN meter_accuracy(%(base)s::smallint, current_date) a ON a.point_id = p.point_id
     WHERE p.base_id = %(base)s AND p.removed_at IS NULL
 )
 SELECT system, count(*)::integer AS points, count(device_id)::integer AS bound, count(ts)::integer AS heard,
        (count(*) FILTER (WHERE online))::integer AS online, (count(*) FILTER (WHERE online AND quality < 10))::integer AS usable,
        (count(*) FILTER (WHERE kind = 'counter'))::integer AS counters,
-       (count(accuracy_class) FILTER (WHERE kind = 'counter'))::integer AS counters_with_class,
+       (count(*) FILTER (WHERE kind = 'counter' AND has_class))::integer AS counters_with_class,
        count(latency_s)::integer AS latency_n,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_s)::double precision AS latency_p50_s,
        percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_s)::double precision AS latency_p95_s

@@ -274,6 +274,11 @@ def test_the_monitoring_requirement_names_what_is_lacking(operator: httpx.Client
     assert {code: s["online"] for code, s in systems.items()} == {"energy": 1, "pollution": 1, "resource": 0}
     assert systems["energy"]["latency_p50_s"] == pytest.approx(2.0)
     assert systems["pollution"]["name"] == "whole-process management of pollution sources"
+    assert systems["energy"]["counters_with_class"] == 0
+    mini.execute("INSERT INTO accuracy (template, quantity, accuracy_class, source) VALUES ('eastron.sdm630', '', '1', 's')")
+    mini.execute("UPDATE point SET accuracy_class = '0.5S' WHERE code = 'park.kwh'")
+    systems = {s["system"]: s for s in operator.get("/infrastructure?base=mini").json()["systems"]}
+    assert systems["energy"]["counters_with_class"] == 2  # its own, and that of its meter's template
 
 
 def test_availability_counts_hours_however_many_readings_an_hour_has(operator: httpx.Client, mini: Connection) -> None:
