@@ -33,6 +33,7 @@ HEARTBEAT_S = 15.0
 RING = 5_000            # events that a reconnect finds in memory
 BACKLOG = 2_000         # events that one reconnect is told; beyond that it must read /alerts again
 QUEUE = 256             # events that a listener may be behind before it is let go
+WARM = 6                # psycopg prepares a statement at its sixth time
 AHEAD_BYTES = 65536     # what may wait in a socket's buffer before the queue is used
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 
@@ -215,6 +216,8 @@ class Stream:
             if not self._newest:
                 row = await (await db.execute(SQL["newest_transition"])).fetchone()
                 self._newest = int(row["id"]) if row else 0
+                for _ in range(WARM):       # the first listener to be told does not wait for plans and caches
+                    await _events(db, [self._newest])
                 return
             # ids are not in the order of commits: look a little back, the ring knows what was told
             rows = await (await db.execute(SQL["transition_ids_after"],
