@@ -76,6 +76,10 @@ def detect_file(file: Path, onsets: Path | None, scores: Path | None, weather: P
     moved = sum(s.n_moved for s in series)
     if moved:
         print(f"{moved} rows were not on the regular step of their series and count for the nearest one", file=sys.stderr)
+    registers = [s.name or "the series" for s in series if s.is_register]
+    if registers:
+        print(f"{', '.join(registers[:5])}{' and others' * (len(registers) > 5)}: only grows, as a register does; give the "
+              "increments of each step instead, what is found below says little", file=sys.stderr)
     scored = detect.detect(series, budget, together, outside[0] if outside else None)
     n = detect.write_onsets(onsets, scored)
     if scores is not None:

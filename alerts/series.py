@@ -28,6 +28,7 @@ YEAR_FIRST = re.compile(r"(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?"
 COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 EPOCHS = ((0.0, 4e9, 1.0), (1e11, 4e12, 1e3), (1e14, 4e15, 1e6), (1e17, 4e18, 1e9))     # from, to, parts of a second
 GREATEST = 1e100          # squares of values must stay numbers
+LEAST_REGISTER = 48       # steps before a series is taken for a register
 MOST_MISTAKES = 20
 LONGEST = 20_000_000      # steps of a grid: a wrong clock must not fill the memory
 EMPTY = 50                # nor may all but one of so many steps be without a row, once there are ten thousand
@@ -49,6 +50,13 @@ class Series:
         at = datetime.fromtimestamp(self.start + i * self.step_s, UTC)
         text = at.isoformat(timespec="seconds" if at.microsecond == 0 else "milliseconds")
         return text.replace("+00:00", "Z") if self.zoned else text[:-6]
+
+
+    @property
+    def is_register(self) -> bool:
+        """Whether the values hardly ever fall and mostly rise, as a meter's register does: its increments are to be judged."""
+        step = np.diff(self.values[~np.isnan(self.values)])
+        return bool(len(step) >= LEAST_REGISTER and np.mean(step < 0) < 0.01 and np.mean(step > 0) > 0.5)
 
 
 @dataclass
