@@ -120,11 +120,28 @@ def _recount_batch(conn: Connection, base_id: int, windows: list[Window], write:
     for i, r in others.items():
         columns, low[i], high[i] = _count(windows[i], r)
         fresh.append(columns)
+    low, high = _whole_slots(windows, [others.get(i, readings.of(i)) for i in range(len(windows))], low, high)
     new = {name: np.concatenate([c[name] for c in fresh]) for name in INTERVAL}
+    whose = np.searchsorted([w.counter.point_id for w in windows], new["point_id"])
+    inside = (new["ts"] >= low[whose]) & (new["ts"] < high[whose])
+    new = {name: column[inside] for name, column in new.items()}
     old = read_columns(conn, SQL["read_intervals"], {
         "base": base_id, "points": [w.counter.point_id for w in windows],
         "low": [from_us(t) for t in low], "high": [from_us(t) for t in high]}, INTERVAL)
     return replace(conn, base_id, old, new, write)
+
+
+def _whole_slots(windows: list[Window], readings: list[Columns], low: NDArray[np.int64], high: NDArray[np.int64]
+                 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The reaches without slots at their ends that lie only in part in the readings at hand while there are more of them."""
+    low, high = low.copy(), high.copy()
+    for i, (w, r) in enumerate(zip(windows, readings, strict=True)):
+        at = _usable(r)
+        if np.searchsorted(at, w.low - SLOT_US) >= 2 * REACH:
+            low[i] = max(low[i], -(-at[0] // SLOT_US) * SLOT_US)
+        if len(at) - np.searchsorted(at, w.high + SLOT_US) >= 2 * REACH:
+            high[i] = min(high[i], at[-1] // SLOT_US * SLOT_US)
+    return low, high
 
 
 def _asked(windows: list[Window]) -> Asked:
@@ -135,10 +152,11 @@ def _asked(windows: list[Window]) -> Asked:
 
 
 def _read(conn: Connection, base_id: int, windows: list[Window]) -> Readings:
-    """Readings of each window with 2 x REACH usable ones around it, in the order of the windows."""
+    """Readings of each window and of a slot to either side, because REACH readings of a quick counter begin in the middle of
+    one, with 2 x REACH usable ones around them, in the order of the windows."""
     got = read_columns(conn, SQL["read_window"], {
-        "base": base_id, "points": [w.counter.point_id for w in windows], "low": [from_us(w.low) for w in windows],
-        "high": [from_us(w.high) for w in windows], "reach": 2 * REACH}, READING)
+        "base": base_id, "points": [w.counter.point_id for w in windows], "low": [from_us(w.low - SLOT_US) for w in windows],
+        "high": [from_us(w.high + SLOT_US) for w in windows], "reach": 2 * REACH}, READING)
     order = _order(got["point_id"].astype(np.int64), got["ts"])
     ids = np.array([w.counter.point_id for w in windows])      # windows come in the order of their points
     start = np.append(np.searchsorted(got["point_id"][order], ids), len(order))

@@ -323,3 +323,28 @@ def test_a_role_sees_only_the_bases_it_may(park: Conn, feed: Feed) -> None:
             for view in ("energy_1d", "energy_total_1d", "balance_1d", "availability_1d", "indicator_value", "emission_1d"):
                 n = one(park, f"SELECT count(*) FROM {view}")
                 assert (n > 0) == some or view == "emission_1d", view
+
+
+@pytest.mark.parametrize("every_s", [1, 10, 20, 45])
+def test_a_quick_counter_loses_no_quarter_at_an_hour_nor_beside_a_late_reading(park: Conn, feed: Feed, every_s: int) -> None:
+    """Passes of a running platform: within the hour, at its border, and after a reading of the hour before came late."""
+    first = MIDNIGHT + timedelta(hours=1, minutes=30)
+    at = [first + timedelta(seconds=every_s * i) for i in range(6000 // every_s)]
+    kwh = 1000 + 0.01 * every_s * np.arange(len(at))
+
+    def pass_after(now: datetime) -> None:
+        new = [i for i, t in enumerate(at) if seen[0] < t <= now]
+        seen[0] = now
+        feed("e1.main.kwh", [at[i] for i in new], kwh[new])
+        run_pass(park, now)
+
+    seen = [first - timedelta(seconds=1)]
+    for minutes in (20, 29.98, 30.5, 31, 45.5, 61, 90.5):
+        pass_after(first + timedelta(minutes=minutes))
+    slots = "SELECT ts, amount FROM interval_15m JOIN point USING (base_id, point_id) WHERE code = 'e1.main.kwh' ORDER BY ts"
+    assert [round(amount or 0.0, 3) for _, amount in park.execute(slots).fetchall()] == [9.0] * 6
+    late = len(at) // 2 + 3
+    feed("e1.main.kwh", [at[late] + timedelta(milliseconds=1)], [kwh[late] + 1e-4])
+    run_pass(park, at[-1])
+    assert [round(amount or 0.0, 2) for _, amount in park.execute(slots).fetchall()] == [9.0] * 6
+    assert verify(park, 1, at[-1]) == []
