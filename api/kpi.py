@@ -9,11 +9,12 @@ from zoneinfo import ZoneInfo
 
 import yaml
 from fastapi import APIRouter, Query
+from psycopg import AsyncCursor
 from starlette.responses import Response
 
 from api.access import Data, Who
-from api.aggregates import BaseCode, needs_whole_base
-from api.answers import Lang, answer, named
+from api.aggregates import needs_whole_base
+from api.answers import Lang, Language, answer, named
 from api.catalogue import base_row
 from api.desk import DESK
 from api.store import SQL
@@ -24,37 +25,48 @@ BANDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("kpi_bands.yaml"
 
 
 @router.get("/alerts/kpi")
-async def kpi(who: Who, data: Data, lang: Lang, base: BaseCode,
+async def kpi(who: Who, data: Data, lang: Lang,
+              base: Annotated[str | None, Query(max_length=64, description="Code of the base; without it, each that the token "
+                                                                           "may see.")] = None,
               days: Annotated[int, Query(ge=1, le=366, description="Days up to today.")] = 30) -> Response:
     """Per base-local day: raised, closed, acknowledged and the mean time to it, the busiest ten minutes, floods (more than 10
     raises in 10 minutes), chattering (three or more raises of one alert in an hour), stale (active for more than 24 h at the
     end of the day); what is open now by severity; the busiest rules. `rate` after EEMUA 191: raises per ten minutes on average
     and at most, share of the time in flood; `acknowledging`: middle and slowest tenth (s), raises that returned within a
     minute; `grade_source` and `grade_verified`: where the band comes from; `top`: the ten objects that raise most, with their
-    share; `severities`.
+    share; `severities`. Without `base`: `bases` with these figures of each, and their sums.
     """
     needs_whole_base(who)
     async with data.session(who) as db:
-        found = await base_row(db, base)
-        zone = found["timezone"]
-        today = utc_now().astimezone(ZoneInfo(zone)).date()
-        first = today - timedelta(days=days - 1)
-        about = {"base": found["base_id"], "first": first, "last": today, "start": local_midnight(first, zone),
-                 "end": local_midnight(today + timedelta(days=1), zone)}
-        by_day = await (await db.execute(SQL["kpi_days"], about)).fetchall()
-        now = await (await db.execute(SQL["kpi_open"], about)).fetchall()
-        rules = await (await db.execute(SQL["kpi_rules"], about)).fetchall()
-        rate = await (await db.execute(DESK["kpi_rate"], about)).fetchone()
-        acks = await (await db.execute(DESK["kpi_ack"], about)).fetchone()
-        ranks = await (await db.execute(DESK["kpi_severities"], about)).fetchall()
-        top = await (await db.execute(DESK["kpi_top"], about)).fetchall()
+        if base is not None:
+            return answer(await _kpi_of(db, await base_row(db, base), days, lang))
+        told = [await _kpi_of(db, await base_row(db, row["code"]), days, lang) for row in
+                await (await db.execute(SQL["bases"])).fetchall()]
+    return answer({"base": None, "raised": sum(x["raised"] for x in told), "floods": sum(x["floods"] for x in told),
+                   "raised_a_day": sum(x["raised_a_day"] for x in told), "bases": told})
+
+
+async def _kpi_of(db: AsyncCursor[Any], found: dict[str, Any], days: int, lang: Language) -> dict[str, Any]:
+    """The figures of one base."""
+    zone = found["timezone"]
+    today = utc_now().astimezone(ZoneInfo(zone)).date()
+    first = today - timedelta(days=days - 1)
+    about = {"base": found["base_id"], "first": first, "last": today, "start": local_midnight(first, zone),
+             "end": local_midnight(today + timedelta(days=1), zone)}
+    by_day = await (await db.execute(SQL["kpi_days"], about)).fetchall()
+    now = await (await db.execute(SQL["kpi_open"], about)).fetchall()
+    rules = await (await db.execute(SQL["kpi_rules"], about)).fetchall()
+    rate = await (await db.execute(DESK["kpi_rate"], about)).fetchone()
+    acks = await (await db.execute(DESK["kpi_ack"], about)).fetchone()
+    ranks = await (await db.execute(DESK["kpi_severities"], about)).fetchall()
+    top = await (await db.execute(DESK["kpi_top"], about)).fetchall()
     total = sum(row["raised"] for row in by_day)
-    return answer({"base": base, "first_day": first, "last_day": today, "raised": total, "raised_a_day": total / days,
-                   "floods": sum(row["floods"] for row in by_day), "open": now, "days": by_day,
-                   "rules": [named(row, lang) for row in rules], "rate": rate_of(rate or {}), "acknowledging": acks,
-                   "severities": {row["severity"]: row["raised"] for row in ranks},
-                   "top": [named(row, lang) for row in top],
-                   "top_share": sum(row["raised"] for row in top) / total if total else None})
+    return {"base": found["code"], "first_day": first, "last_day": today, "raised": total, "raised_a_day": total / days,
+            "floods": sum(row["floods"] for row in by_day), "open": now, "days": by_day,
+            "rules": [named(row, lang) for row in rules], "rate": rate_of(rate or {}), "acknowledging": acks,
+            "severities": {row["severity"]: row["raised"] for row in ranks},
+            "top": [named(row, lang) for row in top],
+            "top_share": sum(row["raised"] for row in top) / total if total else None}
 
 
 def rate_of(row: dict[str, Any]) -> dict[str, Any]:

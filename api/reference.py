@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
 router = APIRouter()
 # a page of its own without scripts; its few styles are in it
@@ -18,6 +18,12 @@ b{display:inline-block;min-width:3.2rem;color:#0b6b53}p{margin:.3rem 0;white-spa
 table{border-collapse:collapse;margin:.5rem 0}td{padding:.15rem .9rem .15rem 0;vertical-align:top}
 td:first-child{font-family:ui-monospace,monospace}.r{color:#a33}
 @media(prefers-color-scheme:dark){body{background:#10171e;color:#dce5ec}h2{border-color:#2b3947}b{color:#5cc8a8}.r{color:#f0928c}}"""
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def schema(request: Request) -> RedirectResponse:
+    """Where programs look for the schema first."""
+    return RedirectResponse(request.app.openapi_url)
 
 
 @router.get("/docs", include_in_schema=False)

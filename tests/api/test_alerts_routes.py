@@ -62,6 +62,8 @@ def test_key_figures_count_raises_and_what_is_open(operator: httpx.Client, raise
     for point in ("e1.stack.so2", "e1.stack.nox"):
         raise_alert(point)
     body = operator.get("/alerts/kpi?base=mini&days=2&lang=en").json()
+    of_all = operator.get("/alerts/kpi?days=2&lang=en").json()
+    assert of_all["bases"] == [body] and (of_all["raised"], of_all["base"]) == (body["raised"], None)
     assert body["raised"] == 2 and body["raised_a_day"] == 1.0
     assert [(o["severity"], o["open"], o["unacknowledged"]) for o in body["open"]] == [("high", 2, 2)]
     assert [(r["rule"], r["raised"], r["name"]) for r in body["rules"]] == [("stack-so2", 2, "SO2 near its limit")]

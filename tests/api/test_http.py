@@ -84,6 +84,7 @@ def test_large_files_of_the_console_are_gzipped(tmp_path: Path) -> None:
 
 def test_the_reference_page_lists_every_route_without_another_origin(service: Service) -> None:
     page = httpx.get(service.url + "/docs")
+    assert httpx.get(service.url + "/openapi.json", follow_redirects=True).json()["openapi"].startswith("3.")
     assert page.status_code == 200
     schema = httpx.get(service.url + "/api/v1/openapi.json").json()
     assert all(path in page.text for path in schema["paths"])
