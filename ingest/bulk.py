@@ -35,7 +35,7 @@ from ingest.condense import (
     increments,
 )
 from ingest.directory import QUERIES, UNKNOWN, Directory, closed_weeks, load_directory
-from ingest.packing import Column, copy_into
+from ingest.packing import CONFLICTS, Column, copy_into
 from ingest.rollup import drain, prepare, split_minutes
 from ingest.store import Store, reading_columns
 from ingest.validation import Readings
@@ -198,7 +198,7 @@ class Loader:
                     if way(cur, week):
                         return len(week.readings)
                     raise psycopg.Rollback
-            except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.InsufficientPrivilege,
+            except (*CONFLICTS, psycopg.errors.DuplicateTable, psycopg.errors.InsufficientPrivilege,
                     psycopg.errors.CheckViolation, psycopg.errors.DeadlockDetected):
                 if way == self._merge:
                     raise

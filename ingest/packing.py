@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import Cursor, sql
+from psycopg import Cursor, errors, sql
 
 EPOCH_2000_US = 946_684_800_000_000  # PostgreSQL counts microseconds from 2000-01-01, Unix from 1970-01-01
+# What COPY raises for rows that are there already. Of a worker Citus passes the words on and not the code: then it may be
+# anything, which merging meets again under its own code.
+CONFLICTS = (errors.UniqueViolation, errors.InternalError_)
 _SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _PIECE = 16_384
 _TRAILER = b"\xff\xff"

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from ingest.condense import MONDAY_US, QUARTER_US, WEEK_US
 from ingest.directory import QUERIES, Directory, closed_weeks
-from ingest.packing import Column, copy_into, null_nan
+from ingest.packing import CONFLICTS, Column, copy_into, null_nan
 from ingest.validation import DeadLetter, Judged, Message, Readings, judge
 from park.quality import LAST_USABLE
 from park.wire import encode_batch
@@ -108,7 +108,7 @@ class Store:
             with self.conn.transaction():
                 copy_into(cur, "reading", reading_columns(readings))
             counts.update(_by_base(readings.base_id, "stored"))
-        except psycopg.errors.UniqueViolation:
+        except CONFLICTS:
             counts.update(self._merge(cur, readings, winners, sources))
         self.write_newest(cur, readings.take(winners.rows))
         _write_dirty(cur, readings)

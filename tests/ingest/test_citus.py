@@ -93,6 +93,26 @@ def test_rollups_of_several_bases_equal_a_recompute_with_late_corrected_and_dele
     assert three.execute("SELECT count(*) FROM reading_1h WHERE base_id = 3").fetchone() == (2 * 3,)
 
 
+def test_repeated_corrected_and_late_readings_are_merged_where_a_worker_of_another_server_has_them(three: Db) -> None:
+    """It reports a conflict of COPY without its code."""
+    three.execute("SET citus.enable_local_execution = off")     # every part is reached as on another server
+    fill(three)
+    store, directory = Store(three, future_after_s=600, late_after_s=900), load_directory(three)
+    at = int((MONDAY + timedelta(minutes=100)).timestamp()) * 1000
+    rows = Columns(1, ["c1", "g1", "g1"], [at + 30_000, at, at + 60_000], [50.5, -9.0, 101.0], None)
+    counts = store.write(Batch([Message(2, "late", "", time.time_ns() // 1000, rows)]), directory)
+    assert {outcome: n for (_, outcome), n in counts.items()} == {"late": 3, "stored": 1, "corrected": 1, "duplicate": 1}
+    roll_up_all(three)
+    assert differences(three) == []
+    assert three.execute("SELECT close_reading_week(%s)", (MONDAY,)).fetchone() == ("figures wait",)
+    three.execute("DELETE FROM dirty_account")
+    assert three.execute("SELECT close_reading_week(%s)", (MONDAY,)).fetchone() == ("closed",)
+    later = Batch([Message(2, "late", "", time.time_ns() // 1000, Columns(2, ["g1"], [at + 1_000], [1.0], None))])
+    with pytest.raises(psycopg.errors.CheckViolation):      # then as the writer does: the store looks again
+        store.write(later, directory)
+    assert store.write(later, directory) == {(2, "dead:too_late"): 1}
+
+
 def test_a_dropped_week_keeps_its_rollups_and_takes_no_more(three: Db) -> None:
     fill(three)
     before = three.execute("SELECT count(*), sum(n) FROM reading_1h").fetchone()
