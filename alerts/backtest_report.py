@@ -105,6 +105,7 @@ def summary(outcome: Outcome, start: datetime, end: datetime, other: Outcome | N
     lines += [f"  {r.code} ({r.kind}) found nothing to judge: {why}" for r, why in outcome.nothing_for]
     if other is not None:
         lines.append(f"candidate: {len(other.episodes)} raises, {len(other.episodes) / days:.2f} a day")
+        lines += [f"  {r.code} ({r.kind}) found nothing to judge: {why}" for r, why in other.nothing_for]
         lines += [f"  {d.code}: {d.now} -> {d.candidate} raises; {d.only_now} only now, {d.only_candidate} only with the "
                   "candidate" for d in differences(outcome, other)]
     return lines

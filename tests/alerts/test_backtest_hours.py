@@ -86,6 +86,8 @@ def test_a_baseline_without_its_weeks_of_history_says_what_it_lacks(mini: Db) ->
     text = "\n".join(summary(outcome, START, START + 24 * HOUR, None))
     assert "baseline (baseline) found nothing to judge: there are no hours of its points in this time with " in text
     assert "nowhere (limit) found nothing to judge: its scope covers no point" in text
+    beside = "\n".join(summary(outcome, START, START + 24 * HOUR, outcome))
+    assert beside.count("found nothing to judge") == 4         # the candidates say so too
 
 
 NAN = np.nan
