@@ -19,8 +19,8 @@ def account(
     once: Annotated[bool, typer.Option("--once", help="One pass over everything that is due, then end.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Compute everything again and name each cell that differs.")] = False,
     recompute: Annotated[bool, typer.Option("--recompute", help="Compute the figures between --from and --to again.")] = False,
-    base: Annotated[str | None, typer.Option("--base", help="Only this base.")] = None,
-    since: Annotated[str | None, typer.Option("--from", help="An instant such as 2026-11-01T00:00:00+08:00.")] = None,
+    base: Annotated[str | None, typer.Option("--base", help="Only this base; with --verify or --recompute.")] = None,
+    since: Annotated[str | None, typer.Option("--from", help="2026-11-01T00:00:00+08:00, with --recompute.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="An instant; with --recompute.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Answer Prometheus on this port.")] = None,
 ) -> None:
@@ -32,6 +32,10 @@ def account(
     from accounting import service
     from park.settings import load_settings
 
+    if base is not None and not (verify or recompute):
+        raise typer.BadParameter("goes with --verify or --recompute", param_hint="--base")
+    if (since or until) and not recompute:
+        raise typer.BadParameter("go with --recompute", param_hint="--from and --to")
     settings = load_settings()
     if verify:
         service.verify_and_print(settings.database_url, base)

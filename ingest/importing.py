@@ -280,7 +280,7 @@ class _Aside:
             self._file = self.path.open("w", newline="", encoding="utf-8")
             csv.writer(self._file).writerow(["line", "reason", *COLUMNS])
             self.outcome.aside = self.path
-        csv.writer(self._file).writerow([line, reason, *(cells or [])])
+        csv.writer(self._file).writerow([line, reason, *(cells or []), *[""] * (len(COLUMNS) - len(cells or []))])
         self.outcome.rejected += 1
 
     def __enter__(self) -> _Aside:

@@ -71,6 +71,12 @@ def account(database_url: str, *options: str) -> subprocess.CompletedProcess[str
                           env=os.environ | {"PARK_DATABASE_URL": database_url}, check=False)
 
 
+def test_options_that_would_be_left_unheard_are_wrong_usage() -> None:
+    for options in (("--once", "--base", "mini"), ("--verify", "--from", "2026-11-01T00:00:00Z")):
+        refused = account("postgresql://127.0.0.1:1/x", *options)
+        assert refused.returncode == 2 and "--recompute" in refused.stderr, refused
+
+
 def test_the_command_accounts_once_verifies_and_recomputes(park: Conn, feed: Feed, database_url: str) -> None:
     feed("park.kwh", quarters(MIDNIGHT, 97), range(97))
     done = account(database_url, "--once")

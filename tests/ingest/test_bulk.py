@@ -151,6 +151,14 @@ def test_rows_that_cannot_be_stored_are_set_aside_with_their_line(mini: Db, data
     assert import_file(database_url, "mini", path, lambda _: None).stored == 0
 
 
+def test_rows_set_aside_have_every_column_of_their_header(mini: Db, database_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "short.csv"
+    path.write_text("point,at,value\nno.such,2026-11-01T00:00:00Z,1\ne1.gas,yesterday,1\n")
+    assert import_file(database_url, "mini", path, lambda _: None).rejected == 2
+    with (tmp_path / "short.csv.rejected.csv").open() as file:
+        assert [len(row) for row in csv.reader(file)] == [6, 6, 6]
+
+
 def test_rows_of_a_parquet_file_are_judged_like_those_of_a_csv(mini: Db, database_url: str, tmp_path: Path) -> None:
     at = [START + timedelta(minutes=k) for k in range(8)]
     table = pa.table({
