@@ -128,11 +128,22 @@ def judge(scores: Mapping[str, Floats], step_s: float, budget: float) -> Verdict
             np.minimum(relative[i], MOST, out=relative[i])
             strength[i, :grown], strength[i, grown:] = relative[i, :grown] / young, relative[i, grown:] / old
     strength[:, :r.day] = 0.0       # nothing alarms before there is a day to go by
-    best = np.argmax(strength, axis=0)
+    best = _strongest(strength)
     at = np.arange(n)
     p = tail_p(relative[best, at], 1.0)
     signed = np.nan_to_num(np.stack(list(scores.values()))[best, at])
     return Verdict(names, strength[best, at], best, p, signed, strength >= 1.0)
+
+
+def _strongest(strength: Floats) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """(T,) row of the greatest, the first of equals: argmax along the first axis, which is slow there."""
+    best, most = np.zeros(strength.shape[1], np.intp), strength[0]
+    for i, row in enumerate(strength[1:], 1):
+        more = row > most
+        if more.any():
+            best[more] = i
+            most = np.maximum(most, row)
+    return best
 
 
 def onsets(verdict: Verdict, step_s: float) -> list[tuple[int, int, int]]:

@@ -211,7 +211,7 @@ def _ratio(x: Floats, e: Floats, r: Rhythm) -> Floats:
         ratio = np.log(np.where((x > 0) & (e > 0), x / e, np.nan))
     ratio = np.clip(ratio, -4, 4)
     recent = quantile_of_lags(ratio, range(0, 6 * r.hour, r.hour), least=4)
-    usual = quantile_of_lags(recent, [k * max(1, r.day // 4) for k in range(2, 30)], least=8)
+    usual = quantile_of_lags(recent, [k * max(1, r.day // 4) for k in range(2, 30, 3)], least=3)     # every quarter of the day
     d = recent - fill(usual, np.zeros_like(x))
     every = r.pause
     usual_size = np.repeat(blockwise_scale(d[::every], r.day // every, 28, least=max(1, 2 * r.day // every)), every)[:len(x)]
