@@ -131,6 +131,7 @@ export const words = {
   "dead.bad_reading": ["读数错误", "bad reading"], "dead.bad_topic": ["主题错误", "bad topic"], "dead.too_large": ["报文过大", "too large"], "dead.too_long": ["报文过长", "too long"], "dead.too_late": ["周已关闭", "too late"], "dead.refused": ["无法入库", "refused"],
   "dead.bad_health": ["健康报文错误", "bad health message"], "dead.bad_deadletter": ["死信报文错误", "bad dead letter"], "dead.bad_payload": ["内容错误", "bad payload"], "dead.bad_crc": ["CRC 错误", "bad CRC"], "dead.bad_length": ["长度错误", "bad length"],
   "dead.bad_frame": ["帧错误", "bad frame"], "dead.bad_password": ["密码错误", "bad password"], "dead.unknown_device": ["未知设备", "unknown device"], "dead.unknown_command": ["未知命令", "unknown command"], "dead.unknown_alias": ["未知别名", "unknown alias"],
+  "dead.grammar": ["报文格式错误", "grammar"], "dead.mn": ["MN 错误", "wrong MN"], "dead.flags": ["Flag 错误", "wrong flags"], "dead.crc": ["CRC 错误", "wrong CRC"], "dead.length": ["长度错误", "wrong length"], "dead.stranger": ["未登记的数采仪", "unknown logger"], "dead.password": ["密码错误", "wrong password"],
   "dead.cipher": ["无法解密", "cannot be deciphered"], "dead.uplink_rejected": ["上级平台未接收", "uplink rejected"],
   backlog: ["待处理", "Backlog"], backlog_of: ["汇总 {rollup} · 核算 {account}", "rollup {rollup} · accounting {account}"], backlog_none: ["无", "none"], spool: ["缓存积压", "Spool"], spool_empty: ["无积压", "empty"], spool_waiting: ["{n} 批待发", "{n} batches waiting"],
   today_outcomes: ["读数（UTC 日）", "Readings, UTC day"],
