@@ -6,16 +6,20 @@ of the week after whose split leans on it. So the outcome does not depend on how
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 
 from accounting import virtual
-from accounting.columns import Columns, Connection, from_us, read_columns, to_us
+from accounting.columns import Columns, Connection, instants, read_columns, to_us
 from accounting.gaps import LINEAR_US, PROFILE_DAYS
 from accounting.intervals import FAR, ONE_METER, REACH, SLOT_US, Intervals, Meters, intervals
 from accounting.plain import Asked, Readings, plain_slots
@@ -25,7 +29,8 @@ from park.quality import LAST_USABLE
 __all__ = ["INTERVAL", "NOTHING", "SQL", "Changed", "Counter", "Window", "counters_of", "recount"]
 
 READING = {"point_id": "i4", "ts": "ts", "value": "f8", "quality": "i2"}
-BATCH_READINGS = 1_500_000
+BATCH_READINGS = 700_000
+log = logging.getLogger(__name__)
 _PROFILE_US = (PROFILE_DAYS * 86_400 + 900) * 1_000_000
 
 
@@ -69,17 +74,33 @@ def _meters(rows: list[tuple[Any, ...]]) -> Meters:
     return Meters(installed, removed, number[0], number[1], number[2])
 
 
-def recount(conn: Connection, base_id: int, spans: list[tuple[int, datetime, datetime]], *, write: bool = True) -> Changed:
+@dataclass(frozen=True)
+class Computed:
+    """The slots that some windows decide, in the reach [low, high) of each."""
+
+    windows: list[Window]
+    slots: Columns
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+
+
+def recount(conn: Connection, base_id: int, spans: list[tuple[int, datetime, datetime]], *, write: bool = True,
+            ahead: bool = False) -> Changed:
     """Compute the slots that readings in [first, last) of each point decide, and write those that differ.
 
-    spans: (point, first, last), only counters count. With `write` off nothing is written; the answer is the same.
+    spans: (point, first, last), only counters count. With `write` off nothing is written; the answer is the same. `ahead`: the
+    readings are committed, so a second session may read and compute the next batch while this one compares and writes.
     """
     known = counters_of(conn, base_id, [p for p, _, _ in spans])
     windows = [Window(known[p], to_us(low), to_us(high)) for p, low, high in sorted(spans) if p in known]
     windows = _over_gaps(conn, base_id, windows)
     changed = NOTHING
-    for batch in _batches(windows):
-        changed += _recount_batch(conn, base_id, batch, write)
+    with closing(_computed(conn, base_id, list(_batches(windows)), ahead)) as batches:
+        for done in batches:
+            old = read_columns(conn, SQL["read_intervals"], {
+                "base": base_id, "points": [w.counter.point_id for w in done.windows],
+                "low": instants(done.low), "high": instants(done.high)}, INTERVAL)
+            changed += replace(conn, base_id, old, done.slots, write)
     return changed + virtual.follow(conn, base_id, changed, spans, write)
 
 
@@ -103,45 +124,70 @@ def _over_gaps(conn: Connection, base_id: int, windows: list[Window]) -> list[Wi
     if not windows:
         return windows
     ends = {p: to_us(high) for p, high in conn.execute(SQL["gaps_after"], {
-        "base": base_id, "points": [w.counter.point_id for w in windows], "high": [from_us(w.high) for w in windows]})}
+        "base": base_id, "points": [w.counter.point_id for w in windows], "high": instants(w.high for w in windows)})}
     return [Window(w.counter, w.low, max(w.high, ends.get(w.counter.point_id, w.high))) for w in windows]
 
 
-def _recount_batch(conn: Connection, base_id: int, windows: list[Window], write: bool) -> Changed:
+def _computed(conn: Connection, base_id: int, batches: list[list[Window]], ahead: bool
+              ) -> Generator[Computed, None, None]:
+    """Each batch computed; with `ahead` and several batches, the next one meanwhile, in a session that only reads readings."""
+    reader = _beside(conn) if ahead and len(batches) > 1 else None
+    if reader is None:
+        yield from (_compute(conn, base_id, batch) for batch in batches)
+        return
+    with reader, ThreadPoolExecutor(1) as other:
+        waiting = other.submit(_compute, reader, base_id, batches[0])
+        for batch in batches[1:]:
+            done = waiting.result()
+            waiting = other.submit(_compute, reader, base_id, batch)
+            yield done
+        yield waiting.result()
+
+
+def _beside(conn: Connection) -> Connection | None:
+    """Another session like this one; None where the server takes no more."""
+    try:
+        return psycopg.connect(conn.info.dsn, password=conn.info.password or None, autocommit=True)
+    except psycopg.OperationalError as exc:
+        log.info("no second session to read ahead with: %s", str(exc).splitlines()[0])
+        return None
+
+
+def _compute(conn: Connection, base_id: int, windows: list[Window]) -> Computed:
+    """The slots of some windows, from their readings."""
     readings = _read(conn, base_id, windows)
-    plain = plain_slots(readings, _asked(windows))
+    asked = _asked(windows)
+    plain = plain_slots(readings, asked)
     fresh: list[Columns] = [plain.slots]
-    low, high = plain.low, plain.high
+    low, high = _whole_slots(asked, readings, plain.low, plain.high)
     others = {int(i): readings.of(int(i)) for i in np.flatnonzero(~plain.which)}
     if again := [i for i, r in others.items() if _needs_profile(windows[i], r)]:
         wider = _read(conn, base_id, [
             Window(windows[i].counter, _profile_start(windows[i], others[i]), windows[i].high) for i in again])
         others |= {i: wider.of(k) for k, i in enumerate(again)}
     for i, r in others.items():
-        columns, low[i], high[i] = _count(windows[i], r)
+        columns, first, last = _count(windows[i], r)
+        alone = Readings(r["ts"], r["value"], r["quality"], np.array([0, len(r["ts"])]))
+        low[i:i + 1], high[i:i + 1] = _whole_slots(_asked([windows[i]]), alone, np.array([first]), np.array([last]))
         fresh.append(columns)
-    low, high = _whole_slots(windows, [others.get(i, readings.of(i)) for i in range(len(windows))], low, high)
     new = {name: np.concatenate([c[name] for c in fresh]) for name in INTERVAL}
-    whose = np.searchsorted([w.counter.point_id for w in windows], new["point_id"])
+    whose = np.searchsorted(asked.point_id, new["point_id"])
     inside = (new["ts"] >= low[whose]) & (new["ts"] < high[whose])
-    new = {name: column[inside] for name, column in new.items()}
-    old = read_columns(conn, SQL["read_intervals"], {
-        "base": base_id, "points": [w.counter.point_id for w in windows],
-        "low": [from_us(t) for t in low], "high": [from_us(t) for t in high]}, INTERVAL)
-    return replace(conn, base_id, old, new, write)
+    return Computed(windows, new if inside.all() else {name: column[inside] for name, column in new.items()}, low, high)
 
 
-def _whole_slots(windows: list[Window], readings: list[Columns], low: NDArray[np.int64], high: NDArray[np.int64]
+def _whole_slots(asked: Asked, readings: Readings, low: NDArray[np.int64], high: NDArray[np.int64]
                  ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The reaches without slots at their ends that lie only in part in the readings at hand while there are more of them."""
-    low, high = low.copy(), high.copy()
-    for i, (w, r) in enumerate(zip(windows, readings, strict=True)):
-        at = _usable(r)
-        if np.searchsorted(at, w.low - SLOT_US) >= 2 * REACH:
-            low[i] = max(low[i], -(-at[0] // SLOT_US) * SLOT_US)
-        if len(at) - np.searchsorted(at, w.high + SLOT_US) >= 2 * REACH:
-            high[i] = min(high[i], at[-1] // SLOT_US * SLOT_US)
-    return low, high
+    n = len(low)
+    good = (readings.quality <= LAST_USABLE) & np.isfinite(readings.value)
+    at, who = readings.ts[good], np.repeat(np.arange(n), np.diff(readings.start))[good]
+    count = np.bincount(who, minlength=n)
+    end, at_or_none = np.cumsum(count), np.append(at, 0)
+    more_before = np.bincount(who[at < (asked.low - SLOT_US)[who]], minlength=n) >= 2 * REACH
+    more_after = np.bincount(who[at >= (asked.high + SLOT_US)[who]], minlength=n) >= 2 * REACH
+    return (np.where(more_before, np.maximum(low, -(-at_or_none[end - count] // SLOT_US) * SLOT_US), low),
+            np.where(more_after, np.minimum(high, at_or_none[end - 1] // SLOT_US * SLOT_US), high))
 
 
 def _asked(windows: list[Window]) -> Asked:
@@ -155,8 +201,8 @@ def _read(conn: Connection, base_id: int, windows: list[Window]) -> Readings:
     """Readings of each window and of a slot to either side, because REACH readings of a quick counter begin in the middle of
     one, with 2 x REACH usable ones around them, in the order of the windows."""
     got = read_columns(conn, SQL["read_window"], {
-        "base": base_id, "points": [w.counter.point_id for w in windows], "low": [from_us(w.low - SLOT_US) for w in windows],
-        "high": [from_us(w.high + SLOT_US) for w in windows], "reach": 2 * REACH}, READING)
+        "base": base_id, "points": [w.counter.point_id for w in windows], "low": instants(w.low - SLOT_US for w in windows),
+        "high": instants(w.high + SLOT_US for w in windows), "reach": 2 * REACH}, READING)
     order = _order(got["point_id"].astype(np.int64), got["ts"])
     ids = np.array([w.counter.point_id for w in windows])      # windows come in the order of their points
     start = np.append(np.searchsorted(got["point_id"][order], ids), len(order))

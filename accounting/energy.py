@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
-from accounting.columns import Connection, from_us, to_us
+from accounting.columns import Connection, from_us, instants, to_us
 from accounting.counters import SQL, Changed
 from accounting.hours import HOUR_US
 from accounting.localday import local_days
@@ -38,10 +38,10 @@ def touch(conn: Connection, zone: str, changed: Changed) -> None:
         return
     days = local_days(int(changed.ts.min()), int(changed.ts.max()) + 1, zone)
     pairs = np.divmod(np.unique(changed.point_id * np.int64(1 << 20) + days.index(changed.ts)), 1 << 20)
-    borders = [from_us(b) for b in days.borders]
+    dates = [d.isoformat() for d in days.dates]
     conn.execute(SQL["touch_days"], {
-        "points": pairs[0].tolist(), "days": [days.dates[i] for i in pairs[1]],
-        "low": [borders[i] for i in pairs[1]], "high": [borders[i + 1] for i in pairs[1]]})
+        "points": pairs[0].tolist(), "days": "{" + ",".join(dates[i] for i in pairs[1]) + "}",
+        "low": instants(days.borders[pairs[1]]), "high": instants(days.borders[pairs[1] + 1])})
 
 
 def roll(conn: Connection, base_id: int, zone: str, now: datetime, *, replaced: bool) -> list[str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,14 +61,24 @@ class Hours:
 
 def prevailing_step(ts: NDArray[np.int64], expected_s: float) -> float:
     """Seconds a reading stands for on a day with readings at `ts` (in order)."""
-    step = np.diff(ts) / 1e6
-    if len(step) < 4:
-        return expected_s
-    step.sort()
-    usual = float(step[len(step) // 2])
-    low, high = np.searchsorted(step, [0.9 * usual - 1e-6, 1.1 * usual + 1e-6])
-    regular = high - low >= 0.8 * len(step)
-    return min(max(expected_s, usual), 3600.0) if regular else expected_s
+    return float(prevailing_steps(ts, np.array([0, len(ts)]), expected_s)[0])
+
+
+def prevailing_steps(ts: NDArray[np.int64], edges: NDArray[np.int64], expected_s: float) -> Floats:
+    """Seconds a reading stands for on each day; day d has the readings [edges[d], edges[d + 1]) of `ts` (in order)."""
+    n_days = len(edges) - 1
+    day = np.repeat(np.arange(n_days), np.diff(edges))
+    ts = ts[edges[0]:edges[-1]]
+    within = np.flatnonzero(day[1:] == day[:-1])
+    who, step_us = day[within], ts[within + 1] - ts[within]
+    count = np.bincount(who, minlength=n_days)
+    apart = int(step_us.max(initial=0)) + 1
+    step_us = np.sort(who * apart + step_us) - who * apart       # day after day, the steps of each in order
+    middle = np.cumsum(count) - count + count // 2
+    usual = np.append(step_us, 0)[np.where(count > 0, middle, len(step_us))] / 1e6
+    step = step_us / 1e6
+    near = np.bincount(who[(step >= 0.9 * usual[who] - 1e-6) & (step < 1.1 * usual[who] + 1e-6)], minlength=n_days)
+    return np.where((count >= 4) & (near >= 0.8 * count), np.minimum(np.maximum(expected_s, usual), 3600.0), float(expected_s))
 
 
 def minutes(ts: NDArray[np.int64], value: Floats, quality: NDArray[np.int16], days: Days, expected_s: float) -> Minutes:
@@ -82,9 +91,7 @@ def minutes(ts: NDArray[np.int64], value: Floats, quality: NDArray[np.int16], da
         return Minutes(np.full(n, np.nan), np.zeros(n, bool), np.zeros(n, bool))
     minute = (ts - start) // MINUTE_US
     edges = np.searchsorted(ts, days.borders)
-    step = np.empty(len(ts))
-    for a, b in pairwise(edges):
-        step[a:b] = prevailing_step(ts[a:b], expected_s)
+    step = np.repeat(prevailing_steps(ts, edges, expected_s), np.diff(edges))
     longest = np.maximum(np.round(step / 60).astype(np.int64), 1)
     span = np.clip(np.append(np.diff(minute), longest[-1]), 1, longest)
     who = np.repeat(np.arange(len(ts)), span)

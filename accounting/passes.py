@@ -90,7 +90,7 @@ def _account_chunk(conn: Connection, base_id: int, zone: str, after: Any, now: d
     """The days after `after`, and all that hangs on them; one transaction."""
     energy.prepare(conn)
     spans = conn.execute(SQL["take_todo"], {"base": base_id, "day": after}).fetchall()
-    changed = recount(conn, base_id, spans)
+    changed = recount(conn, base_id, spans, ahead=True)
     energy.touch(conn, zone, changed)
     periods = energy.roll(conn, base_id, zone, now, replaced=changed.replaced) if len(changed.ts) else []
     bands = treatment.learn(conn, base_id, zone, [p for p, _, _ in spans], now)
@@ -151,7 +151,8 @@ def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, 
             if known.get("trace") != trace and span is not None and span[0] is not None:
                 conn.execute(SQL["mark_outlets"], {"base": base_id, "low": span[0], "high": span[1]})
             if changed and span is not None and span[0] is not None:
-                slots = recount(conn, base_id, [(p, span[0], span[1] + timedelta(microseconds=1)) for p in changed])
+                slots = recount(conn, base_id, [(p, span[0], span[1] + timedelta(microseconds=1)) for p in changed],
+                                ahead=True)
                 energy.touch(conn, zone, slots)
                 result.slots += len(slots.ts)
                 _owe(conn, base_id, now, set(energy.roll(conn, base_id, zone, now, replaced=True)))

@@ -23,10 +23,11 @@ SELECT set_config('park.history', 'off', true)
 SELECT thin_history(%(base)s::smallint, %(zone)s, now() - interval '31 days')
 
 -- name: take_dirty
--- Move what ingest marked into the list of work, one row a point and UTC day; both in one statement, so nothing is lost.
-WITH taken AS (DELETE FROM dirty_account RETURNING base_id, point_id, bucket)
+-- Move what ingest marked into the list of work, one row a point and UTC day; both in one statement and so of one snapshot: what
+-- is marked meanwhile is neither read nor deleted. (RETURNING would keep millions of rows on disk in between.)
+WITH taken AS (DELETE FROM dirty_account)
 INSERT INTO account_todo AS t (base_id, point_id, day, first, last)
-SELECT base_id, point_id, (bucket AT TIME ZONE 'UTC')::date, min(bucket), max(bucket) FROM taken GROUP BY 1, 2, 3
+SELECT base_id, point_id, (bucket AT TIME ZONE 'UTC')::date, min(bucket), max(bucket) FROM dirty_account GROUP BY 1, 2, 3
 ON CONFLICT (base_id, point_id, day) DO UPDATE
 SET first = least(t.first, excluded.first), last = greatest(t.last, excluded.last)
 
@@ -93,11 +94,11 @@ JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = w.point_id
 GROUP BY 1
 
 -- name: read_window
--- Readings of each point in its window, with some usable ones before and after it.
+-- Readings of each point in its window, with some usable ones before and after it; gathered point by point, as they are found.
 COPY (
-    SELECT ARRAY[w.point_id], array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality)
+    SELECT ARRAY[w.point_id], r.*
     FROM unnest(%(points)s::integer[], %(low)s::timestamptz[], %(high)s::timestamptz[]) AS w (point_id, low, high)
-    CROSS JOIN LATERAL (
+    CROSS JOIN LATERAL (SELECT array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality) FROM (
         (SELECT ts, value, quality FROM reading
          WHERE base_id = %(base)s AND point_id = w.point_id AND ts < w.low AND quality < 10 AND value IS NOT NULL
          ORDER BY ts DESC LIMIT %(reach)s)
@@ -107,25 +108,27 @@ COPY (
         (SELECT ts, value, quality FROM reading
          WHERE base_id = %(base)s AND point_id = w.point_id AND ts >= w.high AND quality < 10 AND value IS NOT NULL
          ORDER BY ts LIMIT %(reach)s)
-    ) r GROUP BY w.point_id
+    ) r HAVING count(*) > 0) r
 ) TO STDOUT (FORMAT binary)
 
 -- name: read_range
 -- Readings of some points between two instants.
 COPY (
-    SELECT ARRAY[w.point_id], array_agg(r.ts), array_agg(coalesce(r.value, 'NaN')), array_agg(r.quality)
+    SELECT ARRAY[w.point_id], r.*
     FROM unnest(%(points)s::integer[]) AS w (point_id)
-    JOIN reading r ON r.base_id = %(base)s AND r.point_id = w.point_id AND r.ts >= %(low)s AND r.ts < %(high)s
-    GROUP BY w.point_id
+    CROSS JOIN LATERAL (
+        SELECT array_agg(ts), array_agg(coalesce(value, 'NaN')), array_agg(quality) FROM reading
+        WHERE base_id = %(base)s AND point_id = w.point_id AND ts >= %(low)s AND ts < %(high)s HAVING count(*) > 0) r
 ) TO STDOUT (FORMAT binary)
 
 -- name: read_intervals
 -- What interval_15m holds for each point in its range.
 COPY (
-    SELECT ARRAY[w.point_id], array_agg(i.ts), array_agg(coalesce(i.amount, 'NaN')), array_agg(i.quality), array_agg(i.method)
+    SELECT ARRAY[w.point_id], i.*
     FROM unnest(%(points)s::integer[], %(low)s::timestamptz[], %(high)s::timestamptz[]) AS w (point_id, low, high)
-    JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = w.point_id AND i.ts >= w.low AND i.ts < w.high
-    GROUP BY w.point_id
+    CROSS JOIN LATERAL (
+        SELECT array_agg(ts), array_agg(coalesce(amount, 'NaN')), array_agg(quality), array_agg(method) FROM interval_15m
+        WHERE base_id = %(base)s AND point_id = w.point_id AND ts >= w.low AND ts < w.high HAVING count(*) > 0) i
 ) TO STDOUT (FORMAT binary)
 
 -- name: delete_intervals

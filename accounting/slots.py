@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from accounting.columns import Columns, Connection, from_us, write_columns
+from accounting.columns import Columns, Connection, instants, write_columns
 from accounting.intervals import SLOT_US
 from park.database import queries
 
@@ -60,7 +60,7 @@ def replace(conn: Connection, base_id: int, old: Columns, new: Columns, write: b
         return changed
     if gone.any():
         conn.execute(SQL["delete_intervals"], {"base": base_id, "points": old["point_id"][gone].tolist(),
-                                               "ts": [from_us(t) for t in old["ts"][gone]]})
+                                               "ts": instants(old["ts"][gone])})
     rows = {k: v[~stays] for k, v in new.items()}
     rows["base_id"] = np.full(len(rows["ts"]), base_id, np.int16)
     write_columns(conn, SQL["write_intervals"], WRITTEN, {k: rows[k] for k in WRITTEN}, null="amount")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from accounting.columns import Columns, Connection, from_us, read_columns, to_us
 from accounting.counters import READING, SQL
-from accounting.hours import MINUTE_US, prevailing_step
+from accounting.hours import MINUTE_US, prevailing_steps
 from accounting.linkage import IDLE_MIN, OFF, ON, PAIR_KINDS, UNKNOWN, Found, idle_runs, learn_floors, off_runs
 from accounting.localday import Days, local_days
 from accounting.trace import Facility, Trace, TracePoint, trace_of
@@ -234,9 +233,7 @@ def minutes_on(p: TracePoint, part: Columns, threshold: NDArray[np.float64], day
     if not len(ts):
         return out, power, step
     edges = np.searchsorted(ts, days.borders)
-    longest = np.empty(len(ts))
-    for a, b in pairwise(edges):
-        longest[a:b] = np.ceil(2 * prevailing_step(ts[a:b], p.expected_s) / 60)
+    longest = np.repeat(np.ceil(2 * prevailing_steps(ts, edges, p.expected_s) / 60), np.diff(edges))
     minute = (ts - start) // MINUTE_US
     span = np.clip(np.append(np.diff(minute), longest[-1]), 1, np.maximum(longest, 1)).astype(np.int64)
     level = threshold[np.clip(days.index(ts), 0, len(days.dates) - 1)]

@@ -134,8 +134,13 @@ def _passes(conn: psycopg.Connection[Any], days: int, n_counters: int) -> list[R
 
 
 def _cpu_s(conn: psycopg.Connection[Any]) -> float:
-    """Seconds of a core that this process and its database process have used: a shared machine stretches wall time."""
-    return sum(t.user + t.system for t in (psutil.Process().cpu_times(), psutil.Process(conn.info.backend_pid).cpu_times()))
+    """Seconds of a core that this process and the database server have used: with vacuum, and sessions that have ended since,
+    as a pass may open a second one. A shared machine stretches wall time."""
+    server = psutil.Process(conn.info.backend_pid).parent()
+    assert server is not None
+    mine, ended = psutil.Process().cpu_times(), server.cpu_times()
+    return mine.user + mine.system + ended.children_user + ended.children_system + sum(
+        t.user + t.system for t in (child.cpu_times() for child in server.children()))
 
 
 def _aggregate(conn: psycopg.Connection[Any]) -> Row:
