@@ -37,8 +37,8 @@ def carrier_of(p: Point) -> str | None:
 
 
 def of_hours(p: Point, more: float, known: Mapping[str, Price]) -> dict[str, Any]:
-    """`excess`, `cost`, `co2_kg` of what a point's hours were above their expectation: the sum of the hours' means of a gauge, or
-    of a counter's increments. Nothing where it is not above, is no amount of a carrier, or is generation."""
+    """`excess`, `cost`, `co2_kg` of what a point's hours were above their expectation: the sum of the hours' means of a gauge,
+    or of a counter's increments. Nothing where it is not above, is no amount of a carrier, or is generation."""
     if p.direction == "generation":
         return {}
     return of_amount(carrier_of(p), more, AN_HOUR_OF.get(p.unit) if p.kind == "gauge" else p.unit, known)

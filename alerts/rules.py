@@ -82,9 +82,9 @@ class Point:
     expected_s: float
     tags: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    direction: str = "import"
     place_zh: str = ""          # names of the unit it belongs to
     place_en: str = ""
+    direction: str = "import"
 
 
 @cache
