@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 FIRST_DAYS = 3       # what people look at first
 CHUNK_DAYS = 31
+CUT = 2              # one more whenever readings are cut into slots otherwise: what is stored is then made again, once
 
 
 @dataclass
@@ -136,7 +137,7 @@ def _since(conn: Connection, base_id: int, owed: set[str]) -> datetime:
 
 def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, result: PassResult) -> None:
     """After a change of meters, factors, tariffs, boundaries or limits: the figures that hang on them, computed again."""
-    registers = {str(p): digest for p, digest in conn.execute(SQL["register_fingerprint"], {"base": base_id})}
+    registers = {str(p): digest for p, digest in conn.execute(SQL["register_fingerprint"], {"base": base_id, "cut": CUT})}
     rows = _one(conn, "fingerprint", base=base_id, public_calendar=release())
     trace = _one(conn, "outlet_fingerprint", base=base_id)
     known = _detail(conn, base_id, "catalogue")

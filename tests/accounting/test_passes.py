@@ -225,6 +225,18 @@ def test_a_second_pass_changes_nothing(park: Conn, feed: Feed) -> None:
     assert run_pass(park, now).slots == 0
 
 
+def test_a_release_that_cuts_readings_otherwise_makes_stored_slots_again_once(park: Conn, feed: Feed,
+                                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    grow(feed, "park.kwh", 2, days=1)
+    now = MIDNIGHT + timedelta(days=1, hours=1)
+    run_pass(park, now)
+    park.execute("UPDATE interval_15m SET amount = NULL WHERE ts = %s", (MIDNIGHT + QUARTER,))   # as a former release left it
+    assert not run_pass(park, now).anything
+    monkeypatch.setattr(passes, "CUT", passes.CUT + 1)
+    assert run_pass(park, now).anything and one(park, "SELECT count(*), min(amount) FROM interval_15m") == (96, 2)
+    assert verify(park, 1, now) == [] and not run_pass(park, now).anything
+
+
 def test_verify_names_a_cell_that_somebody_changed(park: Conn, feed: Feed, database_url: str) -> None:
     grow(feed, "park.kwh", 2, days=1)
     now = MIDNIGHT + timedelta(days=1, hours=1)
