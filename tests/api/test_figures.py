@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -282,7 +283,7 @@ def test_the_monitoring_requirement_names_what_is_lacking(operator: httpx.Client
 
 
 def test_availability_counts_hours_however_many_readings_an_hour_has(operator: httpx.Client, mini: Connection) -> None:
-    today = date.today()
+    today = datetime.now(ZoneInfo("Asia/Shanghai")).date()
     mini.execute("""INSERT INTO reading_1d (bucket, n, n_good, n_usable, point_id, base_id)
         SELECT (%s::date - 2)::timestamp AT TIME ZONE 'Asia/Shanghai', 1, 0, 0, point_id, base_id
         FROM point WHERE code IN ('e1.main.kw', 'e1.furnace.kw')""", (today,))

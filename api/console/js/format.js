@@ -87,8 +87,10 @@ export const dayText = (at) => clock({ year: "numeric", month: "2-digit", day: "
 export const dateTime = (at) => (at ? clock({ month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit" }).format(instantOf(at)) : DASH);
 export const dateTimeSeconds = (at) =>
   (at ? clock({ month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(instantOf(at)) : DASH);
+// browsers differ in what they call no offset
 export const zoneText = () =>
-  new Intl.DateTimeFormat("en-GB", { timeZone: zone, timeZoneName: "shortOffset" }).formatToParts(new Date()).find((p) => p.type === "timeZoneName").value;
+  new Intl.DateTimeFormat("en-GB", { timeZone: zone, timeZoneName: "shortOffset" }).formatToParts(new Date())
+    .find((p) => p.type === "timeZoneName").value.replace(/^(GMT|UTC)[+-]?0?$/, "GMT");
 
 /** The local calendar day of an instant as 2026-11-23, for periods of the API. */
 export function isoDay(at) {
