@@ -68,12 +68,12 @@ def _demo(data_dir: Path, *options: str) -> Iterator[tuple[Path, int, float]]:
         process.wait(30)
 
 
-def register_to_stream(data_dir: Path, port: int, rounds: int = ROUNDS) -> list[float]:
-    """Seconds from setting a simulated meter's register to the raise of its alert on the stream, of every fast power meter in
-    turn and that `rounds` times; 30 s that passed without a raise are infinite."""
+def register_to_stream(data_dir: Path, port: int, rounds: int = ROUNDS, most: int | None = None) -> list[float]:
+    """Seconds from setting a simulated meter's register to the raise of its alert on the stream, of every fast power meter (or
+    so many at `most`) in turn and that `rounds` times; 30 s that passed without a raise are infinite."""
     token = json.loads((data_dir / "tokens.json").read_text())["operator"]
     control = json.loads((data_dir / "ports.json").read_text())["control"]
-    points = _fast_power_points(data_dir)
+    points = _fast_power_points(data_dir)[:most]
     _poll_each_second(data_dir)
     _apply_rule(data_dir, [code for code, _, _ in points])
     time.sleep(15)  # the evaluator takes the rule up, and the meters' ordinary values return below it

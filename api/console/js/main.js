@@ -191,6 +191,7 @@ function redrawWords() {
 
 function redrawAll() {
   redrawWords();
+  tick();
   Object.values(panels).forEach((panel) => panel.redraw());
   drawAlerts();
   refreshDrawer();
