@@ -13,6 +13,7 @@ GROUPS: dict[str, str] = {"exempt": "Periods that a person takes out of judgemen
                           "ledger": "Entries made by hand, by xlsx; every step is kept.",
                           "tariff": "Prices that come as a series.",
                           "baseline": "Expected energy (ISO 50006) and savings against it."}
+Kind = Literal["start_up", "shut_down", "maintenance", "calibration", "fault", "emergency", "other", "out_of_control"]
 
 
 def account(
@@ -52,7 +53,7 @@ def bill(
     base: Annotated[str, typer.Argument(help="Code of the base.")],
     month: Annotated[str, typer.Argument(help="Such as 2026-10.")],
     enterprise: Annotated[str | None, typer.Option(help="Code of an enterprise; without it, the base's own gate.")] = None,
-    output: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+    output: Annotated[Literal["table", "json"], typer.Option("--format")] = "table",
 ) -> None:
     """The electricity bill of a month, line by line, as the meters and the tariff's terms give it.
 
@@ -69,7 +70,7 @@ def balance(
     base: Annotated[str, typer.Argument(help="Code of the base.")],
     period: Annotated[str, typer.Argument(help="2026, 2026-Q3, 2026-11 or 2026-11-23.")],
     carrier: Annotated[str | None, typer.Option(help="Such as electricity or water.")] = None,
-    output: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+    output: Annotated[Literal["table", "json"], typer.Option("--format")] = "table",
 ) -> None:
     """Parent meters against their children: what is unaccounted for, and whether that is more than the meters' classes explain.
 
@@ -141,8 +142,7 @@ def exempt_add(
     outlet: Annotated[str, typer.Argument(help="Code of the outlet.")],
     since: Annotated[str, typer.Option("--from", help="An instant such as 2026-11-01T08:00:00+08:00.")],
     until: Annotated[str, typer.Option("--to", help="An instant.")],
-    kind: Annotated[str, typer.Option(help="start_up, shut_down, maintenance, calibration, fault, emergency, other; or "
-                                         "out_of_control: data are invalid since the last check that was passed.")],
+    kind: Annotated[Kind, typer.Option(help="out_of_control: data are invalid since the last check that was passed.")],
     reason: Annotated[str, typer.Option(help="Why, in words.")],
     by: Annotated[str, typer.Option(help="Who says so.")],
     quantity: Annotated[str | None, typer.Option(help="Only this pollutant, such as so2.")] = None,

@@ -26,7 +26,6 @@ from park.clock import Clock, parse_instant, utc_now
 from park.database import connect
 from park.errors import InputError, NotFound
 
-KINDS = ("start_up", "shut_down", "maintenance", "calibration", "fault", "emergency", "other", "out_of_control")
 OUT_OF_CONTROL = "out_of_control"
 
 
@@ -85,12 +84,10 @@ def follow(conn: Connection, base_id: int, known: dict[str, bool], now: datetime
 
 def add(database_url: str, base: str, outlet: str, since: str, until: str, kind: str, reason: str, by: str,
         quantity: str | None = None, evidence: str = "") -> int:
-    """Mark a period; the mark's number. InputError for a period, kind, reason or person that is missing or wrong."""
+    """Mark a period; the mark's number. InputError for a period, reason or person that is missing or wrong."""
     start, end = parse_instant(since), parse_instant(until)
     if start >= end:
         raise InputError(f"expected --from before --to, got {since} and {until}")
-    if kind not in KINDS:
-        raise InputError(f"expected a kind of {', '.join(KINDS)}, got {kind!r}")
     if not reason.strip() or not by.strip():
         raise InputError("a mark needs --reason and --by: it stands in the record with who and why")
     with connect(database_url, autocommit=True, name="park exempt") as conn:

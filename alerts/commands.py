@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from park.choices import some_of
+
 GROUPS: dict[str, str] = {"duty": "Who is on duty, and who hears of what nobody acknowledges. 值班表。",
                           "route": "Who is told of alerts by e-mail, DingTalk, WeCom or Feishu. 报警通知线路。"}
+Severities = Annotated[str, typer.Option(help="Which of critical, high, medium, low, by commas.",
+                                         callback=lambda text: some_of(text, ("critical", "high", "medium", "low")))]
 
 
 def alert(
@@ -66,7 +70,7 @@ def backtest(
     rules: Annotated[Path | None, typer.Option(help="YAML with `rules:`: candidates, shown beside the present ones.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where the CSV goes; else standard output.")] = None,
     chart: Annotated[Path | None, typer.Option(help="A page (.html) or picture (.svg): series, bands, raises.")] = None,
-    language: Annotated[str, typer.Option(help="Language of the chart: zh or en.")] = "zh",
+    language: Annotated[Literal["zh", "en"], typer.Option(help="Language of the chart.")] = "zh",
 ) -> None:
     """What rules would have done over stored readings: every raise and return as CSV, raises a month of each rule.
 
@@ -81,7 +85,7 @@ def backtest(
 def handover(
     base: Annotated[str, typer.Argument(help="Code of the base.")],
     hours: Annotated[float, typer.Option(help="Length of the shift that ends now.")] = 8.0,
-    language: Annotated[str, typer.Option(help="zh or en.")] = "zh",
+    language: Annotated[Literal["zh", "en"], typer.Option()] = "zh",
 ) -> None:
     """The note for the next shift, as Markdown: open, waiting and shelved alerts, what was said, what reached nobody.
 
@@ -95,12 +99,12 @@ def handover(
 def route_add(
     base: Annotated[str, typer.Argument(help="Code of the base.")],
     name: Annotated[str, typer.Argument(help="Name of the route; a second one of the name replaces the first.")],
-    kind: Annotated[str, typer.Argument(help="email, dingtalk, wecom or feishu.")],
+    kind: Annotated[Literal["email", "dingtalk", "wecom", "feishu"], typer.Argument()],
     target: Annotated[str, typer.Argument(help="The robot's address; of email smtp://user@host:587/?from=a@b&to=c@d,e@f.")],
     secret: Annotated[str, typer.Option(help="Key of the robot's signature, password of the mail server.",
                                         envvar="PARK_ROUTE_SECRET")] = "",
-    language: Annotated[str, typer.Option(help="zh or en.")] = "zh",
-    severities: Annotated[str, typer.Option(help="Which severities, by commas.")] = "critical,high,medium,low",
+    language: Annotated[Literal["zh", "en"], typer.Option()] = "zh",
+    severities: Severities = "critical,high,medium,low",
     quiet: Annotated[str, typer.Option(help="22:00-07:00, base-local: only critical alerts then, the rest afterwards.")] = "",
     digest: Annotated[int, typer.Option(help="Gather for so many seconds; critical alerts go at once.")] = 0,
     after: Annotated[int, typer.Option(help="Escalation: only what nobody acknowledged for so many seconds.")] = 0,
@@ -159,7 +163,7 @@ def duty_add(
     start: Annotated[str, typer.Argument(help="2026-11-23T20:00, base-local, or with an offset.")],
     hours: Annotated[float, typer.Option(help="Length of the shift.")] = 8.0,
     after: Annotated[int, typer.Option(help="Told only of what nobody acknowledged for so many seconds; 0: at once.")] = 0,
-    severities: Annotated[str, typer.Option(help="Which severities, by commas.")] = "critical,high",
+    severities: Severities = "critical,high",
     every: Annotated[int, typer.Option(help="Repeated every so many days ...")] = 7,
     times: Annotated[int, typer.Option(help="... so many times in all.")] = 1,
     phone: Annotated[str, typer.Option(help="For the note of the next shift.")] = "",

@@ -97,8 +97,6 @@ def backtest_rules(base: str, first: str, last: str, rule: str | None, candidate
 
     if chart is not None and chart.suffix not in (".html", ".svg"):
         raise InputError(f"--chart: expected a file that ends in .html or .svg, got {chart}")
-    if language not in backtest_chart.WORDS:
-        raise InputError(f"--language: expected zh or en, got {language!r}")
     with connect(load_settings().database_url, autocommit=True, name="park backtest") as conn:
         base_id = base_id_of(conn, base)
         context = load(conn, utc_now())
@@ -128,8 +126,6 @@ def print_handover(base: str, hours: float, language: str) -> None:
     """Print the note for the next shift."""
     if not 0 < hours <= 168:
         raise InputError(f"--hours: expected more than 0 and at most 168, got {hours:g}")
-    if language not in handover.WORDS:
-        raise InputError(f"--language: expected zh or en, got {language!r}")
     with connect(load_settings().database_url, autocommit=True, name="park handover") as conn:
         print(handover.note(conn, base, utc_now(), timedelta(hours=hours), language))
 
@@ -139,15 +135,7 @@ def add_route(base: str, name: str, kind: str, target: str, secret: str, languag
     """Write a route; InputError names what is wrong."""
     if on_duty and not person:
         raise InputError("--on-duty: needs --person, the name that stands in the roster")
-    ranks = [s.strip() for s in severities.split(",") if s.strip()]
-    wrong = [s for s in ranks if s not in routes.RANKS]
     hours = quiet.split("-") if quiet else [None, None]
-    if kind not in routes.SENDERS:
-        raise InputError(f"kind: expected one of {', '.join(routes.SENDERS)}, got {kind!r}")
-    if wrong or not ranks:
-        raise InputError(f"--severities: expected {', '.join(routes.RANKS)}, got {severities!r}")
-    if language not in routes.WORDS:
-        raise InputError(f"--language: expected zh or en, got {language!r}")
     if len(hours) != 2 or (quiet and not all(re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", h or "") for h in hours)):
         raise InputError(f"--quiet: expected two times such as 22:00-07:00, got {quiet!r}")
     if kind == "email":
@@ -159,7 +147,7 @@ def add_route(base: str, name: str, kind: str, target: str, secret: str, languag
     with connect(load_settings().database_url, autocommit=True, name="park route") as conn:
         conn.execute(Q["add_route"], {
             "base": base_id_of(conn, base), "name": name, "kind": kind, "target": target, "secret": secret,
-            "language": language, "severities": ranks, "quiet_from": hours[0], "quiet_to": hours[1],
+            "language": language, "severities": severities.split(","), "quiet_from": hours[0], "quiet_to": hours[1],
             "digest_s": digest_s, "after_s": after_s, "person": person, "on_duty": on_duty})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,7 +23,7 @@ def serve(host: Annotated[str | None, typer.Option(help="Address to listen on; P
     run(settings, host or settings.host, port or settings.port)
 
 
-def token_create(role: Annotated[str, typer.Option(help="operator, contractor, enterprise, auditor or admin.")],
+def token_create(role: Annotated[Literal["operator", "contractor", "enterprise", "auditor", "admin"], typer.Option()],
                  name: Annotated[str, typer.Option(help="Who uses it; written beside each of his steps.")],
                  base: Annotated[list[str] | None, typer.Option(help="Code of a base; repeat it. "
                                                                 "Admin and auditor without one see every base.")] = None,

@@ -5,7 +5,7 @@ Heavy imports stay inside the functions, so that `park --help` answers at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collectors.meter_read import MeterReading
     from collectors.template import Template
 
+Framing = Annotated[Literal["tcp", "rtu+tcp"],
+                    typer.Option(help="rtu+tcp: RTU frames through a transparent serial server.")]
 
 def device_list() -> None:
     """List the device templates that come with the platform."""
@@ -46,8 +48,8 @@ def device_read(
     host: Annotated[str | None, typer.Option(help="Address of the meter or its gateway.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 502,
     unit: Annotated[int, typer.Option(min=0, max=255, help="Unit id (slave address).")] = 1,
-    format_: Annotated[str, typer.Option("--format", help="table or json")] = "table",
-    framing: Annotated[str, typer.Option(help="tcp, or rtu+tcp for RTU frames through a transparent serial server.")] = "tcp",
+    format_: Annotated[Literal["table", "json"], typer.Option("--format")] = "table",
+    framing: Framing = "tcp",
     parameter: Annotated[list[str] | None, typer.Option(help="A ratio such as ct_ratio=40; may be repeated.")] = None,
     connection: Annotated[str | None, typer.Option(
         help="Instead of --host: rtu:///dev/ttyUSB0?baud=9600&parity=N, or serial:///dev/ttyUSB0?baud=2400&parity=E.")] = None,
@@ -65,8 +67,6 @@ def device_read(
     from collectors import meter_read as meter
     from collectors.dlt645_template import MeterTemplate, load_any
 
-    if format_ not in ("table", "json"):
-        raise typer.BadParameter(f"expected table or json, got {format_!r}", param_hint="--format")
     url, given, found = _connection(connection, framing, host, port), _parameters(parameter or []), load_any(template)
     if isinstance(found, MeterTemplate):
         from zoneinfo import ZoneInfo
@@ -95,7 +95,7 @@ def device_write(
     host: Annotated[str | None, typer.Option(help="Address of the device or its gateway.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 502,
     unit: Annotated[int, typer.Option(min=0, max=255, help="Unit id (slave address).")] = 1,
-    framing: Annotated[str, typer.Option(help="tcp, or rtu+tcp for RTU frames through a transparent serial server.")] = "tcp",
+    framing: Framing = "tcp",
     connection: Annotated[str | None, typer.Option(help="Instead of --host, as for `park device read`.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Really write; without it nothing is sent.")] = False,
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,7 +17,7 @@ def send(
     command: Annotated[str, typer.Argument(help="CN of the command, such as 1011; `park hj212 commands` lists them.")],
     fields: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE...]", help="Fields of the data area.")] = None,
     source: Source = "collector",
-    format_: Annotated[str, typer.Option("--format", help="table or json")] = "table",
+    format_: Annotated[Literal["table", "json"], typer.Option("--format")] = "table",
 ) -> None:
     """Give a data logger a command and show its answer. Exit status 1 when it was not carried out.
 

@@ -35,6 +35,7 @@ from collectors.park_devices import FieldDevice, Target
 from collectors.readings import Readings
 from collectors.sparkplug import EdgeNodes
 from park.errors import InputError, ReadingError
+from park.wire import BOM
 
 Form = Literal["flat", "ts_values", "thingsboard", "neuron", "senml", "value", "sparkplug"]
 Unit = Literal["auto", "s", "ms", "us", "iso", "local", "none"]
@@ -173,13 +174,13 @@ class Record:
 
 
 def parse_payload(mapping: Mapping_, payload: bytes, topic: str = "") -> list[Record]:
-    """Records of a message; ReadingError `bad_payload` when the payload has not the form."""
+    """Records of a message; ReadingError `bad_payload` when the payload has not the form. A byte order mark is passed over."""
     if mapping.form == "sparkplug":
         return [Record(*values) for values in mapping.edge_nodes.take(topic, payload)]
     if mapping.form == "value":
-        return [Record(None, {"value": payload.decode("utf-8", errors="replace").strip()}, {})]
+        return [Record(None, {"value": payload.decode("utf-8-sig", errors="replace").strip()}, {})]
     try:
-        body = msgspec.json.decode(_plain_json(payload))
+        body = msgspec.json.decode(_plain_json(payload.removeprefix(BOM)))
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise ReadingError("bad_payload", f"not JSON: {exc}") from exc
     try:

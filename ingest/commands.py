@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -113,7 +113,7 @@ PointsOption = Annotated[list[str] | None, typer.Option("--point", help="Code of
 StartOption = Annotated[str, typer.Option(help="First instant, with offset: 2026-01-01T00:00:00+08:00.")]
 EndOption = Annotated[str, typer.Option(help="First instant that is not in it any more.")]
 OutOption = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
-FormOption = Annotated[str, typer.Option("--format", help="csv or parquet.")]
+FormOption = Annotated[Literal["csv", "parquet"], typer.Option("--format")]
 
 
 def export_readings(output: OutOption, start: StartOption, end: EndOption, base: Annotated[str | None, typer.Option()] = None,
@@ -130,7 +130,8 @@ def export_readings(output: OutOption, start: StartOption, end: EndOption, base:
 
 
 def export_aggregates(output: OutOption, start: StartOption, end: EndOption, base: Annotated[str | None, typer.Option()] = None,
-                      point: PointsOption = None, grain: Annotated[str, typer.Option(help="1m, 15m, 1h, 1d or 1mo.")] = "1h",
+                      point: PointsOption = None,
+                      grain: Annotated[Literal["1m", "15m", "1h", "1d", "1mo"], typer.Option()] = "1h",
                       form: FormOption = "csv") -> None:
     """Write rollups to a file: count, mean, minimum, maximum, sum, first, last and increment. 导出汇总数据。"""
     from ingest import exporting

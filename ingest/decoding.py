@@ -22,7 +22,7 @@ from ingest.store import Batch
 from ingest.validation import DeadLetter, Message
 from park.clock import parse_instant
 from park.errors import InputError, ReadingError
-from park.wire import MALFORMED, decode_batch, split_topic
+from park.wire import BOM, MALFORMED, decode_batch, split_topic
 from park.wire import Batch as Columns
 
 log = logging.getLogger("ingest.decoding")
@@ -91,7 +91,7 @@ class Decoded:
     def _salvage(self, received: Received, base_id: int | None, source: str, cause: ReadingError) -> Columns:
         """The sound readings of a message in rows that has malformed ones; those become a dead letter of their own."""
         try:
-            message = msgspec.json.decode(received.payload)
+            message = msgspec.json.decode(received.payload.removeprefix(BOM))
             seq, rows = message["seq"], message["readings"]
         except (*MALFORMED, KeyError, TypeError):
             raise cause from None

@@ -60,6 +60,7 @@ _json_names = msgspec.json.Decoder(list[str])
 _pack_names = msgspec.msgpack.Decoder(list[str])
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last one: brackets nested without end
 _OPENINGS = (b"{", b" ", b"\n", b"\r", b"\t")
+BOM = b"\xef\xbb\xbf"  # of UTF-8, which .NET and Windows tools put before their JSON; no MessagePack map opens with it
 # json.dumps of Python and several devices write bare NaN and Infinity, which JSON does not have
 _BARE = re.compile(rb"(?<=[\[:,\s])(-?Infinity|-?NaN|-?nan|-?inf)(?=\s*[,\]}])")
 
@@ -88,10 +89,11 @@ def encode_batch(batch: Batch) -> bytes:
 def decode_batch(payload: bytes) -> Batch:
     """A batch from JSON or MessagePack, rows or columns; ReadingError with the dead letter's reason otherwise.
 
-    Bare NaN and Infinity in JSON become null: the reading is kept, with no value.
+    Bare NaN and Infinity in JSON become null: the reading is kept, with no value. A byte order mark is passed over.
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise ReadingError("too_large", f"expected at most {MAX_PAYLOAD_BYTES} bytes, got {len(payload)}")
+    payload = payload.removeprefix(BOM)
     is_json = payload[:1] in _OPENINGS
     message = _decode(payload, is_json)
     if message.readings is not None:

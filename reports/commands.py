@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from park.choices import some_of
+
 if TYPE_CHECKING:
     from reports.facts import Connection
     from reports.model import Kind, Language
@@ -32,12 +34,19 @@ class LanguageChoice(enum.StrEnum):
     en = "en"
 
 
+def _formats(text: str) -> str:
+    from reports.write import FORMATS
+
+    return some_of(text, FORMATS)
+
+
 def report(
     base: Annotated[str, typer.Argument(help="code of the base")],
     kind: Annotated[KindChoice, typer.Argument(help="annual summary, midterm or final self-assessment")],
     year: Annotated[int, typer.Argument(help="the year, or the last year of the period", min=2000, max=2100)],
     lang: Annotated[LanguageChoice | None, typer.Option(help="language; default: PARK_LANGUAGE")] = None,
-    format: Annotated[str, typer.Option(help="list of docx, xlsx, pdf, html, json")] = "docx,xlsx,html",
+    format: Annotated[
+        str, typer.Option(help="some of docx, xlsx, pdf, html, json, by commas", callback=_formats)] = "docx,xlsx,html",
     output: Annotated[Path, typer.Option("-o", "--output", help="folder for the files")] = Path(),
     seal: Annotated[bool, typer.Option("--seal", help="seal this version: it is kept with its hash and never edited")] = False,
     as_of: Annotated[
@@ -56,10 +65,9 @@ def report(
     """
     from park.database import connect
     from park.settings import load_settings
-    from reports.write import check_folder, check_formats, write_files
+    from reports.write import check_folder, write_files
 
     settings = load_settings()
-    formats = check_formats(format)
     language: Language = "en" if (lang.value if lang else settings.language) == "en" else "zh"
     _check_use(seal=seal, as_of=as_of, version=version, diff=diff)
     with connect(settings.database_url, autocommit=True, name="park report") as conn:
@@ -74,7 +82,7 @@ def report(
                 edition = store.sealed(conn, base, kind.value, year, version)
             else:
                 edition = _edition(conn, base, kind.value, year, as_of, seal, by, reason, progress)
-            paths = write_files(edition, language, formats, output, progress.tell)
+            paths = write_files(edition, language, format.split(","), output, progress.tell)
     for path in paths:
         print(path.resolve())
 

@@ -52,15 +52,6 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"cannot write to the folder {folder}: {exc}") from exc
 
 
-def check_formats(text: str) -> list[str]:
-    """Formats of a list such as `docx,xlsx`; InputError naming the known ones."""
-    wanted = [f.strip() for f in text.split(",") if f.strip()]
-    unknown = [f for f in wanted if f not in FORMATS]
-    if unknown or not wanted:
-        raise InputError(f"expected formats among {', '.join(FORMATS)}, got {text!r}")
-    return list(dict.fromkeys(wanted))
-
-
 def _write(edition: Edition, document: Document, name: str, path: Path) -> None:
     if name == "docx":
         from reports.docx_file import write_docx

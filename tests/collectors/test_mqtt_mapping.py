@@ -75,6 +75,9 @@ DIALECTS: list[tuple[str, dict[str, Any], Any, list[tuple[str, int, float | None
      [("a", NOW, None, "bad"), ("b", NOW, None, "bad"), ("c", NOW, None, "bad")]),
     ("bare NaN", {}, b'{"ts": 1795400000000, "a": NaN, "b": [1, -Infinity]}',
      [("a", NOW, None, "bad"), ("b.0", NOW, 1.0, "good"), ("b.1", NOW, None, "bad")]),
+    ("a byte order mark", {}, b'\xef\xbb\xbf{"ts": 1795400000000, "a": 1}', [("a", NOW, 1.0, "good")]),
+    ("a plain value behind a byte order mark", {"form": "value", "key": "{device}"}, b"\xef\xbb\xbf21.5",
+     [("D9", NOW, 21.5, "good")]),
     ("a plain value", {"form": "value", "key": "{device}"}, b" 21.5\n", [("D9", NOW, 21.5, "good")]),
     ("on and off", {"form": "value", "key": "{device}"}, b"ON", [("D9", NOW, 1.0, "good")]),
 ]

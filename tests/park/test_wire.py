@@ -40,6 +40,10 @@ def test_columns_of_the_same_points_are_one_tuple_and_others_are_their_own() -> 
     assert (list(packed.point), list(other.point)) == (["a", "b"], ["b", "a"])
 
 
+def test_a_byte_order_mark_before_json_is_passed_over() -> None:
+    assert decode_batch(b"\xef\xbb\xbf" + json.dumps(ROWS).encode()) == decode_batch(json.dumps(ROWS).encode())
+
+
 def test_true_and_false_are_values_of_a_state() -> None:
     for payload in (b'{"seq": 1, "readings": [{"point": "p", "at": 0, "value": true}, {"point":"p","at":1,"value": false}]}',
                     b'{"seq": 1, "point": ["p", "p"], "at": [0, 1], "value": [true, false]}'):

@@ -57,7 +57,7 @@ def test_mistakes_are_told_with_what_is_known(year_url: str, tmp_path: Path) -> 
     for arguments, status, words in (
         (("nowhere", "annual", "2026"), 1, "known: mini"),
         (("mini", "annual", "2019"), 1, "there are some from 2025-01-01"),
-        (("mini", "annual", "2026", "--format", "odt"), 1, "docx, xlsx, pdf, html, json"),
+        (("mini", "annual", "2026", "--format", "odt"), 2, "docx, xlsx, pdf, html, json"),
         (("mini", "weekly", "2026"), 2, "weekly"),
         (("mini", "annual", "2026", "--as-of", "yesterday"), 1, "expected an instant"),
         (("mini", "annual", "2026", "--version", "9"), 1, "sealed: none"),
