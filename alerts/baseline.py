@@ -87,7 +87,7 @@ def _judge_rule(conn: Connection, context: Context, rule: Rule, points: Sequence
     more = np.nansum(np.stack([h.value - h.expected for h in run]), axis=0)
     told = [_told(context, points, newest, i, float(more[i]), hour, prices) for i in raised]
     _add_excess(conn, rule, points, newest, hour, prices)
-    return [_finding(rule, points[i], newest, i, hour, zone, now, len(run), extra)
+    return [finding(rule, points[i], newest, i, hour, zone, now, len(run), extra)
             for i, extra in zip(raised, told, strict=True)] + [
         Finding(rule, False, now, point_id=points[i].point_id, value=float(newest.value[i])) for i in returned]
 
@@ -155,8 +155,9 @@ def _table(conn: Connection, base: int, points: Sequence[Point], hours: Sequence
     return out
 
 
-def _finding(rule: Rule, p: Point, h: Hours, i: int, hour: datetime, zone: str, now: datetime, run: int,
-             extra: Mapping[str, Any]) -> Finding:
+def finding(rule: Rule, p: Point, h: Hours, i: int, hour: datetime, zone: str, now: datetime, run: int,
+            extra: Mapping[str, Any]) -> Finding:
+    """Point i of an hour away from its expectation, found `now` after a `run` of such hours; `extra`: more to explain it."""
     value, expected, z = float(h.value[i]), float(h.expected[i]), float(h.z[i])
     low, high = expected - rule.number("z") * float(h.scale[i]), expected + rule.number("z") * float(h.scale[i])
     since = hour - (run - 1) * HOUR

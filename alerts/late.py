@@ -36,6 +36,16 @@ Hour = tuple[int, datetime]
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Marked hours of a base that follow each other, [start, end), and the points marked in them (`late_marks`)."""
+
+    base_id: int
+    start: datetime
+    end: datetime
+    points: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Excursion:
     """From raise to return by the readings' own clock (epochs), and the worst value in between."""
 
@@ -159,7 +169,11 @@ def _finding(context: Context, numbered: tuple[int, Pair], news: list[Excursion]
                                                          (low if low is not None else -np.inf) - v))
     start, end = (datetime.fromtimestamp(t, UTC) for t in (news[0].start, news[-1].end))
     text: dict[str, Any] = explain.of_point(pair.rule, point, worst, low, high, start, context.zones[pair.rule.base_id])
-    text["zh"] += f"数据迟到,事后判定,共 {len(news)} 次。"
-    text["en"] += f" Found later, in data that came late; {len(news)} in all."
     return Finding(pair.rule, True, start, point_id=point.point_id, value=worst, low=low, high=high, unit=point.unit, late=True,
-                   returned_at=end, explanation=text | {"times": len(news)})
+                   returned_at=end, explanation=said(text, len(news)))
+
+
+def said(text: Mapping[str, Any], times: int) -> dict[str, Any]:
+    """An explanation that says that it was found in late data, and how often it happened."""
+    return {**text, "zh": f"{text['zh']}数据迟到,事后判定,共 {times} 次。",
+            "en": f"{text['en']} Found later, in data that came late; {times} in all.", "times": times}

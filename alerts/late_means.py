@@ -21,7 +21,7 @@ from alerts.context import Context
 from alerts.enabling import local_seconds
 from alerts.evaluator import Flags, Floats, Ints, limit_band
 from alerts.finding import Finding
-from alerts.late import LATE_DAYS
+from alerts.late import LATE_DAYS, said
 from alerts.rules import Point, Rule, covers
 from alerts.store import Connection, Q
 
@@ -94,6 +94,4 @@ def _finding(context: Context, rule: Rule, p: Point, band: tuple[float, float], 
     worst = int(where[int(np.argmax(over))])
     start, opened, over_at = (datetime.fromtimestamp(float(t), UTC) for t in (starts[worst], ends[where[0]], ends[where[-1]]))
     found = means.finding(rule, p, float(value[worst]), band, start, int(n_valid[worst]), context.zones[rule.base_id], opened)
-    text = {"zh": found.explanation["zh"] + f"数据迟到,事后判定,共 {len(where)} 次。",
-            "en": found.explanation["en"] + f" Found later, in data that came late; {len(where)} in all.", "times": len(where)}
-    return replace(found, late=True, returned_at=over_at, explanation={**found.explanation, **text})
+    return replace(found, late=True, returned_at=over_at, explanation=said(found.explanation, len(where)))

@@ -174,7 +174,7 @@ def _judge_rule(context: Context, rule: Rule, live: Live, memory: Memory, now: d
     for unit_id, (verdict, link) in worst.items():
         since = _held(rule, (rule.base_id, rule.rule_id, None, unit_id, None), verdict, memory, now)
         if since is not None:
-            text = _explain(context, rule, link, since, judged[unit_id]) if verdict else {}
+            text = explain(context, rule, link, since, judged[unit_id]) if verdict else {}
             out.append(Finding(rule, verdict == 1, now, unit_id=unit_id, channel="production_on_treatment_off",
                                explanation=text))
     return out + [f for i, j in judged.items() for f in _contradicted(context, rule, units[i], j, memory, now)]
@@ -214,7 +214,8 @@ def judge_unit(context: Context, rule: Rule, unit: Unit, live: Live, memory: Mem
     return judged
 
 
-def _explain(context: Context, rule: Rule, link: Link, since: float, treatment: Judged) -> dict[str, Any]:
+def explain(context: Context, rule: Rule, link: Link, since: float, treatment: Judged) -> dict[str, Any]:
+    """Explanation of production that runs while its treatment stands, since an epoch."""
     p, t = link.production, link.treatment
     began = datetime.fromtimestamp(since, UTC)
     at, hold = clock_of(began, context.zones[rule.base_id]), rule.number("hold_s")

@@ -274,10 +274,16 @@ CROSS JOIN LATERAL (
 JOIN point p ON p.base_id = o.base_id AND p.point_id = r.point_id
 
 -- name: balance_days
--- Days of every parent meter with a balance.
-SELECT b.base_id, b.day, b.carrier, b.parent_id, b.parent_amount, b.unaccounted, b.n_expected, b.n_known, p.unit
-FROM balance_1d b JOIN point p ON p.base_id = b.base_id AND p.point_id = b.parent_id
-WHERE b.day >= %(since)s AND b.unaccounted IS NOT NULL AND b.day < (now() AT TIME ZONE (SELECT timezone FROM base x WHERE x.base_id = b.base_id))::date
+-- Days of every parent meter with a balance, in order of time; `ends`: when the day was over; `told`: from when to when alerts of
+-- the rules about balances covered it, by rule.
+SELECT b.base_id, b.day, b.carrier, b.parent_id, b.parent_amount, b.unaccounted, b.n_expected, b.n_known, p.unit,
+       (b.day + 1)::timestamp AT TIME ZONE x.timezone AS ends,
+       ARRAY(SELECT a.rule_id FROM alert a WHERE a.base_id = b.base_id AND a.point_id = b.parent_id AND a.channel = 'balance'
+             AND (a.explanation ->> 'since' = b.day::text
+                  OR (a.opened_at - interval '1 day' <= (b.day + 1)::timestamp AT TIME ZONE x.timezone AND NOT a.late
+                      AND (b.day + 1)::timestamp AT TIME ZONE x.timezone <= coalesce(a.returned_at, 'infinity')))) AS told
+FROM balance_1d b JOIN point p ON p.base_id = b.base_id AND p.point_id = b.parent_id JOIN base x ON x.base_id = b.base_id
+WHERE b.day >= %(since)s AND b.unaccounted IS NOT NULL AND b.day < (now() AT TIME ZONE x.timezone)::date
 ORDER BY b.day
 
 -- name: power_bands
@@ -614,6 +620,49 @@ FROM unnest(%(pairs)s::integer[], %(hours)s::timestamptz[], %(bases)s::smallint[
 LEFT JOIN reading_1h r ON r.base_id = w.base_id AND r.point_id = w.point_id
     AND r.bucket >= w.hour - interval '1 hour' AND r.bucket <= w.hour
 GROUP BY 1, 2
+
+-- name: mark_outage
+-- Hours that nobody judged because no evaluator was at work: from its last memory on, as if their readings had come late.
+INSERT INTO late_hour (base_id, point_id, hour, due_at)
+SELECT r.base_id, r.point_id, r.bucket, greatest(%(now)s, r.bucket + interval '76 minutes')
+FROM evaluator_snapshot s
+JOIN reading_1h r ON r.bucket > greatest(s.at, %(now)s - interval '7 days') - interval '1 hour' AND r.bucket <= %(now)s
+WHERE s.shard = %(shard)s AND s.at < %(now)s - interval '15 minutes' AND r.base_id = ANY (%(bases)s::smallint[])
+ON CONFLICT DO NOTHING
+
+-- name: forget_late
+-- Late hours that no rule would judge: those of bases without one, from before the first one, or of more than a week ago.
+DELETE FROM late_hour WHERE ctid IN (
+    SELECT l.ctid FROM late_hour l
+    LEFT JOIN unnest(%(bases)s::smallint[], %(firsts)s::timestamptz[]) AS w (base_id, first) USING (base_id)
+    WHERE l.base_id = ANY (%(mine)s::smallint[])
+      AND (w.first IS NULL OR l.hour + interval '1 hour' <= w.first OR l.hour <= %(now)s - interval '7 days')
+    FOR UPDATE OF l SKIP LOCKED)
+
+-- name: late_marks
+-- Late hours that may be looked at, the oldest first.
+SELECT base_id, point_id, hour, due_at FROM late_hour
+WHERE due_at <= %(now)s AND base_id = ANY (%(bases)s::smallint[]) ORDER BY base_id, hour, point_id LIMIT %(most)s
+
+-- name: settle_late
+-- Late hours that were looked at: gone where nothing was found, to be looked at again where something was (until it is told); one
+-- that was marked anew meanwhile stays as it is.
+WITH seen AS (
+    SELECT l.ctid, x.again FROM late_hour l
+    JOIN unnest(%(bases)s::smallint[], %(points)s::integer[], %(hours)s::timestamptz[], %(due)s::timestamptz[], %(again)s::boolean[])
+         AS x (base_id, point_id, hour, due_at, again) USING (base_id, point_id, hour, due_at)
+    FOR UPDATE OF l SKIP LOCKED
+), gone AS (
+    DELETE FROM late_hour WHERE ctid IN (SELECT ctid FROM seen WHERE NOT again)
+)
+UPDATE late_hour SET due_at = %(next)s WHERE ctid IN (SELECT ctid FROM seen WHERE again)
+
+-- name: told_of_rules
+-- Rule, point, unit, and from when to when (epochs) each alert of some rules was active; a late one as the readings say.
+SELECT rule_id, point_id, unit_id, extract(epoch FROM opened_at)::float8,
+       extract(epoch FROM coalesce(returned_at, closed_at, 'infinity'))::float8
+FROM alert WHERE base_id = %(base)s AND rule_id = ANY (%(rules)s)
+  AND coalesce(returned_at, closed_at, 'infinity') >= %(since)s AND opened_at <= %(until)s
 
 -- name: mean_series
 -- Hours of gauges, a row a point, as strings of bytes in order of time: epochs, means, good readings, 1 where nothing estimated

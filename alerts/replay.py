@@ -12,6 +12,7 @@ from alerts.context import Context
 from alerts.demand import SLOT_S
 from alerts.enabling import local_seconds
 from alerts.evaluator import DEVICE, FLAT, RATE, SILENCE, VALUE, Flags, Floats, Ints, Pair, Plan, limit_band
+from alerts.formulas import Formula
 from alerts.history import Band, Events, Heard, device_silences, events, flat_runs, newest, rates, silences
 from alerts.linkage import RUNS, STANDS, UNKNOWN
 from alerts.loading import NOTHING, Readings
@@ -49,11 +50,12 @@ def pair_events(context: Context, plan: Plan, i: int, pair: Pair, readings: Mapp
         others = [readings.get(p, NOTHING).at for p in of_device if p != pair.point.point_id]
         happened = silences(mine.at, [o for o in others if len(o)], band.high, band.hold_s, band.clear_hold_s, words)
         return happened if mask is None else _masked(happened, mask)
-    at, m = _measure(slot // n, mine)
+    at, m = measure(slot // n, mine)
     return events(at, m, band, None if mask is None else mask(at)) if len(at) else NONE
 
 
-def _measure(kind: int, r: Readings) -> tuple[Floats, Floats]:
+def measure(kind: int, r: Readings) -> tuple[Floats, Floats]:
+    """(T,) epochs and the measure of a kind (VALUE, RATE, FLAT, FLAT_ANY) at each."""
     if kind == VALUE:
         return r.at, r.usable
     ok = ~np.isnan(r.usable)
@@ -73,19 +75,27 @@ def _wide(context: Context, plan: Plan, k: int, pair: Pair, readings: Mapping[in
         if beside and len(happened[0]):
             happened = _not_of_gateway(happened, device_silences(*beside, band.hold_s, band.clear_hold_s, words))
         return happened if mask is None else _masked(happened, mask)
-    k -= plan.n_devices + plan.n_gateways
+    when, m, _ = expression(context, *formula_of(plan, k - plan.n_devices - plan.n_gateways), readings)
+    return events(when, m, band, None if mask is None else mask(when)) if len(when) else NONE
+
+
+def formula_of(plan: Plan, k: int) -> tuple[Formula, int]:
+    """The formula that the k-th expression measure belongs to, and its place among those of the formula."""
     for formula in plan.formulas:
         if k < len(formula.anchors):
-            break
+            return formula, k
         k -= len(formula.anchors)
+    raise IndexError(f"there is no expression {k} in the plan")
+
+
+def expression(context: Context, formula: Formula, k: int,
+               readings: Mapping[int, Readings]) -> tuple[Floats, Floats, dict[str, Floats]]:
+    """(T,) the instants at which one of its points said something, what an expression came to, the value of each name."""
     named = {name: readings.get(context.points[int(at[k])].point_id, NOTHING) for name, at in formula.places.items()}
     when = np.unique(np.concatenate([r.at for r in named.values()]))
-    if not len(when):
-        return NONE
     values = {name: newest(r.at, r.usable, when, formula.fresh_s) * formula.factors[name][0][k] + formula.factors[name][1][k]
               for name, r in named.items()}
-    m = np.broadcast_to(formula.expression.evaluate(values), when.shape)
-    return events(when, m, band, None if mask is None else mask(when))
+    return when, np.broadcast_to(formula.expression.evaluate(values), when.shape), values
 
 
 def _silent_times(context: Context, plan: Plan, devices: Sequence[int],
@@ -185,11 +195,15 @@ def slot_forecast(at: Floats, kw: Floats, min_s: float) -> Floats:
 
 def link_events(rule: Rule, at: Floats, production: Ints, treatment: Ints) -> Events:
     """Production runs and treatment stands, for the hold; unknown says nothing, one half that is well suffices."""
+    return events(at, link_measure(production, treatment), condition(rule))
+
+
+def link_measure(production: Ints, treatment: Ints) -> Floats:
+    """(T,) 1 where production runs while treatment stands, 0 where it does not, NaN where that is not known."""
     bad = (production == RUNS) & (treatment == STANDS)
     well = (production == STANDS) | (treatment == RUNS)
     unknown = ((production == UNKNOWN) | (treatment == UNKNOWN)) & ~well
-    m = np.where(unknown, np.nan, bad.astype(float))
-    return events(at, m, condition(rule))
+    return np.where(unknown, np.nan, bad.astype(float))
 
 
 def balance(context: Context, rule: Rule, rows: Sequence[tuple[Any, ...]]) -> Iterable[Judged]:

@@ -64,6 +64,7 @@ def start(conn: Connection, now: datetime, heard: Hearing | None = None, part: P
     context = load(conn, now, part)
     for mistake in context.mistakes:
         log.warning("rule left out: %s", mistake)
+    conn.execute(Q["mark_outage"], {"shard": part.shard, "now": now, "bases": sorted(context.zones)})
     row = conn.execute(Q["load_snapshot"], {"shard": part.shard}).fetchone()
     known = open_alerts(conn, part)
     state = live.restore(context, bytes(row[0]) if row else None, known)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from alerts import balance, baseline, demand, emission, facility, late, late_means, linkage, means
+from alerts import balance, baseline, demand, emission, facility, late, late_marks, late_means, linkage, means
 from alerts.context import Context
 from alerts.finding import Finding
 from alerts.store import Connection
@@ -26,12 +26,13 @@ def judge(conn: Connection, context: Context, links: linkage.Memory, hours: base
     hours.days_at = now if days_due else hours.days_at
     judges: tuple[tuple[str, Callable[[], list[Finding]]], ...] = (
         ("emission_limit", lambda: emission.judge(conn, context, now, links.learned_kw, days=days_due)),
-        ("balance", lambda: balance.judge(conn, context, now) if days_due else []),
+        ("balance", lambda: balance.judge(conn, context, now, links.learned_kw) if days_due else []),
         ("baseline", lambda: baseline.judge(conn, context, hours, now)),
         ("limit, means", lambda: means.judge(conn, context, hours, now)),
         ("demand", lambda: demand.judge(conn, context, now)),
         ("limit, late", lambda: late.judge(conn, context, hours.late, now, links.learned_kw) if days_due else []),
         ("means, late", lambda: late_means.judge(conn, context, now, links.learned_kw) if days_due else []),
+        ("marked hours, late", lambda: late_marks.judge(conn, context, now, links.learned_kw)),
     )
     found: list[Finding] = []
     for kind, one in judges:

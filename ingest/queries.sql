@@ -193,13 +193,19 @@ CREATE TEMP TABLE IF NOT EXISTS rolled_minute (LIKE reading_1h INCLUDING INDEXES
 
 -- name: take_dirty
 -- Consume the log of a part of the points into the set of touched quarters; what a batch writes from now on waits for the
--- next pass.
+-- next pass. Hours of the last week into which readings came late are handed over to alerts, for when they are over.
 WITH taken AS (
     DELETE FROM dirty
     WHERE hashint4(point_id) & 1 = ANY (%(parts)s)
       AND dirty_id <= (SELECT max(dirty_id) FROM (SELECT dirty_id FROM dirty WHERE hashint4(point_id) & 1 = ANY (%(parts)s)
                                                   ORDER BY dirty_id LIMIT %(limit)s) AS oldest)
-    RETURNING base_id, point_id, bucket
+    RETURNING base_id, point_id, bucket, marked_at
+), late AS (
+    INSERT INTO late_hour AS l (base_id, point_id, hour, due_at)
+    SELECT DISTINCT base_id, point_id, date_bin('1 hour', bucket, TIMESTAMPTZ '2000-01-01 00:00:00Z'),
+           greatest(now() + interval '1 minute', date_bin('1 hour', bucket, TIMESTAMPTZ '2000-01-01 00:00:00Z') + interval '76 minutes')
+    FROM taken WHERE bucket + interval '30 minutes' < marked_at AND bucket > now() - interval '7 days'
+    ON CONFLICT (base_id, point_id, hour) DO UPDATE SET due_at = excluded.due_at
 )
 INSERT INTO touched
 SELECT DISTINCT base_id, point_id, date_bin('15 minutes', bucket, TIMESTAMPTZ '2000-01-01 00:00:00Z') FROM taken

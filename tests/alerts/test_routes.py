@@ -278,7 +278,7 @@ def test_the_commands_add_list_test_and_remove_a_route(mini: Db, database_url: s
     assert "hush" not in shown and "access_token" not in shown
     assert park("route", "test", "mini", "night")[0] == 0
     assert "测试消息" in robot.got[0][1]["markdown"]["title"]
-    for words, text in ((("night", "fax", robot.url), "kind: expected one of"), (("x", "email", "a@b"), "expected smtp://"),
+    for words, text in ((("night", "fax", robot.url), "wecom"), (("x", "email", "a@b"), "expected smtp://"),
                         (("x", "wecom", robot.url, "--quiet", "22-7"), "--quiet: expected two times"),
                         (("x", "wecom", robot.url, "--severities", "loud"), "--severities")):
         code, told = park("route", "add", "mini", *words)
