@@ -1,25 +1,24 @@
-"""Embedded MQTT broker: mosquitto when it is on PATH, otherwise amqtt in a process of its own (`python -m park.broker`).
+"""Embedded MQTT broker: mosquitto when it is on PATH, otherwise amqtt in a process of its own (`park.broker_amqtt`).
 
 amqtt speaks MQTT 3.1.1 only and keeps no queue over a restart: the collectors' spool covers that, because it keeps a
-batch until ingest has committed it. Both listen on loopback.
+batch until ingest has committed it. Both listen on loopback, open to this machine; on any other address only to users
+with a password, each with its own rights (`park.broker_access`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+from park.broker_access import PLATFORM, users, write_for_amqtt, write_for_mosquitto
 from park.embedded import die_with_parent
 from park.errors import SetupError
 
@@ -39,18 +38,32 @@ def host_port(mqtt_url: str) -> tuple[str, int]:
 
 
 class Broker:
-    """One embedded broker; `start` returns when it accepts connections."""
+    """One embedded broker; `start` returns when it accepts connections.
 
-    def __init__(self, data_dir: Path, port: int | None = None, *, kind: str | None = None) -> None:
+    Without `host` it listens on loopback and asks nobody. With one it asks everybody for a password, also on loopback,
+    and gives each the rights that `park.broker_access` has for `base`.
+    """
+
+    def __init__(self, data_dir: Path, port: int | None = None, *, host: str | None = None, base: str = "-",
+                 kind: str | None = None) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port or free_port()
+        self.host = host
+        self.base = base
         self.kind = kind or ("mosquitto" if _mosquitto() else "amqtt")
         self._server: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """PARK_MQTT_URL of this broker."""
-        return f"mqtt://127.0.0.1:{self.port}"
+        near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host or "", self.host or "127.0.0.1")
+        who = f"{PLATFORM}:{quote(users(self.users_file)[PLATFORM], safe='')}@" if self.host else ""
+        return f"mqtt://{who}{f'[{near}]' if ':' in near else near}:{self.port}"
+
+    @property
+    def users_file(self) -> Path:
+        """Names and passwords of those who may log in, where it listens beyond loopback."""
+        return self.data_dir / "users.json"
 
     @property
     def pid(self) -> int | None:
@@ -60,6 +73,10 @@ class Broker:
     def start(self, timeout_s: float = 20.0) -> Broker:
         """Run the broker and wait until its port answers; SetupError with its log if it does not."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        if self.host:
+            write = write_for_amqtt if self.kind == "amqtt" else write_for_mosquitto
+            write(self.data_dir, users(self.users_file), self.base)
+        host, port = host_port(self.url)
         log_path = self.data_dir / "broker.log"
         with log_path.open("ab") as log:
             self._server = subprocess.Popen(self._command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
@@ -70,7 +87,7 @@ class Broker:
             if self._server.poll() is not None:
                 raise SetupError(f"{self.kind} ended at its start; the end of {log_path}:\n"
                                  + log_path.read_text(errors="replace")[-2000:])
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
                 return self
             time.sleep(0.05)
         raise SetupError(f"{self.kind} does not listen on port {self.port}; see {log_path}")
@@ -106,13 +123,16 @@ class Broker:
 
     def _command(self) -> list[str]:
         if self.kind == "amqtt":
-            return [sys.executable, "-m", "park.broker", str(self.port)]
+            file = [str(self.data_dir / "access.json")] if self.host else []
+            return [sys.executable, "-m", "park.broker_amqtt", self.host or "127.0.0.1", str(self.port), *file]
         config = self.data_dir / "mosquitto.conf"
         user = pwd.getpwuid(os.geteuid()).pw_name
         # every second: with the default of half an hour a kill -9 loses far more; saving at each change instead writes the
         # whole store for each message (75 messages/s, measured). Readings do not hang on it: docs/decisions/030
-        config.write_text(f"""listener {self.port} 127.0.0.1
-allow_anonymous true
+        access = (f"allow_anonymous false\npassword_file {self.data_dir}/passwords\nacl_file {self.data_dir}/acl" if self.host
+                  else "allow_anonymous true")
+        config.write_text(f"""listener {self.port} {self.host or "127.0.0.1"}
+{access}
 persistence true
 persistence_location {self.data_dir}/
 autosave_interval 1
@@ -124,25 +144,6 @@ log_type warning
 """)
         return [str(_mosquitto()), "-c", str(config)]
 
+
 def _mosquitto() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-
-
-async def _serve(port: int) -> None:
-    from amqtt.broker import Broker as Amqtt
-
-    broker = Amqtt({
-        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}", "max_connections": 1000}},
-        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-    })
-    stop = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    await broker.start()
-    await stop.wait()
-    await broker.shutdown()
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
-    asyncio.run(_serve(int(sys.argv[1])))

@@ -34,17 +34,30 @@ def demo(
 
 def up(
     catalogue: Files,
-    port: Annotated[int, typer.Option(help="Port of console and API.")] = 8000,
-    data_dir: Annotated[Path | None, typer.Option(help="Where database, spools, tokens and logs are kept.",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of console and API.", metavar="PORT",
+                                             show_default="PARK_PORT, or 8000")] = None,
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS",
+                                             help="Address of console and API; 0.0.0.0 lets other machines in.",
+                                             show_default="PARK_HOST, or 127.0.0.1")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where database, spools, tokens and logs are kept.", metavar="FOLDER",
                                                   show_default="PARK_DATA_DIR, or park-data")] = None,
-    hj212_port: Annotated[int, typer.Option(min=0, max=65535, help="Port on which data loggers (HJ 212) connect; 0: any that "
-                                                                   "is free.")] = 9212,
+    hj212_port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="Port on which data loggers (HJ 212) "
+                                            "connect; 0: any that is free.")] = 9212,
+    mqtt_listen: Annotated[str | None, typer.Option(metavar="ADDRESS:PORT", show_default="this machine alone", help="Where the "
+                                                    "embedded broker listens for MQTT devices; asks for a password.")] = None,
 ) -> None:
-    """Run every stage for a real park. Embedded PostgreSQL and broker unless PARK_DATABASE_URL, PARK_MQTT_URL are set."""
-    from park.demo import up as run
+    """Run every stage for a real park. 运行真实园区。
+
+    Brings its own PostgreSQL and broker unless PARK_DATABASE_URL, PARK_MQTT_URL name others; runs until Ctrl-C, and the
+    next start goes on where it was.
+
+    For example: park up my-park/ --host 0.0.0.0 --mqtt-listen 0.0.0.0:1883
+    """
     from park.settings import load_settings
+    from park.up import up as run
     settings = load_settings()
-    run(settings, catalogue, port=port, data_dir=data_dir or settings.data_dir, hj212_port=hj212_port)
+    run(settings, catalogue, host=host or settings.host, port=port or settings.port, data_dir=data_dir or settings.data_dir,
+        hj212_port=hj212_port, mqtt_listen=mqtt_listen)
 
 
 def migrate(

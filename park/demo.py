@@ -1,4 +1,4 @@
-"""`park demo` and `park up`: the whole platform on one machine, from an empty folder to a page.
+"""`park demo`: the whole platform on one machine, from an empty folder to a page; what `park up` (park/up.py) shares with it.
 
 Steps: embedded PostgreSQL and broker where no other is named, migrations, catalogue, history (demo only), tokens,
 then one process a stage under the supervisor. Everything lives in the data folder; a second start finds it again.
@@ -7,6 +7,7 @@ then one process a stage under the supervisor. Everything lives in the data fold
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -30,7 +31,7 @@ from park.broker import Broker, free_port, host_port
 from park.catalogue import Catalogue, read_catalogue
 from park.catalogue_store import apply
 from park.embedded import Postgres
-from park.errors import InputError, SetupError
+from park.errors import SetupError
 from park.quantities import TABLES
 from park.settings import Settings
 from park.supervisor import Interrupted, Supervisor, interruptible
@@ -79,61 +80,55 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
     """Run the simulated park until Ctrl-C; with `days`, that much history is loaded before the stages start."""
     steps = Steps(Console(stderr=False, highlight=False))
     ports = _ports(port)
-    with _platform(settings, data_dir, steps) as (supervisor, url, mqtt_url):
+    with platform(settings, data_dir, steps) as here:
+        supervisor, url, mqtt_url = here.supervisor, here.url, here.mqtt_url
         (data_dir / "ports.json").write_text(json.dumps(asdict(ports)))
         from simulators.catalogue import write_catalogue
         with steps.step("simulated park: writing and applying its catalogue"):
             files = write_catalogue(data_dir / "catalogue", modbus_port=ports.modbus)
             catalogue = read_catalogue(files)
-            _apply(url, catalogue)
+            bring(url, catalogue)
         first = FIRST_DAYS if days is None else days
         loaded = _history_loaded(data_dir)
         if first > loaded:
             _load_history(url, catalogue, data_dir, steps, first)
-        tokens = _tokens(url, data_dir, catalogue)
+        tokens = tokens_of(url, data_dir, catalogue)
         _fill_roster(url, catalogue)
         with steps.step("starting collectors, ingest, accounting, alerts, api"):
             supervisor.add("simulate", "simulate", "--modbus-port", str(ports.modbus), "--hj212", f"127.0.0.1:{ports.hj212}",
                            "--mqtt", mqtt_url, "--control-port", str(ports.control), "--data-dir", str(data_dir))
-            _behind(supervisor, ports, settings.host)
+            behind(supervisor, ports, settings.host)
             # collectors after the devices: a refused connection is a finding in a real park, and would raise alerts here
             _wait_port(supervisor, ports.control)
-            _before(supervisor, [str(f) for f in files], ports, "127.0.0.1")
-            address = _wait_ready(supervisor, settings.host, ports.http)
-        _greet(steps, address, tokens, data_dir)
+            before(supervisor, [str(f) for f in files], ports, "127.0.0.1")
+            address = wait_ready(supervisor, settings.host, ports.http)
+        greet(steps, address, tokens, data_dir)
         if days is None and loaded < HISTORY_DAYS:
             _load_history(url, catalogue, data_dir, steps, HISTORY_DAYS, watch=supervisor)
-        _keep(supervisor)
+        keep(supervisor)
 
 
-def up(settings: Settings, files: Sequence[Path], *, port: int, data_dir: Path, hj212_port: int = HJ212_PORT) -> None:
-    """Run every stage for a real park described by `files`, until Ctrl-C."""
-    steps = Steps(Console(highlight=False))
-    catalogue = read_catalogue(files)
-    if catalogue.base is None:
-        raise InputError(f"expected a `base:` section in {', '.join(map(str, files))}")
-    if any(d.protocol == "hj212" for d in catalogue.devices) and hj212_port:
-        _usable(hj212_port, "--hj212-port")
-    elif not hj212_port or not _is_free(hj212_port):
-        hj212_port = free_port()  # open all the same: strangers are heard and can be adopted
-    ports = Ports(_usable(port, "--port"), 0, hj212_port, 0)
-    with _platform(settings, data_dir, steps) as (supervisor, url, _):
-        with steps.step("applying the catalogue"):
-            _apply(url, catalogue)
-        tokens = _tokens(url, data_dir, catalogue)
-        with steps.step("starting collectors, ingest, accounting, alerts, api"):
-            _behind(supervisor, ports, settings.host)
-            _before(supervisor, [str(f) for f in files], ports, "0.0.0.0")  # loggers in the field connect to us
-            address = _wait_ready(supervisor, settings.host, ports.http)
-        _greet(steps, address, tokens, data_dir)
-        steps.say(f"data loggers (HJ 212) connect to port {ports.hj212}")
-        _keep(supervisor)
+@dataclass(frozen=True)
+class Platform:
+    """What the stages of a run stand on; `broker` is None where PARK_MQTT_URL names another."""
+
+    supervisor: Supervisor
+    url: str
+    mqtt_url: str
+    broker: Broker | None
 
 
 @contextlib.contextmanager
-def _platform(settings: Settings, data_dir: Path, steps: Steps) -> Iterator[tuple[Supervisor, str, str]]:
-    """Database and broker (embedded unless the environment names others), migrated; a supervisor; all stopped at the end."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+def platform(settings: Settings, data_dir: Path, steps: Steps,
+             listen: tuple[str, int, str] | None = None) -> Iterator[Platform]:
+    """Database and broker (embedded unless the environment names others), migrated; a supervisor; all stopped at the end.
+
+    With `listen` (host, port, base) the embedded broker listens there, and asks everybody for a password.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SetupError(f"the data folder {data_dir} cannot be made: {exc.strerror}; choose another with --data-dir") from exc
     with contextlib.ExitStack() as stack, interruptible():
         stack.enter_context(_only_one(data_dir))
         try:
@@ -143,16 +138,18 @@ def _platform(settings: Settings, data_dir: Path, steps: Steps) -> Iterator[tupl
                     url = stack.enter_context(Postgres(data_dir / "postgres").start()).url()
             with steps.step("schema and national factors"):
                 prepare(url)
+            broker = None
             if mqtt_url is None:
                 with steps.step("embedded MQTT broker"):
-                    broker = stack.enter_context(Broker(data_dir / "broker", _broker_port(data_dir)).start())
+                    host, port, base = listen or (None, _broker_port(data_dir), "-")
+                    broker = stack.enter_context(Broker(data_dir / "broker", port, host=host, base=base).start())
                     mqtt_url = broker.url
-                    steps.say(f"broker: {broker.kind} at {mqtt_url}")
+                    steps.say(f"broker: {broker.kind} at {describe(mqtt_url)}")
             environment = {"PARK_DATABASE_URL": url, "PARK_MQTT_URL": mqtt_url, "PARK_DATA_DIR": str(data_dir.absolute())}
             _private(data_dir / "env", "".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment.items()))
             supervisor = Supervisor(data_dir / "logs", environment, steps.say)
             stack.callback(supervisor.stop)
-            yield supervisor, url, mqtt_url
+            yield Platform(supervisor, url, mqtt_url, broker)
         except Interrupted:
             steps.say("stopping every process")
     steps.say("stopped; the data stay in " + str(data_dir))
@@ -163,23 +160,24 @@ def prepare(url: str, *, citus: bool = False, convert: bool = False, workers: Se
     migrations that ran."""
     done = database.migrate(url, citus=citus, convert=convert, workers=workers)
     for table in ("factors.yaml", "accuracies.yaml", "indicators.yaml"):
-        _apply(url, read_catalogue([TABLES / table]))
+        bring(url, read_catalogue([TABLES / table]))
     return done
 
 
-def _apply(url: str, catalogue: Catalogue) -> None:
+def bring(url: str, catalogue: Catalogue) -> None:
+    """Bring the database to the catalogue."""
     with database.connect(url) as conn:
         apply(conn, catalogue)
 
 
-def _behind(supervisor: Supervisor, ports: Ports, host: str) -> None:
+def behind(supervisor: Supervisor, ports: Ports, host: str) -> None:
     """The stages behind the broker."""
     supervisor.add("ingest", "ingest")
     supervisor.add("serve", "serve", "--host", host, "--port", str(ports.http))
     supervisor.add("account", "account")
 
 
-def _before(supervisor: Supervisor, catalogue: Sequence[str], ports: Ports, hj212_host: str) -> None:
+def before(supervisor: Supervisor, catalogue: Sequence[str], ports: Ports, hj212_host: str) -> None:
     """The stage before the broker, and the one that judges what comes through it."""
     supervisor.add("collect", "collect", *catalogue, "--hj212-host", hj212_host,
                    "--hj212-port", str(ports.hj212))
@@ -196,13 +194,15 @@ def _wait_port(supervisor: Supervisor, port: int) -> None:
     raise SetupError(f"the simulated park does not open its port {port}; see {supervisor.log_dir / 'simulate.log'}")
 
 
-def _keep(supervisor: Supervisor) -> None:
+def keep(supervisor: Supervisor) -> None:
+    """Watch the stages until something stops this process."""
     while True:
         supervisor.watch()
         time.sleep(0.5)
 
 
-def _wait_ready(supervisor: Supervisor, host: str, port: int) -> str:
+def wait_ready(supervisor: Supervisor, host: str, port: int) -> str:
+    """The console's address as soon as the API is ready; SetupError when it takes longer than READY_S."""
     address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
@@ -215,7 +215,8 @@ def _wait_ready(supervisor: Supervisor, host: str, port: int) -> str:
     raise SetupError(f"the API at {address} is not ready after {READY_S:.0f} s; see {supervisor.log_dir}")
 
 
-def _greet(steps: Steps, address: str, tokens: dict[str, str], data_dir: Path) -> None:
+def greet(steps: Steps, address: str, tokens: dict[str, str], data_dir: Path) -> None:
+    """Where the console is, and how to get in."""
     steps.say(f"[bold green]ready[/]: [bold]{address}/#token={tokens['operator']}[/]")
     for role, token in tokens.items():
         steps.say(f"  token {role:<11}{token}")
@@ -224,7 +225,7 @@ def _greet(steps: Steps, address: str, tokens: dict[str, str], data_dir: Path) -
     steps.say("Ctrl-C stops everything")
 
 
-def _tokens(url: str, data_dir: Path, catalogue: Catalogue) -> dict[str, str]:
+def tokens_of(url: str, data_dir: Path, catalogue: Catalogue) -> dict[str, str]:
     """One token a role; made once and kept in tokens.json (0600), since the database holds only hashes."""
     from api.tokens import create_token
     path = data_dir / "tokens.json"
@@ -321,7 +322,12 @@ def _progress(console: Console) -> Progress:
 @contextlib.contextmanager
 def _only_one(data_dir: Path) -> Iterator[None]:
     """A lock on the data folder that the kernel frees even after kill -9."""
-    with (data_dir / "lock").open("w") as file:
+    try:
+        lock = (data_dir / "lock").open("w")
+    except OSError as exc:
+        raise SetupError(f"the data folder {data_dir} cannot be written: {exc.strerror}; choose another with "
+                         "--data-dir") from exc
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -331,35 +337,49 @@ def _only_one(data_dir: Path) -> Iterator[None]:
 
 def _ports(http: int) -> Ports:
     modbus = MODBUS_PORT
-    while not all(_is_free(modbus + k) for k in range(GATEWAYS)):
+    while not all(is_free(modbus + k) for k in range(GATEWAYS)):
         modbus += GATEWAYS
-    return Ports(_usable(http, "--port"), modbus, HJ212_PORT if _is_free(HJ212_PORT) else free_port(), free_port())
+    return Ports(usable(http, "--port"), modbus, HJ212_PORT if is_free(HJ212_PORT) else free_port(), free_port())
 
 
 def _broker_port(data_dir: Path) -> int:
     """The same port at each start where it is free: devices of a real park are set to it."""
     path = data_dir / "broker.port"
     port = int(path.read_text()) if path.exists() else 1883
-    if not _is_free(port):
+    if not is_free(port):
         port = free_port()
     path.write_text(str(port))
     return port
 
 
-def _usable(port: int, option: str) -> int:
-    if not _is_free(port):
+def usable(port: int, option: str, host: str = "127.0.0.1") -> int:
+    """The port, when it can be listened on; SetupError that names the option otherwise."""
+    reason = _taken(port, host)
+    if reason == errno.EADDRNOTAVAIL:
+        raise SetupError(f"{host} is no address of this machine; choose another with {option}")
+    if reason == errno.EACCES:
+        raise SetupError(f"port {port} needs the rights of root; choose one from 1024 on with {option}")
+    if reason:
         raise SetupError(f"port {port} is taken by another program; choose another with {option}")
     return port
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as s:
+def is_free(port: int) -> bool:
+    """Whether nothing listens on the port of loopback."""
+    return _taken(port, "127.0.0.1") == 0
+
+
+def _taken(port: int, host: str) -> int:
+    """0, or the error number with which the address refuses a listener."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            s.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+            s.bind((host, port))
+        except socket.gaierror:
+            return errno.EADDRNOTAVAIL
+        except OSError as exc:
+            return exc.errno or errno.EADDRINUSE
+        return 0
 
 
 def describe(mqtt_url: str) -> str:

@@ -13,11 +13,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from paho.mqtt import publish
 
 from park.broker import free_port
+from park.up import own_address
 
 ROOT = Path(__file__).parent.parent
 BASE = "base: {code: north, name: 北园}\nenterprises: [{code: e1, name: One}]\n"
+PLC = """
+devices: [{code: d.plc, protocol: mqtt, mapping: {topic: "hall/{device}/up", form: flat}}]
+points: [{code: e1.temp, quantity: temperature, unit: degC, source: {device: d.plc, key: temp}}]
+"""
 LOGGER = "devices: [{code: d.cems, protocol: hj212, mn: '010000A8900016F000169DC0', password: secret}]\n"
 
 pytestmark = pytest.mark.timeout(120)
@@ -30,28 +36,50 @@ def _park(*words: str, folder: Path) -> subprocess.Popen[str]:
                             text=True, cwd=ROOT, env=environment, start_new_session=True)
 
 
-def test_a_folder_without_data_loggers_comes_up_whatever_their_port_is(tmp_path: Path) -> None:
+def test_a_folder_without_data_loggers_comes_up_and_hears_mqtt_devices_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "park").mkdir()
     (tmp_path / "park" / "base.yaml").write_text(BASE)
+    (tmp_path / "park" / "plc.yaml").write_text(PLC)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        http = free_port()
+        http, mqtt = free_port(), free_port()
         running = _park("up", str(tmp_path / "park"), "--port", str(http), "--hj212-port", str(taken.getsockname()[1]),
-                        folder=tmp_path)
+                        "--mqtt-listen", f"0.0.0.0:{mqtt}", folder=tmp_path)
         try:
-            assert running.stdout is not None
-            said: list[str] = []
-            deadline = time.monotonic() + 90
-            while time.monotonic() < deadline and "Ctrl-C" not in (said or [""])[-1]:
-                line = running.stdout.readline()
-                assert line, "".join(said)
-                said.append(line)
+            said = _said(running)
+            password = json.loads((tmp_path / "data" / "broker" / "users.json").read_text())["device"]
+            assert f"user device      password {password}" in said and f"port {mqtt}" in said
             token = json.loads((tmp_path / "data" / "tokens.json").read_text())["auditor"]
-            answer = httpx.get(f"http://127.0.0.1:{http}/api/v1/bases", headers={"Authorization": f"Bearer {token}"})
-            assert [base["code"] for base in answer.json()["bases"]] == ["north"]
+            with httpx.Client(base_url=f"http://127.0.0.1:{http}/api/v1", headers={"Authorization": f"Bearer {token}"}) as api:
+                assert [base["code"] for base in api.get("/bases").json()["bases"]] == ["north"]
+                assert _heard(api, own_address(), mqtt, password) == 21.5
         finally:
             running.send_signal(signal.SIGINT)
             rest, _ = running.communicate(timeout=20)
     assert running.returncode == 0 and "the data stay in" in rest
+
+
+def _said(running: subprocess.Popen[str]) -> str:
+    """What it printed from its start to the line that ends the greeting."""
+    assert running.stdout is not None
+    said: list[str] = []
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and "network in clear" not in (said or [""])[-1]:
+        line = running.stdout.readline()
+        assert line, "".join(said)
+        said.append(line)
+    return "".join(said)
+
+
+def _heard(api: httpx.Client, host: str, port: int, password: str) -> float:
+    """The value that the API shows after a device has published it from its own address."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:   # the collector may not have subscribed yet
+        publish.single("hall/plc/up", json.dumps({"temp": 21.5}), qos=1, hostname=host, port=port, client_id="plc",
+                       auth={"username": "device", "password": password})
+        if rows := api.get("/readings", params={"point": "e1.temp"}).json()["series"][0]["rows"]:
+            return float(rows[0][1])
+        time.sleep(0.3)
+    raise AssertionError("nothing arrived")
 
 
 @pytest.mark.parametrize(("catalogue", "says"), [

@@ -1,0 +1,106 @@
+"""`park up`: every stage on one machine for a real park; what it shares with `park demo` is in park/demo.py.
+
+The embedded broker listens on loopback, or where `mqtt_listen` says: then it asks for passwords (park/broker_access.py).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from park.broker import free_port
+from park.broker_access import DEVICE, GATEWAY, LOOPBACK, listen_address, users
+from park.catalogue import Catalogue, read_catalogue
+from park.demo import (
+    HJ212_PORT,
+    Platform,
+    Ports,
+    Steps,
+    before,
+    behind,
+    bring,
+    greet,
+    is_free,
+    keep,
+    platform,
+    tokens_of,
+    usable,
+    wait_ready,
+)
+from park.errors import InputError
+from park.settings import Settings
+
+
+def up(settings: Settings, files: Sequence[Path], *, host: str, port: int, data_dir: Path, hj212_port: int = HJ212_PORT,
+       mqtt_listen: str | None = None) -> None:
+    """Run every stage for a real park described by `files`, until Ctrl-C."""
+    steps = Steps(Console(highlight=False))
+    catalogue = read_catalogue(files)
+    if catalogue.base is None:
+        raise InputError(f"expected a `base:` section in {', '.join(map(str, files))}")
+    listen = None if mqtt_listen is None else (*_listen(settings, mqtt_listen), catalogue.base.code)
+    ports = Ports(usable(port, "--port", host), 0, _hj212_port(catalogue, hj212_port), 0)
+    with platform(settings, data_dir, steps, listen) as here:
+        with steps.step("applying the catalogue"):
+            bring(here.url, catalogue)
+        tokens = tokens_of(here.url, data_dir, catalogue)
+        with steps.step("starting collectors, ingest, accounting, alerts, api"):
+            behind(here.supervisor, ports, host)
+            before(here.supervisor, [str(f) for f in files], ports, "0.0.0.0")  # loggers in the field connect to us
+            address = wait_ready(here.supervisor, host, ports.http)
+        greet(steps, address, tokens, data_dir)
+        _say_where(steps, here, ports, host, listen)
+        keep(here.supervisor)
+
+
+def _listen(settings: Settings, text: str) -> tuple[str, int]:
+    """Address and port on which the embedded broker can listen."""
+    if "mqtt_url" in settings.model_fields_set:
+        raise InputError("--mqtt-listen is for the broker that `park up` brings itself, and PARK_MQTT_URL names another one: "
+                         "leave one of them out")
+    host, port = listen_address(text)
+    return host, usable(port, "--mqtt-listen", host)
+
+
+def _hj212_port(catalogue: Catalogue, wanted: int) -> int:
+    if wanted and any(d.protocol == "hj212" for d in catalogue.devices):
+        return usable(wanted, "--hj212-port", "0.0.0.0")
+    return wanted if wanted and is_free(wanted) else free_port()  # open all the same: strangers are heard and can be adopted
+
+
+def _say_where(steps: Steps, here: Platform, ports: Ports, host: str, listen: tuple[str, int, str] | None) -> None:
+    """Where people, data loggers and MQTT devices reach this machine from elsewhere."""
+    near = own_address()
+    if host in LOOPBACK:
+        steps.say("the console listens on this machine alone; --host 0.0.0.0 opens it to others")
+    else:
+        steps.say(f"the console from other machines: http://{near if host in ('0.0.0.0', '::') else host}:{ports.http}")
+    steps.say(f"data loggers (HJ 212) connect to {near} port {ports.hj212}")
+    if here.broker is None:
+        return
+    if listen is None:
+        steps.say("the broker listens on this machine alone; --mqtt-listen 0.0.0.0:1883 opens it to devices, with passwords")
+        return
+    steps.say(f"MQTT devices publish to {near if listen[0] in ('0.0.0.0', '::') else listen[0]} port {listen[1]}, a collector "
+              "elsewhere too, each with its user")
+    for name, password in users(here.broker.users_file).items():
+        if name in (DEVICE, GATEWAY):
+            steps.say(f"  user {name:<12}password {escape(password)}")
+    steps.say(f"passwords are in {here.broker.users_file}; they cross the network in clear: let it be one of the plant's own")
+    if here.broker.kind == "amqtt":
+        steps.say("this broker is amqtt, which forgets what it holds when it ends: install mosquitto for a real park")
+
+
+def own_address() -> str:
+    """The address by which other machines most likely reach this one; loopback where there is no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("192.0.2.1", 9))   # sends nothing: the kernel only chooses the interface of its default route
+        except OSError:
+            return "127.0.0.1"
+        address: str = s.getsockname()[0]
+        return address
