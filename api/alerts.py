@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from api.access import Data, Who, allowed
 from api.answers import Lang, Language, answer, cursor_of, instant, read_cursor
+from api.catalogue import base_row
 from api.desk import DESK
 from api.store import SQL, Principal
 from park.errors import NotFound
@@ -74,6 +75,8 @@ async def alerts(who: Who, data: Data, lang: Lang, state: State = "open",
         "state": state, "base": base, "severity": severity, "since": instant(since, "since"),
         "after_at": instant(after[0], "cursor") if after else None, "after_id": after[1] if after else None, "limit": limit + 1}
     async with data.session(who) as db:
+        if base is not None:
+            await base_row(db, base)
         rows = await with_shelf(db, await (await db.execute(SQL["alerts"], parameters)).fetchall())
     more = len(rows) > limit
     rows = rows[:limit]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from psycopg import AsyncCursor
 from starlette.responses import Response
 
 from api.access import Data, Who
@@ -51,6 +52,8 @@ async def balance(
     needs_whole_base(who)
     async with data.session(who) as db:
         found = await base_row(db, base)
+        if carrier is not None:
+            await _known_carrier(db, carrier)
         then = await look_back(db, found["timezone"], as_of)
         span = read_span(period, found["timezone"], then or utc_now())
         about = {"base": found["base_id"], "first": span.period.first_day, "last": span.period.last_day, "carrier": carrier}
@@ -82,6 +85,13 @@ async def balance(
             "links": links,
         }
     )
+
+
+async def _known_carrier(db: AsyncCursor[Any], carrier: str) -> None:
+    """InputError for a carrier that there is not: an empty answer would say that the base has no balance of it."""
+    known = [row["carrier"] for row in await (await db.execute(SQL["carriers"])).fetchall()]
+    if carrier not in known:
+        raise InputError(f"carrier: expected one of {', '.join(known)}, got {carrier!r}")
 
 
 def _coverage(row: Row, days_due: int) -> float | None:

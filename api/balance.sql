@@ -92,3 +92,7 @@ FROM rest r LEFT JOIN error e ON e.ts = r.ts ORDER BY r.ts
 SELECT accuracy_id AS id, template, quantity, carrier, accuracy_class, valid_from, valid_to, source, verified, recorded_at, recorded_by,
        superseded_at, base_id IS NOT NULL AS own
 FROM accuracy WHERE accuracy_id = ANY (%(ids)s) ORDER BY 1
+
+-- name: carriers
+-- Every carrier that there is.
+SELECT carrier FROM carrier ORDER BY carrier;

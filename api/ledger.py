@@ -78,6 +78,8 @@ async def entries(who: Who, data: Data, base: Annotated[str | None, Query(max_le
     """Entries, newest first. `next` is the cursor of the next page, null on the last one."""
     after = read_cursor(cursor, int)
     async with data.session(who) as db:
+        if base is not None:
+            await base_row(db, base)
         rows = await (await db.execute(SQL["ledger"], {
             "base": base, "kind": kind, "enterprise": enterprise, "first": first_day, "last": last_day,
             "superseded": superseded, "id": None, "after": after[0] if after else None, "limit": limit + 1})).fetchall()

@@ -17,7 +17,8 @@ def test_alerts_are_filtered_paged_and_told_in_both_languages(operator: httpx.Cl
     assert [a["id"] for a in operator.get("/alerts").json()["alerts"]] == [ids[2], ids[1], ids[0]]
     assert [a["id"] for a in operator.get("/alerts?severity=low&severity=medium").json()["alerts"]] == [ids[0]]
     assert [a["id"] for a in operator.get("/alerts?since=2026-02-01T00:00:00Z").json()["alerts"]] == [ids[2], ids[1]]
-    assert operator.get("/alerts?base=nowhere").json()["alerts"] == []
+    # an empty list would say that all is quiet there; a base of somebody else answers the same, or the answer would tell of it
+    assert operator.get("/alerts?base=nowhere").status_code == 404
     first = operator.get("/alerts?limit=2").json()
     second = operator.get(f"/alerts?limit=2&cursor={first['next']}").json()
     assert [a["id"] for a in first["alerts"] + second["alerts"]] == [ids[2], ids[1], ids[0]] and second["next"] is None
@@ -87,6 +88,7 @@ def test_an_entry_is_never_edited_a_correction_supersedes_it_once(operator: http
     both = operator.get("/ledger?kind=production&superseded=true").json()["entries"]
     assert [(e["value"], e["superseded_by"]) for e in both] == [(5150.0, None), (5200.0, second.json()["id"])]
     assert operator.get("/ledger?kind=production&first_day=2026-02-01").json()["entries"] == []
+    assert operator.get("/ledger?base=mini").status_code == 200 and operator.get("/ledger?base=nowhere").status_code == 404
 
 
 def test_an_entry_that_makes_no_sense_is_not_booked(operator: httpx.Client, mini: Connection) -> None:
