@@ -164,11 +164,43 @@ def catalogue_export(base: Annotated[str, typer.Argument(help="Code of the base.
         typer.echo(yaml.safe_dump(export(conn, base), allow_unicode=True, sort_keys=False), nl=False)
 
 
+def limits(
+    set_: Annotated[str | None, typer.Argument(help="Code of a set; without one, the sets are listed.", metavar="[SET]")] = None,
+    outlet: Annotated[str, typer.Option(help="Code of the outlet that the lines are for.", metavar="CODE")] = "e1.stack",
+    first_day: Annotated[str | None, typer.Option("--from", help="First day on which they bind the outlet, 2026-01-01.",
+                                                  metavar="DAY", show_default="always")] = None,
+) -> None:
+    """National emission limits to copy into a catalogue, each with its source. 国家排放限值。
+
+    `?` stands behind what was not held against the standard's text. They judge nothing before they stand in the catalogue: which
+    standard and table bind an outlet is in its permit.
+
+    For example: park limits boiler_gas_special --outlet e2.stack > my-park/limits-e2.yaml
+    """
+    from datetime import date
+
+    from park.errors import InputError
+    from park.limits import bounds, for_catalogue, limit_sets
+    from park.settings import load_settings
+    lang = load_settings().language
+    if set_ is not None:
+        try:
+            day = None if first_day is None else date.fromisoformat(first_day)
+        except ValueError as exc:
+            raise InputError(f"--from: expected a day such as 2026-01-01, got {first_day!r}") from exc
+        typer.echo(for_catalogue(set_, outlet, day, lang))
+        return
+    for code, found in limit_sets().items():
+        oxygen = f"  O2 {found['o2_reference']:g} %{'' if found['o2_verified'] else '?'}" if "o2_reference" in found else ""
+        typer.echo(f"{code:<24}{found[lang]}\n{'':<24}{', '.join(map(bounds, found['limits']))}{oxygen}")
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "up": up,
     "migrate": migrate,
     "doctor": doctor,
+    "limits": limits,
     "catalogue check": catalogue_check,
     "catalogue plan": catalogue_plan,
     "catalogue apply": catalogue_apply,

@@ -14,6 +14,8 @@ import yaml
 
 from park.catalogue import read_catalogue
 from park.catalogue_store import apply, export, plan
+from park.errors import InputError
+from park.limits import for_catalogue, limit_sets
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "tests" / "data" / "mini.yaml"
@@ -22,7 +24,7 @@ DATED = {"park/tables/factors.yaml": ("factors",), "park/tables/indicators.yaml"
          "accounting/tables/electricity_bill.yaml": ("load_rate", "contract_demand"),
          "accounting/tables/incineration.yaml": ("furnace",)}
 SOURCED = {"park/tables/accuracies.yaml": ("accuracies",), "api/kpi_bands.yaml": ("rate", "counts"),
-           "alerts/severity.yaml": ("grid",)}
+           "alerts/severity.yaml": ("grid",), "park/tables/limits.yaml": ("limits",)}
 
 
 def rows_of(tables: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -73,3 +75,16 @@ def test_days_of_a_calendar_say_whether_they_were_checked(mini: psycopg.Connecti
     assert plan(mini, read_catalogue([out])) == []
     mini.execute("SELECT set_config('park.as_of', now()::text, true)")
     assert mini.execute("SELECT count(*) FROM calendar_known WHERE verified").fetchone() == (1,)
+
+
+def test_every_set_of_national_limits_goes_into_a_catalogue_as_it_is_printed(tmp_path: Path) -> None:
+    printed = tmp_path / "limits.yaml"
+    before = len(read_catalogue([MINI]).limits)
+    for code, found in limit_sets().items():
+        printed.write_text(for_catalogue(code, "e1.stack", date(2026, 1, 1), "en"), encoding="utf-8")
+        taken = read_catalogue([MINI, printed]).limits[before:]
+        assert [(x.quantity, x.statistic, x.low, x.high, x.source, x.verified) for x in taken] == [
+            (row["quantity"], row["statistic"], row.get("low"), row["high"], row["source"], row["verified"])
+            for row in found["limits"]] and taken, code
+    with pytest.raises(InputError, match="known: power_coal_ultra_low"):
+        for_catalogue("gb13271", "e1.stack", None, "zh")
