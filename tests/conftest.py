@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +28,7 @@ from park.database import connect, migrate
 from park.embedded import Postgres
 from park.engine import CITUS, PLAIN, TIMESCALEDB, follow
 
+FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "shared_buffers": "128MB", "max_wal_size": "512MB"}
 MINI = Path(__file__).parent / "data" / "mini.yaml"
 SERVERS = {engine: url for engine, variable in ((TIMESCALEDB, "PARK_TEST_TIMESCALE_URL"), (CITUS, "PARK_TEST_CITUS_URL"))
            if (url := os.environ.get(variable))}
@@ -84,14 +86,21 @@ class Databases:
             conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def _roomy_memory(least: int = 4 << 30) -> Path | None:
-    """A file system in memory with `least` bytes free, or None. A test copies 600 files: ten times as long on a busy disk."""
+@contextmanager
+def _server_folder(least: int = 4 << 30) -> Iterator[Path]:
+    """A folder in memory where `least` bytes are free, else on the disk: there the 700 files of a copy take ten times as long."""
     memory = Path("/dev/shm")
-    return memory if memory.is_dir() and shutil.disk_usage(memory).free >= least else None
+    for left in memory.glob("park-test-*-*"):   # by a run that was killed
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free >= least
+    with TemporaryDirectory(prefix=f"park-test-{os.getpid()}-", dir=memory if roomy else None) as folder:
+        Path(folder).chmod(0o755)   # as root the server is another user's
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session", params=list(SERVERS) or [PLAIN])
-def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres | Elsewhere]:
+def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres | Elsewhere]:
     """The database server; the embedded one forgets durability, which tests of crashes start for themselves."""
     if request.param != PLAIN:
         server = Elsewhere(request.param, SERVERS[request.param])
@@ -101,13 +110,9 @@ def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         yield server
         Databases(server).drop(server.template)
         return
-    with TemporaryDirectory(prefix="park-test-", dir=_roomy_memory()) as folder:
-        Path(folder).chmod(0o755)   # as root the server is another user's
-        embedded = Postgres(Path(folder) / "data",
-                            config={"fsync": "off", "synchronous_commit": "off", "shared_buffers": "128MB"})
-        with embedded.start():
-            migrate(embedded.url())
-            yield embedded
+    with _server_folder() as folder, Postgres(folder / "data", config=FORGETFUL).start() as embedded:
+        migrate(embedded.url())
+        yield embedded
 
 
 @pytest.fixture(scope="session")
@@ -116,10 +121,25 @@ def databases(postgres: Postgres | Elsewhere) -> Databases:
     return Databases(postgres)
 
 
+@pytest.fixture(scope="session")
+def mini_template(databases: Databases) -> str:
+    """Name of a database with the small park of tests/data/mini.yaml applied."""
+    name = databases.copy(prefix="mini")
+    with connect(databases.url(name), autocommit=True) as conn:
+        apply(conn, read_catalogue([MINI]))
+    return name
+
+
 @pytest.fixture
-def database_url(databases: Databases) -> Iterator[str]:
-    """URL of a fresh database with the whole schema, a copy of the migrated one."""
-    name = databases.copy()
+def template(request: pytest.FixtureRequest) -> str:
+    """Name of the database that a test's own is a copy of; a folder or module with more in common has its own `template`."""
+    return str(request.getfixturevalue("mini_template")) if "mini" in request.fixturenames else "park"
+
+
+@pytest.fixture
+def database_url(databases: Databases, template: str) -> Iterator[str]:
+    """URL of a fresh database with the whole schema and what `template` holds."""
+    name = databases.copy(template)
     yield databases.url(name)
     databases.drop(name)
 
@@ -133,8 +153,7 @@ def db(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 def mini(db: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
-    """The fresh database with the small park of tests/data/mini.yaml applied."""
-    apply(db, read_catalogue([MINI]))
+    """The fresh database with the small park of tests/data/mini.yaml."""
     return db
 
 

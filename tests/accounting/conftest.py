@@ -13,16 +13,32 @@ import pytest
 
 from park.catalogue import read_catalogue
 from park.catalogue_store import apply
+from park.database import connect
 
 FACTORS = Path(__file__).parents[2] / "park" / "tables" / "factors.yaml"
 Conn = psycopg.Connection[Any]
 Feed = Callable[..., None]
 
 
+@pytest.fixture(scope="session")
+def park_template(databases: Any, mini_template: str) -> str:
+    """Name of a database with the mini park and the national factors."""
+    name: str = databases.copy(mini_template, "factors")
+    with connect(databases.url(name), autocommit=True) as conn:
+        apply(conn, read_catalogue([FACTORS]))
+    return name
+
+
+@pytest.fixture
+def template(request: pytest.FixtureRequest) -> str:
+    """Name of the database that a test's own is a copy of."""
+    known = request.fixturenames
+    return str(request.getfixturevalue("park_template" if "park" in known else "mini_template")) if "mini" in known else "park"
+
+
 @pytest.fixture
 def park(mini: Conn) -> Conn:
     """The mini park with the national factors."""
-    apply(mini, read_catalogue([FACTORS]))
     return mini
 
 

@@ -46,7 +46,7 @@ def afternoon_zone(now: datetime) -> str:
 
 
 @pytest.fixture(scope="module")
-def seeded(databases: Any) -> Iterator[str]:
+def template(databases: Any) -> Iterator[str]:
     """A database with the bases `green`, with a day of data up to now, and `mini`, with none."""
     name: str = databases.copy(prefix="seed")
     with connect(databases.url(name), autocommit=True) as db:
@@ -57,14 +57,6 @@ def seeded(databases: Any) -> Iterator[str]:
         db.execute("UPDATE base SET timezone = %s", [afternoon_zone(now)])
         psycopg.ClientCursor(db).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": now})
     yield name
-    databases.drop(name)
-
-
-@pytest.fixture
-def database_url(databases: Any, seeded: str) -> Iterator[str]:
-    """A fresh copy of the seeded database."""
-    name = databases.copy(seeded)
-    yield databases.url(name)
     databases.drop(name)
 
 

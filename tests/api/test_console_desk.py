@@ -18,14 +18,13 @@ from tests.api.test_console import (
     Open,
     browser,
     console,
-    database_url,
     keep,
     one,
     pytestmark,
     raise_alert,
     running,
-    seeded,
     settle,
+    template,
     town,
 )
 

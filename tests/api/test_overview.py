@@ -26,7 +26,7 @@ Conn = psycopg.Connection[Any]
 
 
 @pytest.fixture(scope="module")
-def seeded(databases: Any) -> Iterator[str]:
+def template(databases: Any) -> Iterator[str]:
     """A database with the park of console_park.yaml as it stands at NOW, and mini beside it."""
     name: str = databases.copy(prefix="seed")
     with connect(databases.url(name), autocommit=True) as db:
@@ -34,14 +34,6 @@ def seeded(databases: Any) -> Iterator[str]:
         apply(db, read_catalogue([HERE / "console_park.yaml"]))
         psycopg.ClientCursor(db).execute((HERE / "console_seed.sql").read_text(encoding="utf-8").encode(), {"now": NOW})
     yield name
-    databases.drop(name)
-
-
-@pytest.fixture
-def database_url(databases: Any, seeded: str) -> Iterator[str]:
-    """A fresh copy of the seeded database."""
-    name = databases.copy(seeded)
-    yield databases.url(name)
     databases.drop(name)
 
 
