@@ -307,6 +307,33 @@ FROM alert a JOIN rule r ON r.base_id = a.base_id AND r.rule_id = a.rule_id
 WHERE a.base_id = %(base)s AND a.opened_at >= %(start)s AND a.opened_at < %(end)s
 GROUP BY 1, 2, 3 ORDER BY raised DESC, r.code LIMIT 10
 
+-- name: cases
+-- Cases of pollution alerts that were open in the period, with the steps known at the instant looked back to.
+SELECT c.case_id, r.name_zh AS rule_zh, r.name_en AS rule_en, u.name_zh AS unit_zh, u.name_en AS unit_en, e.name_zh AS enterprise_zh,
+       e.name_en AS enterprise_en, c.opened_by, c.opened_at, c.handler, c.due_at, s.*
+FROM pollution_case c
+JOIN alert a ON a.base_id = c.base_id AND a.alert_id = c.alert_id
+LEFT JOIN rule r ON r.base_id = a.base_id AND r.rule_id = a.rule_id
+LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+LEFT JOIN unit u ON u.base_id = a.base_id AND u.unit_id = coalesce(a.unit_id, p.unit_id)
+LEFT JOIN enterprise e ON e.base_id = u.base_id AND e.enterprise_id = u.enterprise_id
+CROSS JOIN LATERAL (
+    SELECT max(x.at) FILTER (WHERE x.step = 'accept') AS accepted_at,
+           (array_agg(x.actor ORDER BY x.step_id DESC) FILTER (WHERE x.step = 'accept'))[1] AS accepted_by,
+           max(x.at) FILTER (WHERE x.step = 'handle') AS handled_at,
+           (array_agg(x.actor ORDER BY x.step_id DESC) FILTER (WHERE x.step = 'handle'))[1] AS handled_by,
+           max(x.at) FILTER (WHERE x.step = 'evidence') AS evidenced_at,
+           (count(*) FILTER (WHERE x.step = 'evidence'))::integer AS n_evidence,
+           max(x.at) FILTER (WHERE x.step = 'verify') AS verified_at,
+           (array_agg(x.actor ORDER BY x.step_id DESC) FILTER (WHERE x.step = 'verify'))[1] AS verified_by,
+           coalesce((array_agg(x.note ORDER BY x.step_id DESC) FILTER (WHERE x.step = 'verify'))[1], '') AS outcome,
+           (count(*) FILTER (WHERE x.step = 'refuse'))::integer AS n_refused, max(x.at) FILTER (WHERE x.step = 'close') AS closed_at
+    FROM case_step x WHERE x.base_id = c.base_id AND x.case_id = c.case_id
+      AND x.at <= known_at()) s
+WHERE c.base_id = %(base)s AND c.opened_at < %(end)s AND coalesce(c.closed_at, %(end)s) >= %(start)s
+  AND c.opened_at <= known_at()
+ORDER BY c.opened_at, c.case_id
+
 -- name: ledger
 -- Entries in force as known then (a correction replaces what it supersedes) that touch the period.
 SELECT l.kind, l.item, l.action, l.unit, e.name_zh AS enterprise_zh, e.name_en AS enterprise_en,

@@ -174,6 +174,34 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Case:
+    """A case of a pollution alert: the newest of each step, and who took it; `outcome`: what its verifier found."""
+
+    case_id: int
+    rule_zh: str | None
+    rule_en: str | None
+    unit_zh: str | None
+    unit_en: str | None
+    enterprise_zh: str | None
+    enterprise_en: str | None
+    opened_by: str
+    opened_at: datetime
+    handler: str
+    due_at: datetime | None
+    accepted_at: datetime | None
+    accepted_by: str | None
+    handled_at: datetime | None
+    handled_by: str | None
+    evidenced_at: datetime | None
+    n_evidence: int
+    verified_at: datetime | None
+    verified_by: str | None
+    outcome: str
+    n_refused: int
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True)
 class Availability:
     system: str
     month: int
@@ -389,6 +417,7 @@ class Year:
     transmission: list[Transmission] = field(default_factory=list)
     limits: list[Limit] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
     availability: list[Availability] = field(default_factory=list)
     points: list[Points] = field(default_factory=list)
     alert_counts: list[AlertCount] = field(default_factory=list)

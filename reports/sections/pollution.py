@@ -1,4 +1,4 @@
-"""Section 6: outlets over the whole year: hours by validity, means against limits, mass, transmission, treatment events."""
+"""Section 6: outlets over the whole year: hours by validity, means against limits, mass, transmission, events, cases."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from reports import figures
 from reports.context import Context, years_table
 from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
 from reports.rows import Emission, Event, Limit, Year
+from reports.sections import cases
 from reports.words import named, quantity, said, word
 
 MASSES = ("so2_t", "nox_t", "dust_t", "cod_t", "ammonia_t")
@@ -30,6 +31,7 @@ def section(ctx: Context) -> Section:
     blocks.append(_event_counts(year))
     if year.events:
         blocks.append(_event_list(ctx, year.events))
+    blocks += cases.tables(ctx)
     return Section("pollution", Text("污染源全过程管理", "Pollution sources, the whole process"), tuple(blocks))
 
 

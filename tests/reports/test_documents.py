@@ -262,3 +262,15 @@ def test_the_docx_renders_to_pages_with_every_section(edition: Edition, files: F
     for part in present(edition, "zh").parts:
         assert re.sub(r"\s", "", part.title) in flat
     assert "45,260,000" in text
+
+
+def test_cases_of_pollution_alerts_stand_with_steps_persons_and_outcome(edition: Edition, files: Files) -> None:
+    assert [cell_of(edition, f"cases/{n}").value for n in ("n", "closed", "overdue", "refused")] == [2, 1, 1, 1]
+    assert (cell_of(edition, "cases/1/hours").value, cell_of(edition, "cases/2/hours").value) == (30.5, None)
+    (table,) = (t for t in docx_tables(files["zh", "docx"]) if t[0][0].startswith("单号"))
+    assert table[1][0].endswith("永固轧钢 1号排气筒：二氧化硫超标预警")
+    assert table[1][1] == "2026-03-03 10:20 center → 永固轧钢 王磊"
+    assert table[1][2:4] == ["2026-03-03 10:41 王磊", "2026-03-03 14:05 王磊"]
+    assert table[1][4:7] == ["2026-03-03 15:30 1 份", "2026-03-04 16:00 李敏", "2026-03-04 16:50 关闭；复测达标"]
+    (english,) = (t for t in docx_tables(files["en", "docx"]) if t[0][0].startswith("Number"))
+    assert english[2][5:7] == [DASH, "open, overdue, refused 1×"]

@@ -81,6 +81,21 @@ FROM rule r JOIN point p ON p.code = 'e1.stack.so2'
 CROSS JOIN LATERAL (SELECT n, '2026-01-10T10:00+08'::timestamptz + n * interval '8 days' AS at FROM generate_series(0, 39) n) a
 WHERE r.code = 'stack-so2';
 
+INSERT INTO pollution_case (base_id, case_id, alert_id, state, handler, due_at, opened_at, opened_by, closed_at)
+SELECT 1, v.n, a.alert_id, v.state, '永固轧钢 王磊', v.due, v.opened, 'center', v.closed
+FROM (VALUES (1, 'closed', '2026-03-05T18:00+08'::timestamptz, '2026-03-03T10:20+08'::timestamptz, '2026-03-04T16:50+08'::timestamptz),
+             (2, 'handling', '2026-11-20T18:00+08', '2026-11-18T09:00+08', NULL)) v (n, state, due, opened, closed)
+CROSS JOIN LATERAL (SELECT alert_id FROM alert WHERE opened_at <= v.opened ORDER BY opened_at DESC LIMIT 1) a;
+INSERT INTO case_step (base_id, case_id, step, at, actor, note, attachment, attachment_hash)
+SELECT 1, n, step, at::timestamptz, actor, note, CASE step WHEN 'evidence' THEN '布袋.jpg' ELSE '' END,
+       CASE step WHEN 'evidence' THEN repeat('a', 64) ELSE '' END
+FROM (VALUES (1, 'dispatch', '2026-03-03T10:20+08', 'center', '→ 永固轧钢 王磊'), (1, 'accept', '2026-03-03T10:41+08', '王磊', ''),
+             (1, 'handle', '2026-03-03T14:05+08', '王磊', '更换破损布袋'), (1, 'evidence', '2026-03-03T15:30+08', '王磊', ''),
+             (1, 'verify', '2026-03-04T16:00+08', '李敏', '复测达标'), (1, 'close', '2026-03-04T16:50+08', 'center', ''),
+             (2, 'dispatch', '2026-11-18T09:00+08', 'center', '→ 永固轧钢 王磊'), (2, 'accept', '2026-11-18T09:30+08', '王磊', ''),
+             (2, 'handle', '2026-11-18T11:00+08', '王磊', '清理喷嘴'), (2, 'evidence', '2026-11-18T12:00+08', '王磊', ''),
+             (2, 'refuse', '2026-11-19T09:00+08', '李敏', '照片不清')) v (n, step, at, actor, note);
+
 INSERT INTO ledger (base_id, kind, enterprise_id, item, action, first_day, last_day, value, unit, status, evidence, recorded_by, recorded_at)
 SELECT 1, v.kind, e.enterprise_id, v.item, v.action, v.first, v.last, v.value, v.unit, 'final', '联单（测试）', 'test', '2026-12-31Z'
 FROM (VALUES ('solid_waste', '炉渣', 'generated', '2026-01-01'::date, '2026-06-30'::date, 800.0, 't'),
