@@ -88,7 +88,7 @@ class Databases:
 
 @contextmanager
 def _server_folder(least: int = 4 << 30) -> Iterator[Path]:
-    """A folder in memory where `least` bytes are free, else on the disk: there the 700 files of a copy take ten times as long."""
+    """A folder in memory where `least` bytes are free, else on the disk: there a copy's 700 files take ten times as long."""
     memory = Path("/dev/shm")
     for left in memory.glob("park-test-*-*"):   # by a run that was killed
         if not Path("/proc", left.name.split("-")[2]).exists():
