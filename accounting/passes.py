@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg.types.json import Jsonb
 
-from accounting import baselines, bills, energy, indicators, marks, outlet_events, outlets, progress, treatment
+from accounting import baselines, bills, energy, gauges, indicators, marks, outlet_events, outlets, progress, treatment
 from accounting.columns import Connection
 from accounting.counters import SQL, recount
 from accounting.definitions import definitions_of
@@ -36,13 +36,14 @@ class PassResult:
     slots: int = 0
     hours: int = 0
     events: int = 0
+    readings: int = 0        # of virtual gauges
     chunks: int = 0
     periods: set[str] = field(default_factory=set)
 
     @property
     def anything(self) -> bool:
         """Whether any figure changed."""
-        return bool(self.slots or self.hours or self.events or self.periods)
+        return bool(self.slots or self.hours or self.events or self.readings or self.periods)
 
 
 def run_pass(conn: Connection, now: datetime, *, stop: threading.Event | None = None) -> PassResult:
@@ -92,6 +93,7 @@ def _account_chunk(conn: Connection, base_id: int, zone: str, after: Any, now: d
     energy.prepare(conn)
     spans = conn.execute(SQL["take_todo"], {"base": base_id, "day": after}).fetchall()
     changed = recount(conn, base_id, spans, ahead=True)
+    result.readings += gauges.follow(conn, base_id, changed, spans, now - gauges.SETTLE)
     energy.touch(conn, zone, changed)
     periods = energy.roll(conn, base_id, zone, now, replaced=changed.replaced) if len(changed.ts) else []
     bands = treatment.learn(conn, base_id, zone, [p for p, _, _ in spans], now)
@@ -105,8 +107,10 @@ def _account_chunk(conn: Connection, base_id: int, zone: str, after: Any, now: d
 
 
 def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: PassResult) -> None:
-    """What time alone brings: unknown days, hours without data; then the indicators that are owed."""
+    """What time alone brings: steps that ended, unknown days, hours without data; then the indicators that are owed."""
     energy.prepare(conn)
+    last: datetime | None = _one(conn, "pass_of", base=base_id, **{"pass": "close"})
+    result.readings += gauges.pass_time(conn, base_id, last or now, now)
     owed = _owed(conn, base_id)
     periods: list[str] = []
     if energy.touch_due_days(conn, base_id, now, _since(conn, base_id, owed)):
@@ -148,9 +152,13 @@ def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, 
         energy.prepare(conn)
         if known:
             changed = [int(p) for p, digest in registers.items() if known["registers"].get(p) != digest]
+            virtual = {g.point_id for g in gauges.gauges_of(conn, base_id)} & set(changed)
             span = conn.execute(SQL["span_of_readings"], {"base": base_id}).fetchone()
             if known.get("trace") != trace and span is not None and span[0] is not None:
                 conn.execute(SQL["mark_outlets"], {"base": base_id, "low": span[0], "high": span[1]})
+            if virtual and span is not None and span[0] is not None:
+                conn.execute(gauges.SQL["mark_points"], {
+                    "base": base_id, "points": sorted(virtual), "low": span[0], "high": span[1]})
             if changed and span is not None and span[0] is not None:
                 slots = recount(conn, base_id, [(p, span[0], span[1] + timedelta(microseconds=1)) for p in changed],
                                 ahead=True)

@@ -496,11 +496,13 @@ SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
     UNION ALL SELECT 'public calendar', 0, %(public_calendar)s, '', '', '', '') x), ''))
 
 -- name: register_fingerprint
--- A digest a counter of what its intervals depend on beside readings: how slots are cut, ratio, roll-over, pace, meters.
-SELECT p.point_id, md5(concat_ws('|', %(cut)s::integer, p.ratio, p.rollover, p.expected_s, p.attributes ->> 'formula', (
+-- A digest a counter of what its intervals depend on beside readings: how slots are cut, ratio, roll-over, pace, meters; a virtual
+-- gauge of its formula, step and range.
+SELECT p.point_id, md5(concat_ws('|', %(cut)s::integer, p.ratio, p.rollover, p.expected_s, p.attributes ->> 'formula',
+    CASE WHEN p.kind = 'gauge' THEN concat_ws('|', p.low, p.high, p.unit) END, (
     SELECT string_agg(concat_ws(',', m.installed_at, m.removed_at, m.initial_register, m.final_register, m.ratio), ';' ORDER BY m.installed_at)
     FROM meter m WHERE m.base_id = p.base_id AND m.point_id = p.point_id)))
-FROM point p WHERE p.base_id = %(base)s AND p.kind = 'counter'
+FROM point p WHERE p.base_id = %(base)s AND (p.kind = 'counter' OR p.kind = 'gauge' AND p.attributes ? 'formula')
 
 -- name: outlet_fingerprint
 -- A digest of what emission hours and treatment events depend on beside readings: limits, facilities and their attributes.

@@ -65,8 +65,8 @@ def _follow(conn: Connection, stop: threading.Event, clock: Clock, beat: Callabl
             stop.wait(LONGEST_RETRY_S)
             continue
         if done.anything:
-            log.info("accounted %d slots, %d emission hours, %d events, %d periods in %.1f s", done.slots, done.hours,
-                     done.events, len(done.periods), time.monotonic() - started)
+            log.info("accounted %d slots, %d emission hours, %d events, %d virtual readings, %d periods in %.1f s", done.slots,
+                     done.hours, done.events, done.readings, len(done.periods), time.monotonic() - started)
         beat()
         _wait(conn, stop)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg import sql
 
-from accounting import bills, energy, indicators, outlet_events, outlets, passes, treatment
+from accounting import bills, energy, gauges, indicators, outlet_events, outlets, passes, treatment
 from accounting.columns import Connection
 from accounting.counters import SQL, recount
 
@@ -68,7 +68,9 @@ def verify(conn: Connection, base_id: int, now: datetime) -> list[str]:
                 sql.Identifier(f"was_{table}"), sql.Identifier(table), sql.Literal(base_id)))
             conn.execute(sql.SQL("DELETE FROM {} WHERE base_id = {}").format(sql.Identifier(table), sql.Literal(base_id)))
         _compute_all(conn, base_id, zone[0], span, now, periods)
-        return [line for table in TABLES for line in _differences(conn, base_id, table)]
+        lines = [line for table in TABLES for line in _differences(conn, base_id, table)]
+        closed = conn.execute(SQL["pass_of"], {"base": base_id, "pass": "close"}).fetchone()
+        return lines if closed is None else lines + gauges.verify(conn, base_id, span[0], min(closed[0], now) - gauges.SETTLE)
 
 
 def _compute_all(conn: Connection, base_id: int, zone: str, span: tuple[datetime, datetime], now: datetime,

@@ -1,4 +1,4 @@
-"""Virtual points: the slots of a counter that has a formula, from the slots of the points that it names.
+"""Virtual counters: the slots of a counter that has a formula, from the slots of the points that it names.
 
 A formula (`park/expressions.py`) is evaluated over whole windows at once, with units checked and converted. A counter gives
 its amount in the slot, a gauge its mean. What is not known makes the result not known; the result's quality is the worst of
@@ -8,10 +8,10 @@ what it was made from. A formula may name other virtual points: they are compute
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +29,11 @@ log = logging.getLogger(__name__)
 METHOD = 6                   # of a slot: computed by a formula
 MEAN = {"point_id": "i4", "ts": "ts", "amount": "f8", "quality": "i2"}
 Spans = list[tuple[int, datetime, datetime]]
+F = TypeVar("F", bound="Formula")
 
 
 @dataclass(frozen=True)
-class Virtual:
+class Formula:
     """A virtual point: its formula, and the points behind the names in it."""
 
     point_id: int
@@ -41,35 +42,39 @@ class Virtual:
     gauges: dict[str, int]
 
 
-def virtual_points(conn: Connection, base_id: int) -> list[Virtual]:
-    """The virtual points of a base, each after those it needs; one that cannot be read is logged and left out."""
-    rows = conn.execute(SQL["formulas"], {"base": base_id}).fetchall()
+def virtual_points(conn: Connection, base_id: int) -> list[Formula]:
+    """The virtual counters of a base, each after those it needs."""
+    return list(in_order(read_formulas(conn, base_id, conn.execute(SQL["formulas"], {"base": base_id}).fetchall())))
+
+
+def read_formulas(conn: Connection, base_id: int, rows: Sequence[tuple[Any, ...]]) -> dict[str, Formula]:
+    """Formulas (point, code, unit, text) by the point's code; one that cannot be read is logged and left out."""
     if not rows:
-        return []
+        return {}
     points = {code: (point_id, unit, kind)
               for code, point_id, unit, kind in conn.execute(SQL["points_by_code"], {"base": base_id})}
-    found: dict[str, Virtual] = {}
+    found: dict[str, Formula] = {}
     for point_id, code, unit, text in rows:
         try:
             parsed = parse(text)
             checked = parsed.checked({n: points[n][1] for n in parsed.names}, unit)
         except (InputError, KeyError) as exc:
-            log.error("the formula of %s cannot be used, its amounts stay unknown: %s", code, exc)
+            log.error("the formula of %s cannot be used, its values stay unknown: %s", code, exc)
             continue
         of = {kind: {n: points[n][0] for n in parsed.names if (points[n][2] == "counter") == (kind == "counter")}
               for kind in ("counter", "gauge")}
-        found[code] = Virtual(point_id, checked, of["counter"], of["gauge"])
-    return list(_in_order(found))
+        found[code] = Formula(point_id, checked, of["counter"], of["gauge"])
+    return found
 
 
-def _in_order(found: dict[str, Virtual]) -> Iterator[Virtual]:
+def in_order(found: Mapping[str, F]) -> Iterator[F]:
     """Those that need none of the others first; a ring is logged and left out."""
     waiting = dict(found)
-    while ready := [c for c, v in waiting.items() if not set(v.counters) & set(waiting)]:
+    while ready := [c for c, v in waiting.items() if not {*v.counters, *v.gauges} & set(waiting)]:
         for code in ready:
             yield waiting.pop(code)
     for code in waiting:
-        log.error("the formula of %s needs itself, its amounts stay unknown", code)
+        log.error("the formula of %s needs itself, its values stay unknown", code)
 
 
 def follow(conn: Connection, base_id: int, changed: Changed, spans: Spans, write: bool) -> Changed:
@@ -85,7 +90,7 @@ def follow(conn: Connection, base_id: int, changed: Changed, spans: Spans, write
     return made
 
 
-def _window(v: Virtual, changed: Changed, spans: Spans) -> tuple[int, int] | None:
+def _window(v: Formula, changed: Changed, spans: Spans) -> tuple[int, int] | None:
     """From the first to the last slot that may be other than stored."""
     edges: list[int] = []
     ts = changed.ts[np.isin(changed.point_id, list(v.counters.values()))]
@@ -98,7 +103,7 @@ def _window(v: Virtual, changed: Changed, spans: Spans) -> tuple[int, int] | Non
     return (min(edges), max(edges)) if edges else None
 
 
-def _compute(conn: Connection, base_id: int, v: Virtual, low: int, high: int, *, write: bool) -> Changed:
+def _compute(conn: Connection, base_id: int, v: Formula, low: int, high: int, *, write: bool) -> Changed:
     n = (high - low) // SLOT_US
     values: dict[str, NDArray[np.float64]] = {}
     quality, present = np.zeros(n, np.int16), np.ones(n, bool)

@@ -58,7 +58,7 @@ WHERE u.base_id = %(base)s ORDER BY u.unit_id
 -- Points with their newest reading, after the cursor (base, code).
 SELECT b.code AS base, p.code, p.name_zh, p.name_en, p.quantity, p.unit, p.kind, p.carrier, p.direction, p.boundary,
        u.code AS belongs_to, e.code AS enterprise, d.code AS device, p.device_key, p.low, p.high, p.expected_s,
-       p.accuracy_class, l.ts AS latest_at, l.value AS latest_value, l.quality AS latest_quality
+       p.accuracy_class, p.attributes ->> 'formula' AS formula, l.ts AS latest_at, l.value AS latest_value, l.quality AS latest_quality
 FROM point p
 JOIN base b USING (base_id)
 LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
@@ -403,7 +403,7 @@ WITH judged AS (
     LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
     LEFT JOIN latest l ON l.base_id = p.base_id AND l.point_id = p.point_id
     LEFT JOIN meter_accuracy(%(base)s::smallint, current_date) a ON a.point_id = p.point_id
-    WHERE p.base_id = %(base)s AND p.removed_at IS NULL
+    WHERE p.base_id = %(base)s AND p.removed_at IS NULL AND NOT p.attributes ? 'formula'   -- what is computed is no meter
 )
 SELECT system, count(*)::integer AS points, count(device_id)::integer AS bound, count(ts)::integer AS heard,
        (count(*) FILTER (WHERE online))::integer AS online, (count(*) FILTER (WHERE online AND quality < 10))::integer AS usable,
@@ -424,7 +424,7 @@ SELECT CASE WHEN u.role IN ('outlet', 'treatment') THEN 'pollution'
 FROM availability_1d a
 JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
 LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
-WHERE a.base_id = %(base)s AND a.day BETWEEN %(first)s AND %(last)s GROUP BY 1
+WHERE a.base_id = %(base)s AND a.day BETWEEN %(first)s AND %(last)s AND NOT p.attributes ? 'formula' GROUP BY 1
 
 -- name: infrastructure_equipping
 -- What should be metered and whether it is: carriers at the gate of each enterprise, electricity of each production and
@@ -433,7 +433,7 @@ WITH counter AS (
     SELECT p.carrier, p.boundary, u.enterprise_id FROM point p
     JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
     WHERE p.base_id = %(base)s AND p.kind = 'counter' AND p.carrier IS NOT NULL AND p.removed_at IS NULL
-      AND p.direction IN ('import', 'sum') AND u.enterprise_id IS NOT NULL
+      AND p.direction IN ('import', 'sum') AND u.enterprise_id IS NOT NULL AND NOT p.attributes ? 'formula'
 ), gate AS (
     SELECT enterprise_id, 'electricity' AS carrier FROM enterprise WHERE base_id = %(base)s
     UNION SELECT enterprise_id, carrier FROM counter WHERE boundary IN ('enterprise', 'unit')
@@ -445,11 +445,12 @@ FROM gate g JOIN enterprise e ON e.base_id = %(base)s AND e.enterprise_id = g.en
 UNION ALL
 SELECT 'facility', u.code, EXISTS (
     SELECT FROM point p WHERE p.base_id = u.base_id AND p.unit_id = u.unit_id AND p.removed_at IS NULL
-    AND p.quantity IN ('active_energy', 'active_power'))
+    AND p.quantity IN ('active_energy', 'active_power') AND NOT p.attributes ? 'formula')
 FROM unit u WHERE u.base_id = %(base)s AND u.role IN ('production', 'treatment')
 UNION ALL
 SELECT 'outlet', u.code || ' ' || l.quantity, EXISTS (
-    SELECT FROM point p WHERE p.base_id = l.base_id AND p.unit_id = l.unit_id AND p.quantity = l.quantity AND p.removed_at IS NULL)
+    SELECT FROM point p WHERE p.base_id = l.base_id AND p.unit_id = l.unit_id AND p.quantity = l.quantity AND p.removed_at IS NULL
+    AND NOT p.attributes ? 'formula')
 FROM (SELECT DISTINCT base_id, unit_id, quantity FROM limit_value
       WHERE base_id = %(base)s AND superseded_at IS NULL AND valid_from <= %(last)s AND (valid_to IS NULL OR valid_to > %(last)s)) l
 JOIN unit u ON u.base_id = l.base_id AND u.unit_id = l.unit_id
@@ -722,7 +723,7 @@ WHERE base_id = %(base)s AND baseline_id = ANY (%(ids)s) ORDER BY baseline_id, p
 
 -- name: points_named
 -- Points by their codes, with what leads on from them.
-SELECT code, kind, carrier FROM point_known WHERE base_id = %(base)s AND code = ANY (%(codes)s)
+SELECT code, kind, carrier, attributes ->> 'formula' AS formula FROM point_known WHERE base_id = %(base)s AND code = ANY (%(codes)s)
 
 -- name: pollutants_measured
 -- Outlets and the pollutants that have hours there.
@@ -733,5 +734,6 @@ ORDER BY 1, 2
 
 -- name: trace_outlet_points
 -- The points at an outlet.
-SELECT p.code, p.quantity, p.unit FROM point p JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
+SELECT p.code, p.quantity, p.unit, p.attributes ->> 'formula' AS formula
+FROM point p JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
 WHERE p.base_id = %(base)s AND u.code = %(outlet)s AND p.removed_at IS NULL ORDER BY p.code

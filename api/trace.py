@@ -176,7 +176,9 @@ async def _emission(db: AsyncCursor[Any], base: Row, figure: Figure, span: Span)
     former = await (await db.execute(SQL["trace_hour_revisions"], about | {"limit": MOST_REVISIONS})).fetchall()
     known = [hour["mass_kg"] for hour in hours if hour["mass_kg"] is not None]
     total = sum(known) if known else None
-    samples = [p | {"samples": samples_of(base["code"], span, p["code"])} for p in points]
+    formulas = [await made_of(db, base, span, p.pop("formula")) for p in points]
+    samples = [p | {"samples": samples_of(base["code"], span, p["code"])} | made
+               for p, made in zip(points, formulas, strict=True)]
     told = sums[0]["mass"]
     return {"cell": told, "value": told["value"], "sums": sums[0], "days": days, "hours": hours[:MOST_ROWS], "points": samples,
             "sum_of_parts": total, "agrees": _agree(told["value"], total), "factors": [], "revisions": {"hours": former},

@@ -17,6 +17,7 @@ Row = dict[str, Any]
 # what a name in an indicator's formula is of one carrier
 OF_CARRIER = {"energy": "energy", "tce": "tce_equivalent", "co2": "co2", "tce_assessed": "tce_equivalent_assessed",
               "co2_market": "co2_market", "generation": "energy", "export": "energy", "green": "energy"}
+DEEPEST = 20        # formulas in formulas; the catalogue's check lets none need itself
 # an indicator that sums one measure over carriers
 SUMS = {"tce_calorific": "tce_calorific", "tce_equivalent": "tce_equivalent", "co2_t": "co2"}
 METERED = {"electricity_kwh": ("electricity",), "renewable_share": ("electricity",), "water_m3": ("water",),
@@ -50,9 +51,10 @@ def leads_of(base: str, period: str, indicator: str, inputs: Row, outlets: Itera
     return list(dict.fromkeys(found))
 
 
-async def made_of(db: AsyncCursor[Any], base: Row, span: Span, formula: str | None) -> Row:
-    """The formula of a virtual point and where each of its points leads: a counter to its figure, a gauge to its samples."""
-    if formula is None:
+async def made_of(db: AsyncCursor[Any], base: Row, span: Span, formula: str | None, depth: int = 0) -> Row:
+    """The formula of a virtual point and where each of its points leads: a counter to its figure, a gauge to its samples and on
+    into its own formula."""
+    if formula is None or depth > DEEPEST:
         return {}
     try:
         names: Sequence[str] = parse(formula).names
@@ -60,7 +62,12 @@ async def made_of(db: AsyncCursor[Any], base: Row, span: Span, formula: str | No
         return {"formula": formula, "made_of": []}
     rows = await (await db.execute(SQL["points_named"], {"base": base["base_id"], "codes": list(names)})).fetchall()
     known = {row["code"]: row for row in rows}
-    return {"formula": formula, "made_of": [_lead(base["code"], span, known[n]) if n in known else {"point": n} for n in names]}
+    found = []
+    for name in names:
+        lead = _lead(base["code"], span, known[name]) if name in known else {"point": name}
+        own = known[name]["formula"] if lead.get("kind") == "gauge" else None       # a counter's is told by its figure
+        found.append(lead | await made_of(db, base, span, own, depth + 1))
+    return {"formula": formula, "made_of": found}
 
 
 def _lead(base: str, span: Span, point: Row) -> Row:

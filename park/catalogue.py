@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from park.catalogue_rows import SECTION_MODELS, Catalogue, Device, Names, Point
 from park.errors import CatalogueError, InputError, Mistake
-from park.expressions import parse
+from park.expressions import Checked, parse
 from park.ledger import mistakes
 from park.yaml_lines import Place, message_of, nearest, read_yaml, where
 
@@ -129,6 +129,20 @@ def _entries(c: Catalogue) -> Iterable[tuple[Place, str]]:
             yield ("ledger", i, field), text
 
 
+def _gauge(p: Point, formula: Checked, parts: Sequence[Point]) -> Iterable[str]:
+    """What does not fit between a virtual gauge and the points in its formula: its step and their pace, its zero and theirs."""
+    if p.kind != "gauge":
+        return
+    if formula.moves_zero:
+        yield f"a sum or difference has no zero in {p.unit}: give it the unit degC, where a difference of 5 K is 5"
+    if p.expected_s % 60 or 3600 % p.expected_s:
+        yield f"a gauge with a formula has whole minutes as its step that divide an hour, expected_s: {p.expected_s} are none"
+    elif p.expected_s != 900 and (counters := [q.code for q in parts if q.kind == "counter"]):
+        yield f"the counter {counters[0]!r} gives an amount a quarter-hour: expected_s must be 900, not {p.expected_s}"
+    elif slow := [q for q in parts if q.kind == "gauge" and q.expected_s > p.expected_s]:
+        yield f"{slow[0].code!r} comes every {slow[0].expected_s} s: expected_s must be as long at least, not {p.expected_s}"
+
+
 def _formulas(c: Catalogue) -> Iterable[tuple[Place, str]]:
     """Formulas of virtual points: they can be read, name counters and gauges that are there, and their units fit."""
     points = {p.code: p for p in c.points}
@@ -148,7 +162,8 @@ def _formulas(c: Catalogue) -> Iterable[tuple[Place, str]]:
             elif states := [n for n in parsed.names if points[n].kind == "state"]:
                 yield place, f"expected counters and gauges, got the state {states[0]!r}"
             else:
-                parsed.checked({n: points[n].unit for n in parsed.names}, p.unit)
+                checked = parsed.checked({n: points[n].unit for n in parsed.names}, p.unit)
+                yield from ((place, text) for text in _gauge(p, checked, [points[n] for n in parsed.names]))
         except InputError as exc:
             yield place, str(exc)
     for i, p in enumerate(c.points):

@@ -143,8 +143,8 @@ class Point(Row):
 
     @model_validator(mode="after")
     def _consistent(self) -> Point:
-        if self.formula is not None and (self.kind != "counter" or self.source is not None):
-            raise ValueError("a point with a formula is a counter without a source")
+        if self.formula is not None and (self.kind == "state" or self.source is not None):
+            raise ValueError("a point with a formula is a counter or gauge without a source")
         conversion(self.unit, quantities()[self.quantity].unit)  # raises when the unit does not measure the quantity
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"expected low < high, got {self.low} and {self.high}")

@@ -86,6 +86,17 @@ class Checked:
             raise _error(self.expression.text, self.expression._root,
                          f"the result is {show(found)}, and {self.target.code} is {show(self.target.dimensions)}")
 
+    @property
+    def moves_zero(self) -> bool:
+        """Whether the target counts from a zero of its own (K beside degC) and the expression is no value on that scale, but a
+        sum or difference of such: what adds one to each of its temperatures does not add one to it."""
+        if not self.target.offset:
+            return False
+        same = {name for name, unit in self.units.items() if unit.dimensions == self.target.dimensions}
+        at = {name: 3.0 + i for i, name in enumerate(self.units)}
+        moved = {name: x + self.target.factor / self.units[name].factor if name in same else x for name, x in at.items()}
+        return not abs(float(self.evaluate(moved)) - float(self.evaluate(at)) - 1) <= 1e-6
+
     def evaluate(self, values: Mapping[str, Values | float]) -> Values:
         """As `Expression.evaluate`, every value converted from its unit and the result into the target's."""
         inner = {name: np.asarray(values[name], dtype=np.float64) * unit.factor + unit.offset

@@ -157,7 +157,7 @@ def test_a_virtual_point_takes_no_source_and_reads_back(park: Conn, tmp_path: Pa
     file.write_text(
         POINTS.replace("formula:", "source: {device: d.e1.main, key: x}, formula:") % "e1.main.kwh", encoding="utf-8"
     )
-    assert "a counter without a source" in check_files([MINI, file])[0]
+    assert "a counter or gauge without a source" in check_files([MINI, file])[0]
     virtual(
         "e1.main.kwh - e1.furnace.kwh",
         "flows:\n  - {carrier: water, parent: e1.water, children: [e1.product], loss_share: 0.02}\n",

@@ -11,6 +11,8 @@ import pytest
 from accounting.passes import run_pass
 from api.tokens import create_token
 from bench.accounting import END, load
+from ingest import rollup
+from park.database import connect
 from tests.api.conftest import Connection, serving
 
 
@@ -72,7 +74,16 @@ def test_a_trace_lists_bills_with_their_cost_and_the_steps_to_what_is_assessed(p
         ON CONFLICT (base_id, name, valid_from) WHERE superseded_at IS NULL DO UPDATE SET value = excluded.value""")
     park.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind, unit_id, carrier, attributes)
         SELECT base_id, 'rest.kwh', 'x', 'x', 'active_energy', 'kWh', 'counter', unit_id, 'electricity',
-               '{"formula": "e1.main.kwh - e3.main.kwh * 0.5"}' FROM point WHERE code = 'e1.main.kwh'""")
+               '{"formula": "e1.main.kwh - e3.main.kwh * 0.5 + 0 * both.kw * value(1, ''h'')"}'
+        FROM point WHERE code = 'e1.main.kwh'""")
+    park.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind, unit_id, expected_s, attributes)
+        SELECT base_id, 'both.kw', 'x', 'x', 'active_power', 'kW', 'gauge', unit_id, 900,
+               '{"formula": "e1.main.kwh / value(15, ''min'')"}'
+        FROM point WHERE code = 'e1.main.kwh'""")
+    run_pass(park, END)     # the gauge, then what waits for its quarters
+    with connect(database_url, autocommit=True) as ingest:
+        rollup.prepare(ingest)
+        rollup.roll_up_all(ingest)
     run_pass(park, END)
     token = create_token(park, role="auditor", name="a")
     seen: Counter[str] = Counter()
@@ -127,7 +138,9 @@ def test_a_trace_lists_bills_with_their_cost_and_the_steps_to_what_is_assessed(p
                 assert answer.status_code == 200, (indicator, lead, answer.text)
         assert {"tce_equivalent", "co2_t", "electricity_kwh", "energy_per_value_added", "so2_t", "cod_t"} <= set(walked), walked
         (part,) = trace(f"{base[0]}/2026-10-31/point=rest.kwh/electricity/energy")["parts"]
-        leads = [m["figure"] for m in part["made_of"]]
+        *meters, gauge = part["made_of"]
+        assert (gauge["point"], [m["point"] for m in gauge["made_of"]]) == ("both.kw", ["e1.main.kwh"]) and gauge["formula"]
+        leads = [m["figure"] for m in meters]
         first_part, second_part = (trace(lead)["value"] for lead in leads)
         assert part["formula"] and part["share"] == pytest.approx(first_part - 0.5 * second_part)
         nodes = client.get("/balance", params={"base": base[0], "period": "2026-10-31"}).json()["nodes"]
