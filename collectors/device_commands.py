@@ -5,6 +5,7 @@ Heavy imports stay inside the functions, so that `park --help` answers at once.
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -181,11 +182,17 @@ def _show_template(template: Template, console: Console) -> None:
         console.print(f"{every}: {len(points)} points in {len(reads)} requests: "
                       + ", ".join(f"{r.address}+{r.count}" for r in reads), soft_wrap=True)
     for name, parameter in template.parameters.items():
-        console.print(f"parameter {name}: {parameter.model_dump(exclude_none=True)}", soft_wrap=True)
+        where = parameter.model_dump(exclude_none=True, exclude_defaults=True)
+        console.print(f"parameter {name}: " + (str(where) if where else "must be given, it has no default"), soft_wrap=True)
     for trap in template.traps:
         console.print(f"trap: {trap}", soft_wrap=True, markup=False)
     for text in template.source:
         console.print(f"source: {text}", soft_wrap=True, markup=False)
+
+
+def _told(name: str, value: float) -> str:
+    """A parameter and its value; one that only the user can tell says how."""
+    return f"{name} not given: its values are missing (--parameter {name}=...)" if isnan(value) else f"{name} = {value:g}"
 
 
 def _show_reading(reading: DeviceReading, console: Console) -> None:
@@ -199,7 +206,7 @@ def _show_reading(reading: DeviceReading, console: Console) -> None:
         table.add_row(v.point.key, text, v.point.unit, v.quality, _range(v.point.valid), v.raw, style=style)
     console.print(table)
     if reading.parameters:
-        console.print("parameters: " + ", ".join(f"{k} = {v:g}" for k, v in reading.parameters.items()))
+        console.print("parameters: " + ", ".join(_told(k, v) for k, v in reading.parameters.items()), markup=False)
     for r in reading.requests:
         console.print(f"function {r.function}, registers {r.address}+{r.count}: {r.result}, {r.ms:.1f} ms", soft_wrap=True)
 

@@ -132,7 +132,7 @@ def as_plain(reading: DeviceReading) -> dict[str, object]:
     return {
         "template": reading.template.template, "version": reading.template.version,
         "confidence": reading.template.confidence, "connection": reading.connection, "unit": reading.unit,
-        "parameters": reading.parameters,
+        "parameters": {name: None if np.isnan(value) else value for name, value in reading.parameters.items()},
         "values": [{"key": v.point.key, "quantity": v.point.quantity, "value": v.value, "unit": v.point.unit,
                     "quality": v.quality, "valid": v.point.valid, "inside": v.inside, "label": v.label,
                     "register": v.point.register_, "address": v.point.address, "raw": v.raw} for v in reading.values],

@@ -85,6 +85,9 @@ class ModbusUnit:
             try:
                 p = self.template.point(key)
                 row = p, target.point, target.into(p.unit)
+                if lacking := [name for name in p.multiply_by if math.isnan(self.parameters[name])]:
+                    raise InputError(f"{key} needs `parameters: {{{lacking[0]}: ...}}`; see `park device show "
+                                     f"{self.template.template}`")
             except (InputError, NotFound) as exc:
                 self.mistakes.append(f"device {self.field.code}: {exc}")
             else:

@@ -206,8 +206,9 @@ def encode(template: Template, p: TemplatePoint, value: float) -> list[int]:
 
 
 def parameters_of(template: Template, given: Mapping[str, float]) -> dict[str, float]:
-    """Values of the template's parameters: given ones over defaults; one without either is 1 until it is read."""
-    return {name: given.get(name, p.default if p.default is not None else 1.0) for name, p in template.parameters.items()}
+    """Values of the template's parameters: given ones over defaults; one with an address is 1 until it is read, and one that
+    must be given and is not is no number, so that nothing multiplied by it is one."""
+    return {name: given.get(name, p.start) for name, p in template.parameters.items()}
 
 
 def run_test(template: Template, test: TemplateTest) -> list[str]:

@@ -6,6 +6,7 @@ docs/devices.md explains every field.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -110,13 +111,21 @@ class TemplatePoint(Row):
 
 
 class Parameter(Row):
-    """A ratio of the installation: from the catalogue, else read from `address`, else `default`."""
+    """A ratio of the installation: from the catalogue, else read from `address`, else `default`; without either of the two
+    the catalogue must give it."""
 
     default: float | None = None
     address: int | None = Field(default=None, ge=0, le=65535)
     type: Type = "u16"
     function: Function | None = None
     scale: float = 1.0
+
+    @property
+    def start(self) -> float:
+        """Its value before anything was given or read; no number when only the catalogue can tell."""
+        if self.default is not None:
+            return self.default
+        return math.nan if self.address is None else 1.0
 
 
 class Defaults(Row):

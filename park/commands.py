@@ -165,15 +165,15 @@ def catalogue_export(base: Annotated[str, typer.Argument(help="Code of the base.
 
 
 def limits(
-    set_: Annotated[str | None, typer.Argument(help="Code of a set; without one, the sets are listed.", metavar="[SET]")] = None,
+    code: Annotated[str | None, typer.Argument(metavar="[SET]", help="Code of a set; without one, they are listed.")] = None,
     outlet: Annotated[str, typer.Option(help="Code of the outlet that the lines are for.", metavar="CODE")] = "e1.stack",
     first_day: Annotated[str | None, typer.Option("--from", help="First day on which they bind the outlet, 2026-01-01.",
                                                   metavar="DAY", show_default="always")] = None,
 ) -> None:
     """National emission limits to copy into a catalogue, each with its source. 国家排放限值。
 
-    `?` stands behind what was not held against the standard's text. They judge nothing before they stand in the catalogue: which
-    standard and table bind an outlet is in its permit.
+    `?` stands behind what was not held against the standard's text. They judge nothing before they stand in the
+    catalogue: which standard and table bind an outlet is in its permit.
 
     For example: park limits boiler_gas_special --outlet e2.stack > my-park/limits-e2.yaml
     """
@@ -183,16 +183,16 @@ def limits(
     from park.limits import bounds, for_catalogue, limit_sets
     from park.settings import load_settings
     lang = load_settings().language
-    if set_ is not None:
+    if code is not None:
         try:
             day = None if first_day is None else date.fromisoformat(first_day)
         except ValueError as exc:
             raise InputError(f"--from: expected a day such as 2026-01-01, got {first_day!r}") from exc
-        typer.echo(for_catalogue(set_, outlet, day, lang))
+        typer.echo(for_catalogue(code, outlet, day, lang))
         return
-    for code, found in limit_sets().items():
+    for name, found in limit_sets().items():
         oxygen = f"  O2 {found['o2_reference']:g} %{'' if found['o2_verified'] else '?'}" if "o2_reference" in found else ""
-        typer.echo(f"{code:<24}{found[lang]}\n{'':<24}{', '.join(map(bounds, found['limits']))}{oxygen}")
+        typer.echo(f"{name:<24}{found[lang]}\n{'':<24}{', '.join(map(bounds, found['limits']))}{oxygen}")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from collectors.modbus_unit import ModbusUnit
+from collectors.park_devices import FieldDevice, Target
 from collectors.planner import plan_reads
 from collectors.registers import run_test
 from collectors.template import METER_BUS, MISTAKES, TEMPLATES, Template, load_template, load_templates
+from park.catalogue import Device
 from park.errors import CatalogueError, NotFound
 from park.yaml_lines import read_model
 
@@ -103,3 +106,16 @@ def test_a_misspelt_field_is_a_mistake_and_not_lost(tmp_path: Path) -> None:
 def test_an_unknown_template_is_told_with_the_known_ones() -> None:
     with pytest.raises(NotFound, match=r"no device template 'nope'; known: abb\.b23"):
         load_template("nope")
+
+
+def test_a_point_whose_parameter_nobody_gave_is_a_mistake_of_the_device_and_not_a_value() -> None:
+    def unit(parameters: dict[str, float]) -> ModbusUnit:
+        device = Device(code="d.m", protocol="modbus", template="unnamed.magflow_3000", connection="tcp://x:1", unit_id=1,
+                        parameters=parameters)
+        keys = ("totalizer1_integer", "m3"), ("velocity", "m/s")
+        return ModbusUnit(FieldDevice("b", "Asia/Shanghai", device, {k: Target(k, u, "gauge", 60) for k, u in keys}),
+                          load_template("unnamed.magflow_3000"))
+    without = unit({})
+    assert [p.key for g in without.groups for p in g.points] == ["velocity"]
+    assert "totalizer1_integer needs `parameters: {totalizer_m3: ...}`" in without.mistakes[0]
+    assert not unit({"totalizer_m3": 0.01}).mistakes
