@@ -134,6 +134,13 @@ def _show_trial(title: str, subject: Subject, trial: Trial) -> None:
         print(f"dead letter {trial.dead}")
 
 
+def check_catalogue(files: list[Path]) -> None:
+    """What collectors say of a catalogue's files: CatalogueError with the line of every device and point that is wrong."""
+    from collectors.catalogue_check import check_files
+    check_files(files)
+
+
+CATALOGUE_CHECKS = (check_catalogue,)
 COMMANDS: dict[str, Callable[..., None]] = {
     "collect": collect,
     "device list": device_list,

@@ -60,7 +60,7 @@ class DeviceReading:
 
 async def read_device(template: Template, connection: str, unit: int,
                       given: Mapping[str, float] | None = None) -> DeviceReading:
-    """Read every point once; DeviceTimeout when the device gives nothing at all."""
+    """Read every point once; DeviceTimeout when the device gives nothing at all, DeviceError when it refuses everything."""
     given = given or {}
     link = ModbusLink(parse_connection(connection), connect_delay_s=template.limits.connect_delay_ms / 1000)
     reading = DeviceReading(template, connection, unit, parameters_of(template, given))
@@ -83,9 +83,22 @@ async def read_device(template: Template, connection: str, unit: int,
             except DeviceError:
                 continue
         _decode(reading, done, answers)
+    except DeviceTimeout as exc:
+        raise DeviceTimeout(f"{exc}; is it the port of a Modbus device (--port), its unit id (--unit), its --framing?") from exc
     finally:
         link.close()
+    if not done:
+        raise DeviceError(_refused(reading))
     return reading
+
+
+def _refused(reading: DeviceReading) -> str:
+    """What a device that refused every request most likely is."""
+    said = sorted({r.result for r in reading.requests})
+    hint = ("the gateway knows no such unit: try another --unit" if any("gateway" in text for text in said)
+            else "it answers, but not to these registers: another model than the template's, or another unit id (--unit)")
+    where = f"{reading.connection} unit {reading.unit}"
+    return f"{where}: all {len(reading.requests)} requests were refused, {', '.join(said)}; {hint}"
 
 
 async def _read_parameters(link: ModbusLink, reading: DeviceReading, given: Mapping[str, float]) -> None:

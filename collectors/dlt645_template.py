@@ -14,7 +14,7 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from collectors.template import MISTAKES, TEMPLATES, Every, Parameter, Row, Template, _quantity, _unit, load_template
-from park.errors import InputError, NotFound
+from park.errors import InputError, NotFound, known_names
 from park.quantities import conversion, quantities
 from park.yaml_lines import read_model
 
@@ -151,7 +151,7 @@ class MeterTemplate(Row):
         for f in self.points:
             if f.key == key:
                 return f
-        raise NotFound(f"the template {self.template} has no point {key!r}; known: {', '.join(p.key for p in self.points)}")
+        raise NotFound(f"the template {self.template} has no point {key!r}; {known_names(key, (p.key for p in self.points))}")
 
     def field(self, key: str) -> MeterPoint:
         """Any field."""

@@ -34,6 +34,8 @@ class Polled:
 MODBUS = Polled("modbus", parse_connection, load_template, ModbusUnit, ModbusLink)
 METERS = Polled("dlt645", parse_line, load_meter, MeterUnit, MeterLink)
 
+NOT_POLLED = "no point of the catalogue takes a key of it; it is not polled"
+
 Known = Mapping[tuple[str, str], PolledUnit]
 """Units that run already, by base and device."""
 
@@ -88,7 +90,7 @@ def _units(devices: Sequence[FieldDevice], protocol: Polled, known: Known) -> tu
         if unit.groups:
             by_url.setdefault(url, []).append(unit)
         else:
-            mistakes.append(f"device {d.code}: no point of the catalogue takes a key of it; it is not polled")
+            mistakes.append(f"device {d.code}: {NOT_POLLED}")
     return by_url, mistakes
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from park.errors import NotFound
+from park.errors import NotFound, known_names
 from park.quantities import conversion, quantities, units
 from park.yaml_lines import read_model
 
@@ -42,14 +42,14 @@ class Row(BaseModel):
 def _unit(value: object) -> str:
     text = str(value)
     if text not in units():
-        raise ValueError(f"unknown unit of measure {text!r}; known: {', '.join(units())}")
+        raise ValueError(f"unknown unit of measure {text!r}; {known_names(text, units())}")
     return text
 
 
 def _quantity(value: object) -> str:
     text = str(value)
     if text not in quantities():
-        raise ValueError(f"unknown quantity {text!r}; known: {', '.join(quantities())}")
+        raise ValueError(f"unknown quantity {text!r}; {known_names(text, quantities())}")
     return text
 
 
@@ -198,7 +198,7 @@ class Template(Row):
         for p in self.points:
             if p.key == key:
                 return p
-        raise NotFound(f"the template {self.template} has no point {key!r}; known: {', '.join(p.key for p in self.points)}")
+        raise NotFound(f"the template {self.template} has no point {key!r}; {known_names(key, (p.key for p in self.points))}")
 
     def function_of(self, p: TemplatePoint) -> int:
         """Function code that reads the point."""
@@ -213,8 +213,8 @@ def load_template(name: str, folder: Path = TEMPLATES) -> Template:
     """A template by its name (`eastron.sdm630`) or by the path of a YAML file; NotFound or CatalogueError with lines."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(f.stem for f in folder.glob("*.yaml")))
-        raise NotFound(f"there is no device template {name!r}; known: {known}; or give the path of a YAML file")
+        known = known_names(name, sorted(f.stem for f in folder.glob("*.yaml")))
+        raise NotFound(f"there is no device template {name!r}; {known} (a path of a YAML file is taken too)")
     return read_model(path, Template, *MISTAKES)
 
 

@@ -7,15 +7,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from park.catalogue_rows import SECTION_MODELS, Catalogue, Device, Names, Point
-from park.errors import CatalogueError, InputError, Mistake
+from park.errors import CatalogueError, InputError, Mistake, known_names
 from park.expressions import Checked, parse
 from park.ledger import mistakes
+from park.quantities import TABLES, units
+from park.tariff_terms import mistakes_of
 from park.yaml_lines import Place, message_of, nearest, read_yaml, where
 
 __all__ = ["Catalogue", "Device", "Names", "Point", "catalogue_files", "check_files", "read_catalogue"]
@@ -111,6 +115,8 @@ def _cross_check(c: Catalogue) -> Iterable[tuple[Place, str]]:
             yield ("units", i, "parent"), f"the unit {unit.code!r} is its own ancestor"
     yield from _formulas(c)
     yield from _entries(c)
+    yield from _carriers(c)
+    yield from _tariffs(c)
     devices = {d.code: d for d in c.devices}
     taken: dict[tuple[str, str], int] = {}
     for i, point in enumerate(c.points):
@@ -119,6 +125,33 @@ def _cross_check(c: Catalogue) -> Iterable[tuple[Place, str]]:
             if key in taken:
                 yield ("points", i, "source"), f"{key[1]!r} of device {key[0]!r} already feeds points[{taken[key]}]"
             taken[key] = i
+
+
+def _carriers(c: Catalogue) -> Iterable[tuple[Place, str]]:
+    """Carriers that there are not: what has one would be stored, and be missing in every figure without a word."""
+    known = carriers()
+    for section in ("points", "flows", "factors", "accuracies", "tariffs"):
+        for i, row in enumerate(getattr(c, section)):
+            if row.carrier and row.carrier not in known:
+                yield (section, i, "carrier"), f"there is no carrier {row.carrier!r}; {known_names(row.carrier, sorted(known))}"
+
+
+@cache
+def carriers() -> frozenset[str]:
+    """Every carrier that there is: each has national factors (tables/factors.yaml)."""
+    rows = yaml.load((TABLES / "factors.yaml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)["factors"]
+    return frozenset(row["carrier"] for row in rows)
+
+
+def _tariffs(c: Catalogue) -> Iterable[tuple[Place, str]]:
+    """Prices that no bill could be made of."""
+    for i, tariff in enumerate(c.tariffs):
+        money, _, per = tariff.unit.partition("/")
+        if money != "CNY" or per not in units():
+            yield ("tariffs", i, "unit"), f"expected CNY/ and a unit of measure such as CNY/kWh, got {tariff.unit!r}"
+        for path, text in mistakes_of(tariff.terms):
+            place = [int(step) if step.isdigit() else step for step in path.split(".")] if path else []
+            yield ("tariffs", i, "terms", *place), text
 
 
 def _entries(c: Catalogue) -> Iterable[tuple[Place, str]]:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from park.errors import known_names
 from park.expressions import parse
 from park.measures import measure
 from park.quantities import conversion, quantities, units
@@ -65,14 +66,14 @@ def _zone(value: str) -> str:
 
 def _quantity(value: str) -> str:
     if value not in quantities():
-        raise ValueError(f"unknown quantity {value!r}; known: {', '.join(quantities())}")
+        raise ValueError(f"unknown quantity {value!r}; {known_names(value, quantities())}")
     return value
 
 
 def _unit(value: object) -> str:
     text = str(value)
     if text not in units():
-        raise ValueError(f"unknown unit of measure {text!r}; known: {', '.join(units())}")
+        raise ValueError(f"unknown unit of measure {text!r}; {known_names(text, units())}")
     return text
 
 

@@ -16,7 +16,9 @@ ParkError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 
 class ParkError(Exception):
@@ -93,3 +95,15 @@ class StorageError(ParkError):
 
 class SetupError(ParkError):
     """Something on this machine is missing; the message says how to get it."""
+
+
+MOST_NAMED = 12
+
+
+def known_names(wrong: str, known: Iterable[str]) -> str:
+    """`known: a, b` for a message about a word that is none of them; of a long list those that look most like it."""
+    words = list(known)
+    if len(words) <= MOST_NAMED:
+        return f"known: {', '.join(words)}"
+    alike = get_close_matches(wrong.lower(), words, 4, 0.5)
+    return f"did you mean {' or '.join(alike)}?" if alike else f"known: {', '.join(words)}"

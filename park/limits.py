@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from park.errors import InputError
+from park.errors import InputError, known_names
 from park.ledger import Language
 from park.quantities import TABLES
 
@@ -42,7 +42,7 @@ def limit_sets() -> dict[str, Row]:
 def for_catalogue(code: str, outlet: str, first_day: date | None, lang: Language) -> str:
     """The YAML of a set for an outlet, ready to stand in a catalogue; InputError names the sets when there is no such one."""
     if code not in limit_sets():
-        raise InputError(f"there is no set of limits {code!r}; known: {', '.join(limit_sets())}")
+        raise InputError(f"there is no set of limits {code!r}; {known_names(code, limit_sets())}")
     found = limit_sets()[code]
     return "\n".join([*(f"# {line}" for line in _heads(found, lang)), "limits:",
                       *(f"  - {_flow(row, outlet, first_day)}" for row in found["limits"])])

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from park.errors import InputError
+from park.errors import InputError, known_names
 
 TABLES = Path(__file__).parent / "tables"
 
@@ -69,7 +69,7 @@ def conversion(source: str, target: str) -> tuple[float, float]:
     known = units()
     for code in (source, target):
         if code not in known:
-            raise InputError(f"unknown unit of measure {code!r}; known: {', '.join(sorted(known))}")
+            raise InputError(f"unknown unit of measure {code!r}; {known_names(code, sorted(known))}")
     a, b = known[source], known[target]
     if a.dimension != b.dimension:
         raise InputError(f"cannot turn {source} ({a.dimension}) into {target} ({b.dimension})")

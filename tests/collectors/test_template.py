@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from collectors.catalogue_check import check_files
 from collectors.modbus_unit import ModbusUnit
 from collectors.park_devices import FieldDevice, Target
 from collectors.planner import plan_reads
@@ -119,3 +120,34 @@ def test_a_point_whose_parameter_nobody_gave_is_a_mistake_of_the_device_and_not_
     assert [p.key for g in without.groups for p in g.points] == ["velocity"]
     assert "totalizer1_integer needs `parameters: {totalizer_m3: ...}`" in without.mistakes[0]
     assert not unit({"totalizer_m3": 0.01}).mistakes
+
+
+PARK = """\
+base: {code: b, name: B}
+devices:
+  - {code: d.m, protocol: modbus, template: eastron.sdm630, connection: "tcp://x:502", unit_id: 1}
+  - {code: d.plc, protocol: mqtt, mapping: {topic: "hall/{device}/up", form: flat}}
+  - {code: d.cems, protocol: hj212, mn: "010000A8900016F000169DC0", password: "${NOT_HERE}"}
+  - {code: d.later, protocol: modbus, template: abb.b23, connection: "tcp://x:502", unit_id: 2}
+points:
+  - {code: p.kw, quantity: active_power, unit: kW, source: {device: d.m, key: active_power}}
+  - {code: p.up, quantity: state, unit: state, source: {device: d.plc, key: health.online}}
+"""
+
+
+@pytest.mark.parametrize(("old", "new", "line", "says"), [
+    ("eastron.sdm630", "eastron.sdm603", 3, "did you mean eastron.sdm630"),
+    ("tcp://x:502", "x:502", 3, "expected a connection such as tcp://"),
+    ("form: flat", "form: flt", 4, "mapping.form: Input should be 'flat'"),
+    ("key: active_power", "key: active_powr", 8, "did you mean active_power"),
+    ("active_power, unit: kW", "voltage, unit: V", 8, "cannot turn W (power) into V"),
+    ("health.online", "health.mood", 9, "there is no key 'health.mood'")])
+def test_a_catalogue_is_checked_for_what_its_devices_could_not_read(tmp_path: Path, old: str, new: str, line: int, says: str
+                                                                    ) -> None:
+    file = tmp_path / "park.yaml"
+    file.write_text(PARK)
+    check_files([file])
+    file.write_text(PARK.replace(old, new, 1))
+    with pytest.raises(CatalogueError) as caught:
+        check_files([file])
+    assert str(caught.value).startswith(f"{file}:{line}: ") and says in str(caught.value)

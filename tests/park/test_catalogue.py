@@ -9,9 +9,10 @@ import psycopg
 import pytest
 import yaml
 
-from park.catalogue import check_files, read_catalogue
+from park.catalogue import carriers, check_files, read_catalogue
 from park.catalogue_store import apply, export, plan
 from park.errors import CatalogueError, InputError, NotFound
+from park.tariff_terms import mistakes_of
 
 MINI = Path(__file__).parent.parent / "data" / "mini.yaml"
 Db = psycopg.Connection[Any]
@@ -41,6 +42,12 @@ def _changed(tmp_path: Path, *replacements: tuple[str, str]) -> Path:
     ("from: 2020-01-01, source: 测试, terms: {flat: 0.65}", "from: 2020-01-01, to: 2019-01-01, source: x, terms: {}",
      "expected `to` after `from`"),
     ("key: active_power}", "key: active_energy_import}", "already feeds points"),
+    ("carrier: electricity, unit: CNY/kWh", "carrier: electicity, unit: CNY/kWh", "did you mean electricity?"),
+    ("unit: CNY/kWh", "unit: RMB/kWh", "expected CNY/ and a unit of measure such as CNY/kWh, got 'RMB/kWh'"),
+    ("terms: {flat: 0.65}", "terms: {flt: 0.65}", "expected `flat: PRICE`, `prices:` with `hours:`, or `table:`"),
+    ("{flat: 0.65}", "{prices: {peak: 1}, hours: [{period: valley, from: '00:00', to: '08:00'}]}", "no price for 'valley'"),
+    ("{flat: 0.65}", "{prices: {flat: 1}, hours: [{period: flat, from: 17:00, to: '19:00'}]}", "in quotation marks"),
+    ("terms: {flat: 0.65}", "terms: {table: {2026-03-01: [1, 2]}}", "24, 48 or 96 prices"),
 ])
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, old: str, new: str, says: str) -> None:
     file = _changed(tmp_path, (old, new))
@@ -140,3 +147,17 @@ def test_the_documentation_lists_every_field_of_every_section() -> None:
     for section, model in SECTION_MODELS.items():
         for name, field in model.model_fields.items():
             assert f"| `{field.alias or name}` |" in sections[section], f"docs/catalogue.md: {section}.{field.alias or name}"
+
+
+def test_prices_of_every_form_that_accounting_reads_are_taken() -> None:
+    day = {"period": "peak", "from": "08:00", "to": "22:00"}, {"period": "valley", "from": "22:00", "to": "08:00"}
+    months = [line | {"months": some} for line in day for some in ([1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12])]
+    for terms in ({"flat": 0.65}, {"prices": {"peak": 1, "valley": 0.3}, "hours": list(day)},
+                  {"prices": {"peak": 1, "valley": 0.3}, "hours": months}, {"table": {}},
+                  {"table": {"2026-03-01": [0.1] * 24}, "hours": [day[0]]}):
+        assert list(mistakes_of(terms)) == [], terms
+    assert [at for at, _ in mistakes_of({"prices": {"peak": 1, "valley": 0.3}, "hours": months[1:]})] == ["prices"]
+
+
+def test_the_carriers_of_catalogues_are_those_of_the_database(mini: psycopg.Connection[Any]) -> None:
+    assert {c for (c,) in mini.execute("SELECT carrier FROM carrier")} == carriers()
