@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import zipfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +16,14 @@ from alerts.context import Context
 from alerts.evaluator import DEVICE, FLAT, SILENCE, Flags, Floats, Gateway, Ints, Pair, State, fresh
 from alerts.finding import Finding, Key
 from alerts.hearing import Hearing
+from alerts.holds import Holds
 from alerts.store import Connection, Q, pack, unpack
 from park.quality import LAST_USABLE, Quality
 
+if TYPE_CHECKING:
+    from alerts import linkage  # which reads what is live
+
+log = logging.getLogger("park.alerts")
 OVERLAP = timedelta(seconds=5)      # batches commit in another order than they arrive
 POINT_ARRAYS = ("value", "at", "rate", "flat_since")
 PAIR_ARRAYS = ("since", "raises", "raised_at")
@@ -93,24 +100,49 @@ def _silent(state: State) -> Flags:
     return points | devices[plan.device]
 
 
-def snapshot(context: Context, state: State) -> bytes:
-    """The state with the keys of its rows, so that it fits again after the catalogue changed."""
+def snapshot(context: Context, state: State, links: linkage.Memory, holds: Holds) -> bytes:
+    """The state with the keys of its rows, so that it fits again after the catalogue changed; holds that have begun."""
     points = np.array([(p.base_id, p.point_id) for p in context.points], np.int64).reshape(-1, 2)
     pairs = np.array([_numbers(pair_key(pair)) for pair in context.pairs], np.int64).reshape(-1, 5)
     arrays = {name: getattr(state, name) for name in (*POINT_ARRAYS, *PAIR_ARRAYS)}
-    return pack({"points": points, "pairs": pairs, "active": state.active, **arrays})
+    since = [(*_numbers(key), present, at) for memory in (links.since, holds.since) for (key, present), at in memory.items()]
+    last = [(*unit, known) for unit, known in links.last.items()]
+    return pack({"points": points, "pairs": pairs, "active": state.active, **arrays,
+                 "holds": np.array(since, float).reshape(-1, 7), "units": np.array(last, np.int64).reshape(-1, 4)})
 
 
-def restore(context: Context, stored: bytes | None, open_now: dict[Key, tuple[bool, str]]) -> State:
-    """The state of a new process or a new catalogue: memory from the snapshot, what is active from the open alerts."""
+def restore_holds(stored: bytes, links: linkage.Memory, holds: Holds, now: float) -> None:
+    """Holds that had begun when the snapshot was taken, and what each unit did; keys of a rule are found by its own judge."""
+    old = _read(stored)
+    for *key, present, at in old.get("holds", np.empty((0, 7))).tolist():
+        base, rule, point, unit, device = (int(n) for n in key)
+        at_key = (base, rule, point or None, unit or None, device or None), bool(present)
+        links.since[at_key] = holds.since[at_key] = min(at, now)
+    for *unit_key, known in old.get("units", np.empty((0, 4), np.int64)).tolist():
+        links.last[unit_key[0], unit_key[1], unit_key[2]] = known
+
+
+def _read(stored: bytes | None) -> dict[str, Any]:
+    """The arrays of a snapshot; nothing where there is none, or none that can be read."""
+    try:
+        return {} if not stored else unpack(stored)
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as exc:
+        log.warning("the evaluator's memory cannot be read, it begins anew: %s", exc)
+        return {}
+
+
+def restore(context: Context, stored: bytes | None, open_now: dict[Key, tuple[bool, str]], now: float) -> State:
+    """The state of a new process or a new catalogue: memory from the snapshot, what is active from the open alerts. Instants
+    after `now` are those of a clock that has been set back."""
     state = fresh(context.plan)
     arrays: dict[str, Any] = {name: getattr(state, name).copy() for name in (*POINT_ARRAYS, *PAIR_ARRAYS)}
-    if stored is not None:
-        old = unpack(stored)
+    if old := _read(stored):
         where = {tuple(k): i for i, k in enumerate(old["points"].tolist())}
         _carry(arrays, old, POINT_ARRAYS, [where.get((p.base_id, p.point_id)) for p in context.points])
         where = {tuple(k): i for i, k in enumerate(old["pairs"].tolist())}
         _carry(arrays, old, PAIR_ARRAYS, [where.get(_numbers(pair_key(pair))) for pair in context.pairs])
+    arrays["raised_at"] = np.minimum(arrays["raised_at"], now)
+    arrays["since"] = np.where(context.plan.by_clock, np.minimum(arrays["since"], now), arrays["since"])
     active = np.array([open_now.get(pair_key(pair), (False, ""))[0] for pair in context.pairs], bool)
     plan = context.plan
     return replace(state, **arrays, active=active, low=np.where(active, plan.low_clear, plan.low),

@@ -30,17 +30,23 @@ from park.database import connect
 from park.errors import ParkError, StorageError
 
 log = logging.getLogger("park.alerts.notify")
-ATTEMPTS = 8
+ATTEMPTS = 40       # about eight hours: a receiver may be away for a shift
 FIRST_WAIT_S = 2.0
 LONGEST_WAIT_S = 900.0
 TIMEOUT_S = 5.0
 MOST_A_MESSAGE = 2000
 BURST, WINDOW_S = 5, 60.0     # so many messages a minute at once; then one in PACE_S
 PACE_S = 15.0
+MOST_A_MINUTE = 18      # whatever happens: group robots take 20 a minute, and nothing for ten minutes after more
 
 
-RAISES = ("raise", "reraise", "escalate", "unshelve", "in_service")
+RAISES = ("raise", "reraise", "escalate", "unshelve", "in_service", "unsuppress")
 Cause = tuple[str, int | str]
+
+
+# what one odd row may lead to must not end a channel's thread: nobody would be told anything any more
+UNFORESEEN = (psycopg.Error, LookupError, ValueError, TypeError, AttributeError)
+AFTER_FAULT_S = 15.0
 
 
 class NotDelivered(ParkError):
@@ -90,20 +96,24 @@ def signature(secret: str, stamp: str, body: bytes) -> str:
 @dataclass
 class Pace:
     """Keeps floods from becoming messages: BURST messages a minute freely, then one in PACE_S. A critical alert goes at once,
-    unless a critical one of the same cause went within the minute: it then waits with the others, PACE_S at most."""
+    unless a critical one of the same cause went within the minute: it then waits with the others, PACE_S at most. More than
+    MOST_A_MINUTE never go: criticals of ever new causes then gather until one may. Routes to one receiver share its pace."""
 
     sent: list[float] = field(default_factory=list)
     told: dict[Cause, float] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def may_send(self, now: float, critical: Collection[Cause]) -> bool:
-        """Whether a message may go now; `critical` are the causes of the critical raises in it."""
-        self.sent = [t for t in self.sent if now - t < WINDOW_S]
-        self.told = {cause: t for cause, t in self.told.items() if now - t < WINDOW_S}
-        return bool(set(critical) - set(self.told)) or len(self.sent) < BURST or now - self.sent[-1] >= PACE_S
-
-    def note(self, now: float, critical: Collection[Cause]) -> None:
-        self.sent.append(now)
-        self.told |= dict.fromkeys(critical, now)
+    def take(self, now: float, critical: Collection[Cause]) -> bool:
+        """Whether a message may go now, which then counts as sent; `critical` are the causes of the critical raises in it."""
+        with self.lock:
+            self.sent = [t for t in self.sent if now - t < WINDOW_S]
+            self.told = {cause: t for cause, t in self.told.items() if now - t < WINDOW_S}
+            free = bool(set(critical) - set(self.told)) or len(self.sent) < BURST or now - self.sent[-1] >= PACE_S
+            if not free or len(self.sent) >= MOST_A_MINUTE:
+                return False
+            self.sent.append(now)
+            self.told |= dict.fromkeys(critical, now)
+            return True
 
 
 def critical_causes(due: Sequence[dict[str, Any]]) -> set[Cause]:
@@ -128,10 +138,9 @@ def deliver(conn: Connection, channel: Channel, pace: Pace, now: float, console:
         due = cur.execute(Q["due_deliveries"], {"channel": channel.name, "most": MOST_A_MESSAGE}).fetchall()
     due.sort(key=lambda d: int(d["id"]))
     causes = critical_causes(due)
-    if not due or not pace.may_send(now, causes):
+    if not due or not pace.take(now, causes):
         return 0
     ids = [d["id"] for d in due]
-    pace.note(now, causes)
     try:
         channel.send(message(due, console))
     except NotDelivered as exc:
@@ -191,3 +200,6 @@ def _serve(url: str, channel: Channel, stop: threading.Event, clock: Callable[[]
         except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:
             log.warning("database is away: %s", str(exc).splitlines()[0])
             stop.wait(2.0)
+        except UNFORESEEN:
+            log.exception("%s: a pass failed; the next one in %.0f s", channel.name, AFTER_FAULT_S)
+            stop.wait(AFTER_FAULT_S)

@@ -209,11 +209,12 @@ INSERT INTO evaluator_snapshot (shard, at, state) VALUES (%(shard)s, now(), %(st
 ON CONFLICT (shard) DO UPDATE SET at = excluded.at, state = excluded.state
 
 -- name: load_snapshot
--- The memory of a shard.
-SELECT state FROM evaluator_snapshot WHERE shard = %(shard)s
+-- The memory of a shard, and of when it is.
+SELECT state, at FROM evaluator_snapshot WHERE shard = %(shard)s
 
 -- name: flat_history
--- Longest run of whole hours without a change in each point's own last 30 days, zero left out, in seconds; at least 2 days.
+-- Longest run of whole hours without a change in each point's own last 30 days, zero left out, in seconds; at least 2 days. A run
+-- that still goes on is no history: it would allow itself.
 WITH hours AS (
     SELECT base_id, point_id, bucket,
            (min = max AND min <> 0) AND coalesce(increment, 0) = 0 AS flat
@@ -224,9 +225,11 @@ WITH hours AS (
          - row_number() OVER (PARTITION BY base_id, point_id, flat ORDER BY bucket) AS run
     FROM hours
 ), lengths AS (
-    SELECT base_id, point_id, flat, count(*) AS n FROM runs GROUP BY base_id, point_id, flat, run
+    SELECT base_id, point_id, flat, count(*) AS n,
+           max(bucket) = max(max(bucket)) OVER (PARTITION BY base_id, point_id) AS goes_on
+    FROM runs GROUP BY base_id, point_id, flat, run
 )
-SELECT base_id, point_id, 3600.0 * coalesce(max(n) FILTER (WHERE flat), 0) FROM lengths
+SELECT base_id, point_id, 3600.0 * coalesce(max(n) FILTER (WHERE flat AND NOT goes_on), 0) FROM lengths
 GROUP BY base_id, point_id HAVING sum(n) >= 48
 
 -- name: offline_devices
@@ -430,7 +433,7 @@ SELECT after_s FROM route WHERE route_id = %(route)s
 -- name: book_route
 -- A delivery for each raise and return that concerns the route, due when its digest or quiet hours say; an escalation hears
 -- of a raise when the alert is still open and nobody has acknowledged it for so long. What it was told of before is told again
--- when it comes back from a shelf or into service. A route of somebody's duty hears of that only while he is on duty without
+-- when it comes back from a shelf or into service; so is what it could not be told of for more than a week. A route of somebody's duty hears of that only while he is on duty without
 -- delay, and of escalations that are his.
 INSERT INTO delivery (transition_id, channel, base_id, state, next_at)
 SELECT t.transition_id, %(channel)s, t.base_id, 'due', route_due(r, b.timezone, a.severity, t.at + make_interval(secs => r.after_s))
@@ -442,14 +445,18 @@ WHERE r.route_id = %(route)s AND a.severity = ANY (r.severities)
   AND NOT EXISTS (SELECT FROM delivery d WHERE d.transition_id = t.transition_id AND d.channel = %(channel)s)
   AND NOT (a.suppressed OR a.out_of_service OR coalesce(a.shelved_until > now(), false))
   AND CASE WHEN r.on_duty AND t.change = 'escalate' THEN t.detail ->> 'to' = r.person
-           WHEN r.on_duty AND t.change NOT IN ('raise', 'reraise', 'return', 'unshelve', 'in_service') THEN false
+           WHEN r.on_duty AND t.change NOT IN ('raise', 'reraise', 'return', 'unshelve', 'in_service', 'unsuppress') THEN false
            WHEN r.on_duty AND NOT EXISTS (SELECT FROM duty d WHERE d.base_id = t.base_id AND d.person = r.person AND d.after_s = 0
                                           AND d.starts_at <= t.at AND d.ends_at > t.at AND a.severity = ANY (d.severities))
            THEN t.change = 'return' AND EXISTS (SELECT FROM delivery v JOIN transition x USING (transition_id)
                                                 WHERE v.channel = %(channel)s AND x.base_id = t.base_id AND x.alert_id = t.alert_id)
-           WHEN t.change IN ('unshelve', 'in_service') THEN r.after_s = 0 AND a.active AND NOT a.acknowledged
-                AND EXISTS (SELECT FROM delivery v JOIN transition x USING (transition_id)
-                            WHERE v.channel = %(channel)s AND x.base_id = t.base_id AND x.alert_id = t.alert_id)
+           WHEN t.change IN ('unshelve', 'in_service', 'unsuppress') THEN a.active AND NOT a.acknowledged
+                AND t.at + make_interval(secs => r.after_s) <= now()
+                AND CASE WHEN EXISTS (SELECT FROM delivery v JOIN transition x USING (transition_id)
+                                      WHERE v.channel = %(channel)s AND x.base_id = t.base_id AND x.alert_id = t.alert_id)
+                         THEN t.change <> 'unsuppress' AND r.after_s = 0
+                         ELSE NOT EXISTS (SELECT FROM transition x WHERE x.base_id = t.base_id AND x.alert_id = t.alert_id
+                                          AND x.change IN ('raise', 'reraise') AND x.at >= now() - interval '7 days') END
            WHEN r.after_s = 0 THEN t.change IN ('raise', 'reraise', 'return')
            ELSE t.change IN ('raise', 'reraise') AND t.at + make_interval(secs => r.after_s) <= now()
                 AND NOT a.acknowledged AND a.closed_at IS NULL END
@@ -624,10 +631,12 @@ GROUP BY 1, 2
 -- name: mark_outage
 -- Hours that nobody judged because no evaluator was at work: from its last memory on, as if their readings had come late.
 INSERT INTO late_hour (base_id, point_id, hour, due_at)
-SELECT r.base_id, r.point_id, r.bucket, greatest(%(now)s, r.bucket + interval '76 minutes')
+SELECT p.base_id, p.point_id, h.hour, greatest(%(now)s, h.hour + interval '76 minutes')
 FROM evaluator_snapshot s
-JOIN reading_1h r ON r.bucket > greatest(s.at, %(now)s - interval '7 days') - interval '1 hour' AND r.bucket <= %(now)s
-WHERE s.shard = %(shard)s AND s.at < %(now)s - interval '15 minutes' AND r.base_id = ANY (%(bases)s::smallint[])
+CROSS JOIN LATERAL generate_series(date_bin('1 hour', greatest(s.at, %(now)s - interval '7 days'), TIMESTAMPTZ '2000-01-01 00:00:00Z'),
+                                   %(now)s, interval '1 hour') AS h (hour)
+JOIN point p ON p.base_id = ANY (%(bases)s::smallint[]) AND p.removed_at IS NULL
+WHERE s.shard = %(shard)s AND s.at < %(now)s - interval '15 minutes'
 ON CONFLICT DO NOTHING
 
 -- name: forget_late

@@ -25,8 +25,8 @@ def add(base: str, person: str, start: str, hours: float, after_s: int, severiti
     with _session() as conn:
         base_id, zone = _base(conn, base)
         for i in range(times):
-            first = _instant(start, zone, i * every)
-            _book(conn, base_id, person, phone, first, hours, after_s, severities.split(","), "park duty")
+            stretch = _instant(start, zone, i * every), _instant(start, zone, i * every, hours)
+            _book(conn, base_id, person, phone, stretch, after_s, severities.split(","), "park duty")
     print(f"{person}: {times} {'duty' if times == 1 else 'duties'}")
 
 
@@ -37,26 +37,27 @@ def fill(conn: Connection, base: str, shifts: Iterable[Mapping[str, Any]], now: 
     if conn.execute(Q["roster"], {"base": base_id, "now": now, "end": now + timedelta(days=days)}).fetchall():
         return 0
     today = now.astimezone(ZoneInfo(zone)).date().isoformat()
-    rows = [(shift, _instant(f"{today}T{shift['start']}", zone, day)) for shift in shifts for day in range(-1, days)]
-    for shift, start in rows:
-        _book(conn, base_id, shift["person"], shift.get("phone", ""), start, shift["hours"], shift.get("after_s", 0),
-              list(RANKS), by)
+    rows = [(shift, f"{today}T{shift['start']}", day) for shift in shifts for day in range(-1, days)]
+    for shift, start, day in rows:
+        stretch = _instant(start, zone, day), _instant(start, zone, day, float(shift["hours"]))
+        _book(conn, base_id, shift["person"], shift.get("phone", ""), stretch, shift.get("after_s", 0), list(RANKS), by)
     return len(rows)
 
 
-def _book(conn: Connection, base_id: int, person: str, phone: str, start: datetime, hours: float, after_s: int,
+def _book(conn: Connection, base_id: int, person: str, phone: str, stretch: tuple[datetime, datetime], after_s: int,
           ranks: list[str], by: str) -> None:
-    conn.execute(Q["add_duty"], {"base": base_id, "person": person, "phone": phone, "start": start,
-                                 "end": start + timedelta(hours=hours), "after_s": after_s, "severities": ranks, "by": by})
+    conn.execute(Q["add_duty"], {"base": base_id, "person": person, "phone": phone, "start": stretch[0], "end": stretch[1],
+                                 "after_s": after_s, "severities": ranks, "by": by})
 
 
-def _instant(text: str, zone: str, days: int) -> datetime:
+def _instant(text: str, zone: str, days: int, hours: float = 0.0) -> datetime:
+    """So many days and hours later by the clock of the wall: shifts follow each other on the nights when it is moved, too."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError as exc:
         raise InputError(f"start: expected such as 2026-11-23T20:00, got {text!r}") from exc
     local = at.astimezone(ZoneInfo(zone)) if at.tzinfo else at.replace(tzinfo=ZoneInfo(zone))
-    return (local + timedelta(days=days)).astimezone(UTC)       # the clock of the wall is kept
+    return (local + timedelta(days=days, hours=hours)).astimezone(UTC)
 
 
 def show(base: str, days: int) -> None:

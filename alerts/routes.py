@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from alerts import mail, robots
-from alerts.notify import MOST_A_MESSAGE, NotDelivered, Pace, critical_causes, enrol, failed, link
+from alerts.notify import AFTER_FAULT_S, MOST_A_MESSAGE, UNFORESEEN, NotDelivered, Pace, critical_causes, enrol, failed, link
 from alerts.part import wait_alone
 from alerts.store import Connection, Q
 from alerts.words import table
@@ -133,10 +133,9 @@ def deliver(conn: Connection, route: Route, pace: Pace, now: float) -> int:
         due = cur.execute(Q["due_deliveries"], {"channel": route.channel, "most": MOST_A_MESSAGE}).fetchall()
         row = cur.execute(Q["route_after"], {"route": route.route_id}).fetchone()
     causes = critical_causes(due)
-    if not due or not pace.may_send(now, causes):
+    if not due or not pace.take(now, causes):
         return 0
     text = text_of(route, [d | (row or {}) for d in due])
-    pace.note(now, causes)
     try:
         SENDERS[route.kind](route.target, route.secret, text.title, text.lines)
     except NotDelivered as exc:
@@ -149,7 +148,7 @@ def deliver(conn: Connection, route: Route, pace: Pace, now: float) -> int:
 def try_out(route: Route) -> None:
     """Send one line that says what it is; NotDelivered with the reason when it is not taken."""
     base = route.base_zh if route.language == "zh" else route.base_en
-    title = {"zh": f"{base or route.base}:测试消息", "en": f"{base or route.base}: test message"}[route.language]
+    title = {"zh": f"{base or route.base}:报警测试消息", "en": f"{base or route.base}: alert test message"}[route.language]
     line = {"zh": f"通知线路“{route.name}”已接通。", "en": f"Route {route.name} works."}[route.language]
     SENDERS[route.kind](route.target, route.secret, title, (line,))
 
@@ -168,9 +167,17 @@ def answer_test(conn: Connection, route: Route) -> bool:
     return True
 
 
+@dataclass
+class Serving:
+    """The threads of the routes, and the pace of each receiver: routes to the same robot share it."""
+
+    threads: dict[Route, tuple[threading.Thread, threading.Event]] = field(default_factory=dict)
+    paces: dict[tuple[str, str], Pace] = field(default_factory=dict)
+
+
 def run(url: str, stop: threading.Event, clock: Callable[[], float], console: str = "") -> None:
     """Serve every route until `stop`, each in a thread of its own; routes that are changed, added or removed are seen."""
-    serving: dict[Route, tuple[threading.Thread, threading.Event]] = {}
+    serving = Serving()
     while not stop.is_set():
         try:
             with connect(url, autocommit=True, name="park notify routes") as conn:
@@ -182,23 +189,24 @@ def run(url: str, stop: threading.Event, clock: Callable[[], float], console: st
         except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:
             log.warning("database is away: %s", str(exc).splitlines()[0])
             stop.wait(2.0)
+        except UNFORESEEN:
+            log.exception("%s: a pass failed; the next one in %.0f s", "routes", AFTER_FAULT_S)
+            stop.wait(AFTER_FAULT_S)
     _follow(url, [], serving, clock)
 
 
-def _follow(url: str, wanted: Sequence[Route], serving: dict[Route, tuple[threading.Thread, threading.Event]],
-            clock: Callable[[], float]) -> None:
-    for route in [r for r in serving if r not in wanted]:
-        serving.pop(route)[1].set()
+def _follow(url: str, wanted: Sequence[Route], serving: Serving, clock: Callable[[], float]) -> None:
+    for route in [r for r, (thread, _) in serving.threads.items() if r not in wanted or not thread.is_alive()]:
+        serving.threads.pop(route)[1].set()
     for route in wanted:
-        if route not in serving:
-            end = threading.Event()
-            thread = threading.Thread(target=_serve, args=(url, route, end, clock), name=route.channel, daemon=True)
-            serving[route] = thread, end
+        if route not in serving.threads:
+            end, pace = threading.Event(), serving.paces.setdefault((route.kind, route.target), Pace())
+            thread = threading.Thread(target=_serve, args=(url, route, pace, end, clock), name=route.channel, daemon=True)
+            serving.threads[route] = thread, end
             thread.start()
 
 
-def _serve(url: str, route: Route, stop: threading.Event, clock: Callable[[], float]) -> None:
-    pace = Pace()
+def _serve(url: str, route: Route, pace: Pace, stop: threading.Event, clock: Callable[[], float]) -> None:
     while not stop.is_set():
         try:
             with connect(url, autocommit=True, name=f"park notify {route.channel}") as conn:
@@ -210,3 +218,6 @@ def _serve(url: str, route: Route, stop: threading.Event, clock: Callable[[], fl
         except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:
             log.warning("database is away: %s", str(exc).splitlines()[0])
             stop.wait(2.0)
+        except UNFORESEEN:
+            log.exception("%s: a pass failed; the next one in %.0f s", route.channel, AFTER_FAULT_S)
+            stop.wait(AFTER_FAULT_S)

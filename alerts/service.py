@@ -11,19 +11,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 
 from alerts import baseline, hearing, linkage, live, plant, slow
 from alerts.context import Context, load
-from alerts.evaluator import State, held_back, tick
+from alerts.evaluator import State, held_back, limit_band, tick
 from alerts.finding import Finding, Key
 from alerts.hearing import LIVE_S, Hearing, stall_s
 from alerts.holds import Holds
 from alerts.meters import Tally
 from alerts.part import LOCK, WHOLE, Part
+from alerts.rules import Rule, covers
 from alerts.store import Connection, Hushed, Q, alert_ids, look_after, open_alerts, write
 from park.clock import Clock, utc_now
 from park.database import connect
@@ -34,6 +35,8 @@ TICK_S = 0.25
 SAVE_S = 5.0
 SLOW_S = 30.0
 RELOAD_S = 3600.0   # flat history is learned again
+STEP_BACK = timedelta(seconds=2)    # a clock that goes back by more has been set: what waits for a later time is due anew
+GOES_ON = timedelta(minutes=10)     # after a longer stop nobody knows that a condition lasted
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Evaluator:
     hearing: Hearing
     hours: baseline.Memory
     saved_at: datetime
+    stepped_at: datetime
     slow_at: datetime | None = None
     loaded_at: datetime = field(default_factory=lambda: datetime(1970, 1, 1, tzinfo=UTC))
     n_transitions: int = 0
@@ -67,11 +71,13 @@ def start(conn: Connection, now: datetime, heard: Hearing | None = None, part: P
     conn.execute(Q["mark_outage"], {"shard": part.shard, "now": now, "bases": sorted(context.zones)})
     row = conn.execute(Q["load_snapshot"], {"shard": part.shard}).fetchone()
     known = open_alerts(conn, part)
-    state = live.restore(context, bytes(row[0]) if row else None, known)
+    state = live.restore(context, bytes(row[0]) if row else None, known, now.timestamp())
     newest = live.empty(len(context.points))
     live.refresh(conn, context, newest)
     evaluator = Evaluator(context, state, newest, known, linkage.Memory(), heard or Hearing(now.timestamp()),
-                          baseline.Memory(), now, loaded_at=now, part=part, told=told or Tally())
+                          baseline.Memory(), now, now, loaded_at=now, part=part, told=told or Tally())
+    if row is not None and abs(now - row[1]) < GOES_ON:
+        live.restore_holds(bytes(row[0]), evaluator.links, evaluator.holds, now.timestamp())
     _commit(conn, evaluator, _orphans(evaluator, now), now)
     return evaluator
 
@@ -85,17 +91,38 @@ def _orphans(e: Evaluator, now: datetime) -> list[Finding]:
     for key, (active, _) in e.open.items():
         rule = rules.get(key[:2])
         covered = key in pairs or key[2:] == (None, None, None)     # the base itself: `hearing` speaks for it
-        if active and (rule is None or (key[:2] in instant and not covered)):
+        if key[:2] not in instant:
+            covered = rule is not None and _has_object(e.context, rule, key)
+        if active and (rule is None or not covered):
             gone = rule or linkage.placeholder(key)
             out.append(Finding(gone, False, now, key[2], key[3], key[4], note="rule no longer covers it"))
     return out
+
+
+def _has_object(context: Context, rule: Rule, key: Key) -> bool:
+    """Whether the object of an alert of a rule that is judged in passes, or a linkage, is still one of the rule's."""
+    base, _, point_id, unit_id, _ = key
+    if rule.kind == "linkage":
+        units = {u.unit_id for link in linkage.links(context, rule) for u in (link.production, link.treatment)}
+        return unit_id in units and (point_id is None or (base, point_id) in context.index)
+    i = context.index.get((base, point_id or 0))
+    p = None if i is None else context.points[i]
+    if p is None or not covers(rule, p) or (rule.kind == "limit" and limit_band(rule, p, context.limits) is None):
+        return False
+    return unit_id is None or p.unit_id == unit_id
+
+
+def reload(conn: Connection, e: Evaluator, now: datetime) -> Evaluator:
+    """The evaluator over the catalogue as it is now; holds that have begun go on."""
+    new = start(conn, now, e.hearing, e.part, e.told)
+    return replace(new, links=e.links, holds=e.holds, held_back=e.held_back)
 
 
 def step(conn: Connection, e: Evaluator, now: datetime) -> int:
     """One tick: read what is new, judge, write; returns the number of transitions."""
     live.refresh(conn, e.context, e.live)
     offline = {(b, d) for b, d in conn.execute(Q["offline_devices"], {"since": now - timedelta(minutes=10)}).fetchall()}
-    before, at = e.state, now.timestamp()
+    before, at, e.stepped_at = e.state, now.timestamp(), now
     if abs(at - e.live.news_at) <= LIVE_S:
         e.hearing.hear(at, stall_s(e.context))
     quiet = live.quiet(e.context, before, e.live, e.hearing, at, offline)
@@ -136,7 +163,7 @@ def _commit(conn: Connection, e: Evaluator, found: list[Finding], now: datetime,
     hushed = None
     if doors is not None:
         hushed = Hushed(doors.gated(alert_ids(conn)) if doors.bound else [], sorted(e.context.zones))
-    done = write(conn, news, (e.part.shard, live.snapshot(e.context, e.state)), hushed)
+    done = write(conn, news, (e.part.shard, _memory(e)), hushed)
     if due and hushed is not None:
         done += conn.execute(Q["unshelve_due"]).fetchall() + look_after(conn, hushed)
         done += conn.execute(Q["escalate_due"], hushed.key).fetchall()
@@ -196,23 +223,30 @@ def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float,
     log.info("evaluating %d rules over %d pairs of %d points",
              len(e.context.rules), len(e.context.pairs), len(e.context.points))
     while not stop.is_set():
-        began = time.monotonic()
-        step(conn, e, clock())
+        began, now = time.monotonic(), clock()
+        if now < e.stepped_at - STEP_BACK:
+            log.warning("the clock went back by %s; beginning anew", e.stepped_at - now)
+            e = start(conn, now, part=part, told=e.told)
+        step(conn, e, now)
         beat()
         left = max(0.01, tick_s - (time.monotonic() - began))
         news = {n.channel for n in conn.notifies(timeout=left)}
         if "park_account" in news:
             e.slow_at = min(e.slow_at or clock(), clock() + timedelta(seconds=1))
         if "park_catalogue" in news or (clock() - e.loaded_at).total_seconds() > RELOAD_S:
-            _commit_snapshot(conn, e)
+            commit_snapshot(conn, e)
             if not _become_the_only_one(conn, stop, beat, part):     # a base may be new
                 return
-            e = start(conn, clock(), e.hearing, part, e.told)
-    _commit_snapshot(conn, e)
+            e = reload(conn, e, clock())
+    commit_snapshot(conn, e)
 
 
-def _commit_snapshot(conn: Connection, e: Evaluator) -> None:
-    conn.execute(Q["save_snapshot"], {"shard": e.part.shard, "state": live.snapshot(e.context, e.state)})
+def commit_snapshot(conn: Connection, e: Evaluator) -> None:
+    conn.execute(Q["save_snapshot"], {"shard": e.part.shard, "state": _memory(e)})
+
+
+def _memory(e: Evaluator) -> bytes:
+    return live.snapshot(e.context, e.state, e.links, e.holds)
 
 
 def _become_the_only_one(conn: Connection, stop: threading.Event, beat: Callable[[], None], part: Part) -> bool:

@@ -33,8 +33,9 @@ async def kpi(who: Who, data: Data, lang: Lang,
     raises in 10 minutes), chattering (three or more raises of one alert in an hour), stale (active for more than 24 h at the
     end of the day); what is open now by severity; the busiest rules. `rate` after EEMUA 191: raises per ten minutes on average
     and at most, share of the time in flood; `acknowledging`: middle and slowest tenth (s), raises that returned within a
-    minute; `grade_source` and `grade_verified`: where the band comes from; `top`: the ten objects that raise most, with their
-    share; `severities`. Without `base`: `bases` with these figures of each, and their sums.
+    minute; `grade_source` and `grade_verified`: where the band comes from, `counted_as`: what counts as a flood, as
+    chattering and as stale, each with its source (the publications are cited, not verified); `top`: the ten objects that
+    raise most, with their share; `severities`. Without `base`: `bases` with these figures of each, and their sums.
     """
     needs_whole_base(who)
     async with data.session(who) as db:
@@ -75,5 +76,5 @@ def rate_of(row: dict[str, Any]) -> dict[str, Any]:
     mean = row["raised"] / stretches if stretches else None
     band = {} if mean is None else next(b for b in BANDS["rate"] if mean < b["most"])
     return {"per_10min": mean, "peak_10min": row.get("peak", 0), "peak_at": row.get("peak_at"), "grade": band.get("grade"),
-            "grade_source": band.get("source"), "grade_verified": band.get("verified"),
+            "grade_source": band.get("source"), "grade_verified": band.get("verified"), "counted_as": BANDS["counts"],
             "flood_share": row["in_flood"] / stretches if stretches else None}

@@ -212,7 +212,12 @@ def _rates(year: Year) -> Table:
         Text("报警负荷", "Alert load"),
         (Column(Text("项目", "Item"), width=2.0), Column(Text("条数", "Alerts"), width=1.2)),
         rows,
-        (Text("评价口径参照 ISA-18.2。", "After the measures of ISA-18.2."),),
+        (
+            Text(
+                "评价口径参照 ISA-18.2（按通行引述，未经原文核实）。",
+                "After the measures of ISA-18.2, as widely cited, not verified.",
+            ),
+        ),
     )
 
 

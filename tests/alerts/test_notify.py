@@ -128,7 +128,7 @@ def test_what_was_given_up_is_listed_and_sent_once_more_when_somebody_says_so(
     listed = CliRunner().invoke(app, ["route", "dead", "mini"])
     head, row = listed.output.splitlines()
     assert head == "route,transition,at,change,alert,rule,severity,tries,error"
-    assert row.startswith("webhook,1,") and row.endswith(",raise,1,stack-so2,high,8,answer 500")
+    assert row.startswith("webhook,1,") and row.endswith(",raise,1,stack-so2,high,40,answer 500")
     receiver.status = 200
     assert notify.deliver(mini, hook, notify.Pace(), 50.0) == 0         # it stays dead by itself
     assert CliRunner().invoke(app, ["route", "resend", "mini", "night"]).exit_code == 1

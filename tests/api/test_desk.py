@@ -160,6 +160,8 @@ def test_the_figures_of_the_alert_system_have_rate_grade_top_ten_and_time_to_ack
     told = operator.get("/alerts/kpi?base=mini&days=2").json()
     assert told["rate"]["peak_10min"] == 11 and told["rate"]["grade"] == "acceptable"
     assert "EEMUA" in told["rate"]["grade_source"] and told["rate"]["grade_verified"] is False
+    assert [(c["what"], c["verified"]) for c in told["rate"]["counted_as"]] == [
+        ("flood", False), ("chattering", False), ("stale", False)]
     assert 0 < told["rate"]["flood_share"] < 0.02 and 0 < told["rate"]["per_10min"] < 0.2
     assert told["acknowledging"]["acknowledged"] == 1 and told["acknowledging"]["median_s"] < 60
     assert (told["top"][0]["point"], told["top"][0]["raised"], told["top_share"]) == ("e1.stack.so2", 12, 1.0)
