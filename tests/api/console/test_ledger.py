@@ -4,39 +4,38 @@ without."""
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from openpyxl import load_workbook
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from park.ledger_forms import COLUMNS
 from tests.api.conftest import Service
-from tests.api.test_console import ARGS, CHROMIUM
+from tests.api.console.conftest import keep
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def page(service: Service, tmp_path: Path) -> Iterator[Page]:
-    assert CHROMIUM, "no Chromium on this machine; `make test` installs one"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="zh-CN", accept_downloads=True)
-        opened = context.new_page()
-        wrong: list[str] = []
-        opened.on("pageerror", lambda error: wrong.append(str(error)))
-        opened.on("console", lambda said: wrong.append(said.text) if said.type == "error" and "422" not in said.text else None)
-        opened.goto(f"{service.url}/ledger.html#token={service.token('operator', 'mini')}")
-        yield opened
-        browser.close()
-        assert wrong == []
+def template(mini_template: str) -> str:
+    """A base without entries of its own."""
+    return mini_template
 
 
-def picture(page: Page, name: str, tmp_path: Path) -> None:
-    page.screenshot(path=Path(os.environ.get("PARK_SCREENSHOTS", tmp_path)) / f"ledger-{name}.png", full_page=True)
+@pytest.fixture
+def page(service: Service, browser: Browser) -> Iterator[Page]:
+    """The page of manual entries as an operator; afterwards it may have reported no error."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="zh-CN", accept_downloads=True)
+    opened = context.new_page()
+    wrong: list[str] = []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("console", lambda said: wrong.append(said.text) if said.type == "error" and "422" not in said.text else None)
+    opened.goto(f"{service.url}/ledger.html#token={service.token('operator', 'mini')}")
+    yield opened
+    context.close()
+    assert wrong == []
 
 
 def test_a_person_books_corrects_and_imports(page: Page, service: Service, tmp_path: Path) -> None:
@@ -66,14 +65,14 @@ def test_a_person_books_corrects_and_imports(page: Page, service: Service, tmp_p
     form.locator("button.primary").click()
     expect(form.locator(".error")).to_contain_text("应为 0 或更大")
     form.locator("[name=value]").fill("125.8")
-    picture(page, "correcting", tmp_path)
+    keep(page, tmp_path, "ledger-correcting")
     form.locator("button.primary").click()
     expect(lists.locator("tbody tr").first).to_contain_text("125.8")
     lists.get_by_role("button", name="设为确定").first.click()
     expect(lists.locator("tbody tr").first.locator(".status")).to_have_text("确定")
     lists.get_by_role("button", name="变更记录").click()
     expect(lists.locator("tbody tr").nth(1)).to_contain_text("磅单录入错误")
-    picture(page, "audit", tmp_path)
+    keep(page, tmp_path, "ledger-audit")
     entries = service.conn.execute(
         "SELECT value, status, supersedes IS NOT NULL, reason FROM ledger WHERE kind = 'solid_waste' ORDER BY entry_id"
     )
@@ -89,7 +88,7 @@ def test_a_sheet_is_checked_and_booked(page: Page, service: Service, tmp_path: P
     with page.expect_download() as told:
         sheet.get_by_role("button", name="下载模板").click()
     book = load_workbook(io.BytesIO(Path(told.value.path()).read_bytes()))
-    row = {
+    row: dict[str, str | int] = {
         "kind": "output_value",
         "enterprise": "e2",
         "first_day": "2026-07-01",
@@ -104,7 +103,7 @@ def test_a_sheet_is_checked_and_booked(page: Page, service: Service, tmp_path: P
     sheet.locator("input[type=file]").set_input_files(file)
     sheet.get_by_role("button", name="检查").click()
     expect(sheet.locator(".mistakes li")).to_have_text("entries!I2: 单位应为 万元, 元, CNY, 亿元, 10k CNY；实为 '美元'")
-    picture(page, "mistakes", tmp_path)
+    keep(page, tmp_path, "ledger-mistakes")
     book["entries"].cell(2, list(COLUMNS).index("unit") + 1, "万元")
     book.save(file)
     sheet.locator("input[type=file]").set_input_files(file)
@@ -114,4 +113,4 @@ def test_a_sheet_is_checked_and_booked(page: Page, service: Service, tmp_path: P
     page.locator("#language").click()
     expect(page.locator("#title")).to_have_text("Ledger")
     page.set_viewport_size({"width": 390, "height": 800})
-    picture(page, "narrow-en", tmp_path)
+    keep(page, tmp_path, "narrow-en")

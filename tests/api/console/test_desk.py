@@ -1,6 +1,5 @@
 """The alert desk in a real browser: cases with evidence, duty, routes, out of service, figures; floods and links to alerts."""
 
-# ruff: noqa: F401, F811 (the fixtures of the console's tests)
 from __future__ import annotations
 
 import hashlib
@@ -8,25 +7,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from api.tokens import create_token
-from tests.api.test_console import (
-    ARGS,
-    CHROMIUM,
-    Conn,
-    Open,
-    browser,
-    console,
-    keep,
-    one,
-    pytestmark,
-    raise_alert,
-    running,
-    settle,
-    template,
-    town,
-)
+from tests.api.console.conftest import Conn, Open, keep, one, settle
+
+pytestmark = pytest.mark.browser
 
 
 def desk(page: Page, tab: str) -> None:
