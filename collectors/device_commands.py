@@ -184,10 +184,7 @@ def _show_template(template: Template, console: Console) -> None:
     for name, parameter in template.parameters.items():
         where = parameter.model_dump(exclude_none=True, exclude_defaults=True)
         console.print(f"parameter {name}: " + (str(where) if where else "must be given, it has no default"), soft_wrap=True)
-    for trap in template.traps:
-        console.print(f"trap: {trap}", soft_wrap=True, markup=False)
-    for text in template.source:
-        console.print(f"source: {text}", soft_wrap=True, markup=False)
+    _show_background(template, console)
 
 
 def _told(name: str, value: float) -> str:
@@ -228,10 +225,12 @@ def _show_meter_template(template: MeterTemplate, console: Console) -> None:
     console.print(table)
     for name, parameter in template.parameters.items():
         console.print(f"parameter {name}: {parameter.model_dump(exclude_none=True)}", soft_wrap=True)
-    for trap in template.traps:
-        console.print(f"trap: {trap}", soft_wrap=True, markup=False)
-    for text in template.source:
-        console.print(f"source: {text}", soft_wrap=True, markup=False)
+    _show_background(template, console)
+
+
+def _show_background(template: Template | MeterTemplate, console: Console) -> None:
+    for text in (*(f"trap: {trap}" for trap in template.traps), *(f"source: {source}" for source in template.source)):
+        console.print(text, soft_wrap=True, markup=False)
 
 
 def _show_meter(reading: MeterReading, console: Console) -> None:

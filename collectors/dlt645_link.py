@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 from urllib.parse import urlsplit
 
 from collectors import cjt188_frame, dlt645_frame
 from collectors.dlt645_frame import ANY_ADDRESS, Frame, split
 from collectors.dlt645_template import Dialect, MeterTemplate
-from collectors.modbus_link import timeout_of
-from collectors.serial_link import SerialPort, open_serial, parse_serial
+from collectors.link import Endpoint, Link, timeout_of
+from collectors.serial_link import parse_serial
 from park.errors import DeviceError, DeviceTimeout, InputError
 
 MAX_PARTS = 32
@@ -36,22 +35,11 @@ class MeterRefusal(DeviceError):
         super().__init__(text)
 
 
-@dataclass(frozen=True)
-class LineEndpoint:
-    """A line of meters: a serial port, or host and port of a transparent serial server."""
-
-    url: str
-    host: str
-    port: int
-    serial: SerialPort | None
-    timeout_s: float | None
-
-
-def parse_line(url: str) -> LineEndpoint:
+def parse_line(url: str) -> Endpoint:
     """The endpoint of a connection; InputError naming the forms there are."""
     parts = urlsplit(url)
     if parts.scheme == "serial":
-        return LineEndpoint(url, "", 0, parse_serial(parts, baud=2400, parity="E"), timeout_of(url))
+        return Endpoint(url, timeout_s=timeout_of(url), serial=parse_serial(parts, baud=2400, parity="E"))
     try:
         port = parts.port
     except ValueError:
@@ -59,7 +47,7 @@ def parse_line(url: str) -> LineEndpoint:
     if parts.scheme != "tcp" or not parts.hostname or not port:
         raise InputError("expected a connection such as serial:///dev/ttyUSB0?baud=2400&parity=E or tcp://10.0.0.5:4001 "
                          f"(a transparent serial server), got {url!r}")
-    return LineEndpoint(url, parts.hostname, port, None, timeout_of(url))
+    return Endpoint(url, parts.hostname, port, timeout_of(url))
 
 
 @dataclass(frozen=True)
@@ -87,32 +75,15 @@ def address_of(template: MeterTemplate, given: object, kind: object = None) -> M
     return MeterAddress(template.protocol, template.edition, dlt645_frame.meter_address(given, digits), number)
 
 
-class MeterLink(asyncio.Protocol):
-    """One line; `read` opens it when needed. Not for concurrent reads."""
+class MeterLink(Link[Frame]):
+    """A line of meters."""
 
-    def __init__(self, endpoint: LineEndpoint, *, connect_timeout_s: float = 3.0, connect_delay_s: float = 0.0) -> None:
-        self.endpoint = endpoint
-        self.connect_timeout_s = connect_timeout_s
-        self.connect_delay_s = connect_delay_s
-        self.connects = self.requests = 0
+    def __init__(self, endpoint: Endpoint, *, connect_timeout_s: float = 3.0, connect_delay_s: float = 0.0) -> None:
+        super().__init__(endpoint, connect_timeout_s=connect_timeout_s, connect_delay_s=connect_delay_s)
         self.strays = 0  # frames that answer no question: late, of another master, our own echo
-        self._transport: asyncio.Transport | None = None
-        self._buffer = b""
         self._find: dlt645_frame.Find = dlt645_frame.find
         self._accept: Callable[[Frame], bool] = lambda _: False
-        self._answer: asyncio.Future[Frame] | None = None
         self._ser = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._buffer = b""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is None:  # we closed it
-            return
-        self._transport = None
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(DeviceTimeout(f"{self.endpoint.url} closed the connection"))
 
     def data_received(self, data: bytes) -> None:
         frames, self._buffer = split(self._buffer + data, self._find)
@@ -121,33 +92,6 @@ class MeterLink(asyncio.Protocol):
                 self._answer.set_result(frame)
             else:
                 self.strays += 1
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the line is open."""
-        return self._transport is not None
-
-    async def open(self) -> None:
-        """Connect if there is no connection; DeviceTimeout when that cannot be."""
-        if self._transport is not None:
-            return
-        try:
-            async with asyncio.timeout(self.connect_timeout_s):
-                if self.endpoint.serial is not None:
-                    await open_serial(self.endpoint.serial, lambda: self)
-                else:
-                    await asyncio.get_running_loop().create_connection(lambda: self, self.endpoint.host, self.endpoint.port)
-        except (OSError, TimeoutError) as exc:
-            raise DeviceTimeout(f"no connection to {self.endpoint.url}: {exc or 'no answer'}") from exc
-        self.connects += 1
-        if self.connect_delay_s:
-            await asyncio.sleep(self.connect_delay_s)
-
-    def close(self) -> None:
-        """Drop the connection; the next read opens it again."""
-        if self._transport is not None:
-            transport, self._transport = self._transport, None
-            transport.abort()
 
     async def read(self, meter: MeterAddress, di: bytes, timeout_s: float = 1.0) -> bytes:
         """The data behind an identifier (low byte first), parts joined.
@@ -222,4 +166,4 @@ def _answers(frame: Frame, meter: MeterAddress, control: int, head: bytes, tail:
         frame.data.startswith(head) and frame.data.endswith(tail) and len(frame.data) >= len(head) + len(tail))
 
 
-__all__ = ["ANY_ADDRESS", "LineEndpoint", "MeterAddress", "MeterLink", "MeterRefusal", "address_of", "parse_line"]
+__all__ = ["ANY_ADDRESS", "MeterAddress", "MeterLink", "MeterRefusal", "address_of", "parse_line"]

@@ -23,7 +23,6 @@ MAX_BAD_IN_ROW = 32
 TAIL = 4
 MAX_DATA = 9999
 _LENGTH = re.compile(rb"##([0-9]{4})")
-CRC_KINDS = ("hj212", "modbus", "modbus_swapped")
 PASSWORD = re.compile(rb"PW=[^;]*")
 """What is blotted out of frames that are shown or kept."""
 

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
-from typing import cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pymodbus.exceptions import ModbusException
 from pymodbus.framer import FramerRTU, FramerSocket
@@ -27,7 +25,8 @@ from pymodbus.pdu.register_message import (
     WriteMultipleRegistersRequest,
 )
 
-from collectors.serial_link import SerialPort, open_serial, parse_serial
+from collectors.link import Endpoint, Link, timeout_of
+from collectors.serial_link import parse_serial
 from park.errors import DeviceError, DeviceTimeout, InputError
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
@@ -73,24 +72,12 @@ class _RawInput(_RawHolding):
 assert _RawInput.rtu_byte_count_pos == ReadInputRegistersResponse.rtu_byte_count_pos
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """A connection of the catalogue, parsed: framing `socket` or `rtu`, host and port or a serial port."""
-
-    url: str
-    framing: str
-    host: str
-    port: int
-    timeout_s: float | None = None
-    serial: SerialPort | None = None
-
-
 def parse_connection(url: str) -> Endpoint:
     """The endpoint of a connection; InputError naming the forms there are."""
     parts = urlsplit(url)
     timeout = timeout_of(url)
     if parts.scheme == "rtu":
-        return Endpoint(url, "rtu", "", 0, timeout, parse_serial(parts, baud=9600, parity="N"))
+        return Endpoint(url, timeout_s=timeout, serial=parse_serial(parts, baud=9600, parity="N"), framing="rtu")
     framing = {"tcp": "socket", "modbus": "socket", "rtu+tcp": "rtu"}.get(parts.scheme)
     try:
         port = parts.port or 502
@@ -99,40 +86,19 @@ def parse_connection(url: str) -> Endpoint:
     if framing is None or not parts.hostname or not port:
         raise InputError("expected a connection such as tcp://10.0.0.5:502, rtu+tcp://10.0.0.5:4001 or "
                          f"rtu:///dev/ttyUSB0?baud=9600&parity=N, got {url!r}")
-    return Endpoint(url, framing, parts.hostname, port, timeout)
+    return Endpoint(url, parts.hostname, port, timeout, framing=framing)
 
 
-def timeout_of(url: str) -> float | None:
-    """`timeout_s` of a connection's query; InputError when it is no positive number."""
-    given = parse_qs(urlsplit(url).query).get("timeout_s")
-    if given is None:
-        return None
-    try:
-        value = float(given[0])
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 60:
-        raise InputError(f"expected timeout_s above 0 and up to 60, got {given[0]!r} in {url!r}")
-    return value
-
-
-class ModbusLink(asyncio.Protocol):
-    """One connection; `read` opens it when needed. Not for concurrent reads: one task owns a link."""
+class ModbusLink(Link[ModbusPDU]):
+    """A link that reads and writes registers."""
 
     def __init__(self, endpoint: Endpoint, *, connect_timeout_s: float = 3.0, connect_delay_s: float = 0.0) -> None:
-        self.endpoint = endpoint
-        self.connect_timeout_s = connect_timeout_s
-        self.connect_delay_s = connect_delay_s
-        self.connects = 0
-        self.requests = 0
+        super().__init__(endpoint, connect_timeout_s=connect_timeout_s, connect_delay_s=connect_delay_s)
         self._rtu = endpoint.framing == "rtu"
         decoder = DecodePDU(False)
         decoder.register(_RawHolding)
         decoder.register(_RawInput)
         self._framer = FramerRTU(decoder) if self._rtu else FramerSocket(decoder)
-        self._transport: asyncio.Transport | None = None
-        self._buffer = b""
-        self._answer: asyncio.Future[ModbusPDU] | None = None
         self._unit = 0
         self._tid = 0
         self._silent_in_row = 0
@@ -142,18 +108,9 @@ class ModbusLink(asyncio.Protocol):
         self._used_at = 0.0  # loop time of the last byte of interest, for the silence between frames
         self._silent_unit, self._settled_at = -1, 0.0
 
-    # ---- asyncio.Protocol
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass
+        super().connection_made(transport)
         self._loop = asyncio.get_running_loop()
-        self._buffer = b""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is None:  # we closed it
-            return
-        self._transport = None
-        self._fail(DeviceTimeout(f"{self.endpoint.url} closed the connection"))
 
     def data_received(self, data: bytes) -> None:
         if self._rtu and self._answer is None:
@@ -173,42 +130,12 @@ class ModbusLink(asyncio.Protocol):
         if pdu is not None and self._answer is not None and not self._answer.done():
             self._answer.set_result(pdu)
 
-    def _fail(self, exc: Exception) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(exc)
-
-    # ---- for the poller
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the connection stands."""
-        return self._transport is not None
-
-    async def open(self) -> None:
-        """Connect if there is no connection; DeviceTimeout when nobody listens."""
-        if self._transport is not None:
-            return
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self.connect_timeout_s):
-                if self.endpoint.serial is not None:
-                    await open_serial(self.endpoint.serial, lambda: self)
-                else:
-                    await loop.create_connection(lambda: self, self.endpoint.host, self.endpoint.port)
-        except (OSError, TimeoutError) as exc:
-            raise DeviceTimeout(f"no connection to {self.endpoint.url}: {exc or 'no answer'}") from exc
-        self.connects += 1
-        if self.connect_delay_s:
-            await asyncio.sleep(self.connect_delay_s)
-
     def close(self) -> None:
         """Drop the connection; the next read opens it again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport is not None:
-            transport, self._transport = self._transport, None
-            transport.abort()
+        super().close()
 
     async def read(self, unit: int, function: int, address: int, count: int, timeout_s: float = 1.0) -> bytes:
         """The registers' bytes, big-endian as sent.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +17,6 @@ import msgspec
 from park.errors import ReadingError
 
 TOPIC = re.compile(r"^park/v1/(?P<base>[A-Za-z0-9_-]{1,64})/(?P<source>[A-Za-z0-9_.:-]{1,128})/readings$")
-SUBSCRIPTION = "park/v1/+/+/readings"
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 
 
@@ -129,8 +127,3 @@ def _decode(payload: bytes, is_json: bool) -> _Message:
             except MALFORMED as again:
                 raise ReadingError("bad_message", f"not a batch of readings: {again}") from again
         raise ReadingError("bad_message", f"not a batch of readings: {exc}") from exc
-
-
-def epoch_ms(instant: datetime) -> int:
-    """Epoch milliseconds of an aware instant."""
-    return round(instant.timestamp() * 1000)

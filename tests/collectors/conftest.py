@@ -30,7 +30,8 @@ ROOT = Path(__file__).parents[2]
 NAMESPACE = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-r", "-m"]
 
 
-def _crc(data: bytes) -> bytes:
+def crc_modbus(data: bytes) -> bytes:
+    """As it goes out on the line, low byte first."""
     crc = 0xFFFF
     for byte in data:
         crc ^= byte
@@ -100,7 +101,7 @@ class FieldGateway:
             while True:
                 if self.rtu:
                     frame = await reader.readexactly(8)
-                    assert _crc(frame[:6]) == frame[6:]
+                    assert crc_modbus(frame[:6]) == frame[6:]
                     head, unit, pdu = b"", frame[0], frame[1:6]
                 else:
                     head = await reader.readexactly(7)
@@ -133,7 +134,7 @@ class FieldGateway:
     async def _send(self, writer: asyncio.StreamWriter, head: bytes, unit: int, answer: bytes) -> None:
         await asyncio.sleep(self.delay_s.get(unit, 0))
         frame = bytes([unit]) + answer
-        writer.write(frame + _crc(frame) if self.rtu else head[:4] + struct.pack(">H", len(frame)) + frame)
+        writer.write(frame + crc_modbus(frame) if self.rtu else head[:4] + struct.pack(">H", len(frame)) + frame)
 
 
 @pytest.fixture

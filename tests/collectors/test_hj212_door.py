@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.hj212_door import FILES_KEPT_FREE, SENDERS_REMEMBERED, Door, Letters, Limits, Visitor, fitted
+from collectors.hj212_frame import crc_hj212
 
 LIMITS = Limits(connections=4, unproven_per_address=3, links_per_logger=2, first_frame_s=10, stranger_s=50, frame_s=5,
                 idle_s=100, noise_bytes=1000, noise_share=0.5)
@@ -232,19 +233,10 @@ def _connect(port: int, n: int) -> list[socket.socket]:
     return found
 
 
-def _crc(data: bytes) -> int:
-    crc = 0xFFFF
-    for byte in data:
-        crc = (crc >> 8) ^ byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ 0xA001 if crc & 1 else crc >> 1
-    return crc
-
-
 def _frame(k: int, mn: str = "GOOD") -> bytes:
     at = time.strftime("%Y%m%d%H%M%S", time.gmtime(time.time() + 8 * 3600 - 500 + k))
     data = f"QN={at}{k:03d};ST=31;CN=2011;PW=123456;MN={mn};Flag=5;CP=&&DataTime={at};a21026-Rtd={k},a21026-Flag=N&&".encode()
-    return b"##%04d" % len(data) + data + b"%04X\r\n" % _crc(data)
+    return b"##%04d" % len(data) + data + b"%04X\r\n" % crc_hj212(data)
 
 
 def _answered_s(link: socket.socket, k: int) -> float:

@@ -25,15 +25,7 @@ from collectors.template import load_templates
 from park.broker import free_port
 from park.catalogue import Device
 from park.errors import DeviceTimeout, InputError
-
-
-def _crc(data: bytes) -> bytes:
-    crc = 0xFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ 0xA001 if crc & 1 else crc >> 1
-    return struct.pack("<H", crc)
+from tests.collectors.conftest import crc_modbus
 
 
 class Slave(threading.Thread):
@@ -62,7 +54,7 @@ class Slave(threading.Thread):
             waiting += os.read(self.master, 256)
             while len(waiting) >= 8:
                 frame, waiting = waiting[:8], waiting[8:]
-                assert _crc(frame[:6]) == frame[6:]
+                assert crc_modbus(frame[:6]) == frame[6:]
                 unit, function, address, count = struct.unpack(">BBHH", frame[:6])
                 self.requests.append((unit, address, count))
                 if unit not in self.units:
@@ -73,7 +65,7 @@ class Slave(threading.Thread):
                     time.sleep(self.delays.pop(0))
                 os.write(self.master, body[:4])  # a line gives the bytes as they come
                 time.sleep(0.005)
-                os.write(self.master, body[4:] + _crc(body))
+                os.write(self.master, body[4:] + crc_modbus(body))
 
     def unplug(self) -> None:
         self._ending.set()
