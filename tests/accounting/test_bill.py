@@ -25,10 +25,11 @@ from park.errors import InputError, NotFound
 
 Conn = psycopg.Connection[Any]
 Feed = Callable[..., None]
-TERMS = {"prices": {"peak": 1.0, "flat": 0.6, "valley": 0.3},
-         "demand": {"price_kw": 40.0, "price_kva": 25.0, "contracts": {"e1": {"capacity_kva": 1000, "basis": "actual_demand"}}},
-         "power_factor": {"standard": 0.9},
-         "additions": [{"code": "system", "price": 0.03}, {"code": "funds", "price": 0.02, "surcharge": True}]}
+TERMS: dict[str, Any] = {
+    "prices": {"peak": 1.0, "flat": 0.6, "valley": 0.3},
+    "demand": {"price_kw": 40.0, "price_kva": 25.0, "contracts": {"e1": {"capacity_kva": 1000, "basis": "actual_demand"}}},
+    "power_factor": {"standard": 0.9},
+    "additions": [{"code": "system", "price": 0.03}, {"code": "funds", "price": 0.02, "surcharge": True}]}
 MONTH = Month(date(2026, 3, 1), "e1", {(7, "peak"): 60_000.0, (7, "flat"): 90_000.0, (7, "valley"): 50_000.0}, 0.0, 2976, 2976,
               96_864.42, 480.0, datetime(2026, 3, 9, 2, tzinfo=UTC))
 
@@ -176,8 +177,8 @@ def test_the_bill_of_a_month_agrees_with_the_costs_and_heals(priced: Conn, feed:
     now = first + timedelta(days=40)
     run_pass(priced, now)
     key = "FROM bill JOIN enterprise USING (base_id, enterprise_id) WHERE code = 'e1' AND month = '2026-03-01'"
-    energy, demand, bound, complete = priced.execute(
-        f"SELECT energy_kwh, demand_kw, demand_is_lower_bound, complete {key}").fetchone() or ()
+    [(energy, demand, bound, complete)] = priced.execute(
+        f"SELECT energy_kwh, demand_kw, demand_is_lower_bound, complete {key}").fetchall()
     assert (demand, bound, complete) == (400.0, True, False)
     assert energy == pytest.approx(31 * (48 * 100 + 48 * 20), rel=1e-3)
     lines = dict(priced.execute("""SELECT item, amount FROM bill_line JOIN enterprise USING (base_id, enterprise_id)

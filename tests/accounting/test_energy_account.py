@@ -335,8 +335,8 @@ def test_an_intensity_needs_nine_tenths_of_the_data_and_the_economic_figure(
         feed(point, every(900, first, 96 * days + 1), [100.0 + i for i in range(96 * days + 1)])
     feed("e2.pv.kwh", every(900, first, 96 * days + 1), [5.0] * (96 * days + 1))  # no sun, and known to be none
     run_pass(park, first + timedelta(days=31, minutes=1))
-    value, coverage, inputs = park.execute("""SELECT value, coverage, inputs FROM indicator_value
-        WHERE indicator = 'energy_per_value_added' AND period = '2026-03'""").fetchone() or ()
+    [(value, coverage, inputs)] = park.execute("""SELECT value, coverage, inputs FROM indicator_value
+        WHERE indicator = 'energy_per_value_added' AND period = '2026-03'""").fetchall()
     assert inputs.get("withheld") == withheld
     if withheld is None:
         tce = 31 * 96 * (0.31e-3 + 1.33e-3 * 293.15 / 273.15 + 0.2571e-3)

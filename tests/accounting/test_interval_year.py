@@ -20,7 +20,7 @@ from simulators.scenario import read_scenario
 
 DAYS, METERS = 365, 200
 N = DAYS * 96
-EDGES = datetime(2026, 11, 23, tzinfo=UTC).timestamp() - 900 * np.arange(N, -1, -1)
+EDGES = datetime(2026, 11, 23, tzinfo=UTC).timestamp() - 900.0 * np.arange(N, -1, -1, dtype=np.float64)
 STEP = 0.01
 
 
@@ -107,8 +107,8 @@ def mishaps(rng: np.random.Generator, amount: np.ndarray) -> tuple[np.ndarray, M
         shown[at] += sign * rng.choice([700.0, 5e4, 3e6]) * max(1.0, amount.max())
         told.append("spike")
     keep[[0, N]] = True
-    at = np.arange(N + 1)[keep]
-    twice = np.concatenate([at, rng.choice(at, len(at) // 50)])         # duplicates
+    kept = np.arange(N + 1)[keep]
+    twice = np.concatenate([kept, rng.choice(kept, len(kept) // 50)])   # duplicates
     order = rng.permutation(len(twice))                                 # late by hours, by days, out of order
     told.append("duplicates, out of order")
     rollover = turn if turned or rng.random() < 0.5 else None

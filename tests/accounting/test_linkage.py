@@ -210,13 +210,13 @@ def tamper(world: World, rng: np.random.Generator) -> None:
                     still = kind == COPIED and len(np.unique(value)) < 3
                     world.truths.append(Truth((COPIED, FROZEN) if still else (kind,), outlet, start, end))
     for truth in [x for x in world.truths if x.kinds[0] == TREATMENT_OFF and x.end - x.start > 4500]:
-        outlet = next((o for o, ts in OUTLETS.items() if truth.place in ts), None)
-        if outlet is not None and rng.uniform() < 0.5 and running(world, outlet, truth.start, truth.end):
+        behind = next((o for o, ts in OUTLETS.items() if truth.place in ts), None)
+        if behind is not None and rng.uniform() < 0.5 and running(world, behind, truth.start, truth.end):
             some = cells(world, truth.start - 60, truth.end + 7200)
             value, _ = clean.readings(world.t[some])
-            columns = outlet_columns(world, outlet)
+            columns = outlet_columns(world, behind)
             world.value[some, columns] = value[:, columns]
-            world.truths.append(Truth((NORMAL_WHILE_OFF,), outlet, truth.start, truth.end))
+            world.truths.append(Truth((NORMAL_WHILE_OFF,), behind, truth.start, truth.end))
     # a later scenario may have changed a copy or its original, or the original was flagged: then nothing tells that it is one
     spoilt = [x for x in world.truths if x.kinds[0] == COPIED and not is_copy(world, x)]
     world.truths[:] = [x for x in world.truths if x not in spoilt]
@@ -276,7 +276,8 @@ def judge(world: World) -> Iterator[tuple[str, str, float, float]]:
             yield from ((e.kind, place, start_us / 1e6 + 60 * e.first, start_us / 1e6 + 60 * e.end) for e in found)
     for outlet, before in OUTLETS.items():
         facility, points, parts = outlet_of(world, outlet)
-        grids = {p.quantity: minutes(*(parts[p.point_id][k] for k in ("ts", "value", "quality")), days, 60) for p in points}
+        grids = {p.quantity: minutes(part["ts"], part["value"], part["quality"], days, 60)
+                 for p in points for part in [parts[p.point_id]]}
         found = outlet_events(facility, points, parts, grids, any_of([on[p] for t in before for p in TREATS[t]], days),
                               any_of([on[t] for t in before], days), start_us)
         yield from ((e.kind, outlet, start_us / 1e6 + 60 * e.first, start_us / 1e6 + 60 * e.end) for e in found)
@@ -339,7 +340,7 @@ def test_recall_and_false_events_on_the_simulated_park(capsys: pytest.CaptureFix
     with capsys.disabled():
         print(f"\ntreatment trace, {months:.0f} outlet-months: recall {recall}, "
               f"false {len(false) / months:.2f} per outlet-month")
-    for kind, (seen, of) in recall.items():
+    for kind, (hits, of) in recall.items():
         assert of >= 5, kind
-        assert seen >= 0.95 * of, (kind, [m for m in missed if kind in m.kinds])
+        assert hits >= 0.95 * of, (kind, [m for m in missed if kind in m.kinds])
     assert len(false) <= months, false

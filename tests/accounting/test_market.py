@@ -73,7 +73,8 @@ def test_losses_behind_the_meter_are_lines_of_their_own() -> None:
     assert told.total == cents(sum(x.amount for x in told.lines))
     half = losses(replace(MONTH, hours=372.0), Terms({7: {"losses": {"e1": {"transformer": {"iron_kw": 2}}}}}, 7), 0.0)
     assert half.kwh == 744.0
-    for wrong in ({"transformer": {"iron": 2}}, {"line": {"share": -1}}, {"cable": {}}):
+    wrongs: list[dict[str, Any]] = [{"transformer": {"iron": 2}}, {"line": {"share": -1}}, {"cable": {}}]
+    for wrong in wrongs:
         with pytest.raises(InputError, match="losses of e1"):
             made(losses={"e1": wrong})
 
@@ -112,12 +113,8 @@ def test_market_prices_make_cost_and_bill(market: Conn, feed: Feed, database_url
     run_pass(market, now)
     cost = float(np.dot(kwh, listed))
     assert market.execute("SELECT min(period), sum(cost) FROM cost_1d").fetchone() == ("market", pytest.approx(cost))
-    item, quantity, price, amount = (
-        market.execute(
-            "SELECT item, quantity, price, amount FROM bill_line WHERE month = '2026-03-01' AND item LIKE 'energy.%'"
-        ).fetchone()
-        or ()
-    )
+    [(item, quantity, price, amount)] = market.execute(
+        "SELECT item, quantity, price, amount FROM bill_line WHERE month = '2026-03-01' AND item LIKE 'energy.%'").fetchall()
     assert (item, quantity, amount) == ("energy.market", pytest.approx(kwh.sum()), pytest.approx(cost, abs=0.01))
     assert amount == cents(quantity * price)
     assert market.execute("SELECT count(*) FROM tariff WHERE code = 'grid'").fetchone() == (2,)

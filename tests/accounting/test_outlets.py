@@ -59,8 +59,8 @@ def test_an_hour_against_the_permit_that_was_in_force(park: Conn, feed: Feed) ->
     assert day(park, "hours_valid, mean_converted, mass_kg, hours_exceeded, valid") == (24, pytest.approx(28.889, abs=1e-3),
                                                                                       pytest.approx(24.0), 0, True)
     assert day(park, "hours_exceeded", on=DAY + timedelta(days=1)) == (24,)
-    value, coverage, inputs = park.execute("""SELECT value, coverage, inputs FROM indicator_value
-        WHERE indicator = 'so2_t' AND period = '2026-05'""").fetchone() or ()
+    [(value, coverage, inputs)] = park.execute("""SELECT value, coverage, inputs FROM indicator_value
+        WHERE indicator = 'so2_t' AND period = '2026-05'""").fetchall()
     assert value is None and inputs["partial"] == pytest.approx(0.048)       # ten days of May before the first reading
     assert coverage == pytest.approx(2 / 12, abs=0.01)
 

@@ -283,7 +283,7 @@ def test_time_of_use_prices_by_slot_month_and_day_class(park: Conn, feed: Feed) 
     grow(feed, "park.kwh", 1, days=7)
     run_pass(park, MIDNIGHT + timedelta(days=8))
 
-    def day(d: int) -> dict[str, tuple[float, float]]:
+    def day(d: int) -> dict[str, tuple[Any, Any]]:
         rows = park.execute("SELECT period, amount, cost FROM cost_1d WHERE day = %s", (DAY + timedelta(days=d),))
         return {period: (amount, pytest.approx(cost)) for period, amount, cost in rows}
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from accounting.columns import to_us
-from accounting.localday import Days, local_days, local_midnight
+from accounting.localday import Days, local_days
 from accounting.tariffs import Tariff, price_slots
+from park.clock import local_midnight
 from park.errors import InputError
 
 ZONE = "Asia/Shanghai"

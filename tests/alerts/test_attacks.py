@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from alerts import context, notify, roster, routes, service
+from alerts import context, notify, roster, routes, service, store
 from tests.alerts.test_routes import Robot, add, go, happen, robot
 from tests.alerts.test_service import add_rule, log_of, read, until
 
@@ -224,9 +225,54 @@ def test_sessions_that_the_database_ends_again_and_again_lose_and_repeat_nothing
             time.sleep(0.05 * i)                    # before, in and after the tick
             mini.execute("""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                 WHERE application_name = 'park alert' AND datname = current_database()""")
-            until(lambda: changes(mini) == want)
+            until(partial(lambda want: changes(mini) == want, want))
             want = [*want, "return" if i % 2 == 0 else "reraise"]
     finally:
         stop.set()
         thread.join(8)
     assert not thread.is_alive()
+
+
+def test_what_is_raised_while_nobody_is_on_duty_is_told_to_who_comes_next(mini: Db, robot: Robot) -> None:
+    li = add(mini, "wecom", robot.url, person="李敏", on_duty=True)
+    mini.execute("UPDATE evaluator_snapshot SET at = now() - interval '1 day'")
+    mini.execute("""INSERT INTO duty (base_id, person, starts_at, ends_at, recorded_by)
+        SELECT base_id, '李敏', now() - interval '10 minutes', now() + interval '8 hours', 'test' FROM base""")
+    now = datetime.now(UTC)
+    happen(mini, "high", now - timedelta(minutes=40))           # a gap in the roster
+    happen(mini, "critical", now - timedelta(minutes=5))        # on his duty: told at once, and not a second time
+    bases = {"bases": [1]}
+    assert len(mini.execute(store.Q["escalate_due"], bases).fetchall()) == 1
+    assert mini.execute(store.Q["escalate_due"], bases).fetchall() == []
+    assert go(mini, li) == 2
+    assert "[重要] 超时未确认" in robot.got[0][1]["markdown"]["content"]
+
+
+def test_a_process_that_loses_its_lock_stops_its_routes_so_that_nobody_is_told_twice(
+        mini: Db, database_url: str, robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "LOOK_S", 0.05)
+    add(mini, "wecom", robot.url)
+    stops = [threading.Event(), threading.Event()]
+    threads = [threading.Thread(target=routes.run, args=(database_url, stop, time.monotonic)) for stop in stops]
+
+    def serving() -> int:
+        row = mini.execute("""SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name LIKE 'park notify route:%'""").fetchone()
+        return int(row[0]) if row else 0
+
+    try:
+        threads[0].start()
+        until(lambda: serving() == 1)
+        threads[1].start()
+        until(lambda: mini.execute("""SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name = 'park notify routes'""").fetchone() == (2,))
+        mini.execute("""SELECT pg_terminate_backend(pid) FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+            WHERE application_name = 'park notify routes' AND locktype = 'advisory' AND datname = current_database()""")
+        time.sleep(2.5)             # the other one has the lock by now, and the first has looked again
+        assert serving() == 1
+    finally:
+        for stop in stops:
+            stop.set()
+        for thread in threads:
+            thread.join(5)
+    assert not any(t.is_alive() for t in threads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from tests.alerts.test_evaluator import plan_of, point, rule
 RNG = np.random.default_rng(5)
 
 
-def ticked(rule_params: dict[str, float], kind: str, at: Floats, value: Floats,
+def ticked(rule_params: dict[str, Any], kind: str, at: Floats, value: Floats,
            in_force: Flags) -> tuple[list[float], list[float]]:
     """Raises and returns that the evaluator makes of a series, one tick a reading."""
     plan, _ = plan_of([rule(kind, **rule_params)], [point(1)])
@@ -29,7 +31,7 @@ def ticked(rule_params: dict[str, float], kind: str, at: Floats, value: Floats,
 @pytest.mark.parametrize("trial", range(60))
 def test_a_limit_over_a_whole_series_says_what_tick_by_tick_says(trial: int) -> None:
     n = 400
-    at = 1e9 + np.cumsum(RNG.choice([10, 60, 60, 300], n)).astype(float)
+    at = 1e9 + np.cumsum(RNG.choice([10, 60, 60, 300], n)).astype(np.float64)
     value = RNG.normal(0, 2, n) if trial % 3 == 0 else np.cumsum(RNG.normal(0, 1, n))
     value[RNG.random(n) < 0.1] = np.nan
     params = {"high": 1.5, "hysteresis": float(RNG.choice([0, 0.5])), "hold_s": float(RNG.choice([0, 60, 200])),
@@ -43,7 +45,7 @@ def test_a_limit_over_a_whole_series_says_what_tick_by_tick_says(trial: int) -> 
 
 
 def test_chatter_is_held_over_a_whole_series_too() -> None:
-    at = 1000.0 + 10.0 * np.arange(300)
+    at = 1000.0 + 10.0 * np.arange(300, dtype=np.float64)
     value = np.where(np.arange(300) % 2 == 0, 36.0, 30.0)
     value[200:] = 30.0
     raises, returns = events(at, value, Band(-np.inf, 35, -np.inf, 35))
@@ -52,8 +54,8 @@ def test_chatter_is_held_over_a_whole_series_too() -> None:
 
 
 def test_rates_and_flat_runs_are_those_of_the_tick() -> None:
-    at = 1000.0 + np.cumsum(RNG.choice([10, 30], 300)).astype(float)
-    value = np.round(np.cumsum(RNG.normal(0, 1, 300)))
+    at = 1000.0 + np.cumsum(RNG.choice([10, 30], 300)).astype(np.float64)
+    value = np.round(np.cumsum(RNG.normal(0, 1, 300))).astype(np.float64)
     ups, downs = ticked({"rise_per_min": 4, "fall_per_min": 4}, "rate", at, value, np.ones(300, bool))
     raises, returns = events(at, rates(at, value), Band(-4, 4, -4, 4))
     assert raises.tolist() == ups and returns[~np.isnan(returns)].tolist() == downs and ups

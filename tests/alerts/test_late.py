@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -25,7 +26,7 @@ def park(mini: Db) -> Db:
     return mini
 
 
-def arrive(db: Db, first: datetime, values: list[float], quality: int = 0) -> None:
+def arrive(db: Db, first: datetime, values: Sequence[float], quality: int = 0) -> None:
     """Readings, one each half minute, and the hour's rollup over all that is there, as ingest leaves them."""
     with db.cursor() as cur:
         cur.executemany("""INSERT INTO reading (ts, value, point_id, base_id, quality)

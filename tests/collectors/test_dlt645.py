@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from collectors import cjt188_frame
 from collectors.dlt645_data import bcd, decode_item, moment_ms, run_meter_test
 from collectors.dlt645_frame import LONGEST, Frame, find, meter_address, pack, split
-from collectors.dlt645_template import load_all, load_meter, plan_items
+from collectors.dlt645_template import MeterTemplate, load_all, load_meter, plan_items
 from park.errors import InputError
 
 ZONE = ZoneInfo("Asia/Shanghai")
-METERS = [t for t in load_all() if t.template.startswith(("dlt645.", "cjt188."))]
+METERS = [t for t in load_all() if isinstance(t, MeterTemplate)]
 
 
 # ---- frames

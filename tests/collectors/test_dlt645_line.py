@@ -45,6 +45,7 @@ class Line:
     before: list[bytes] = field(default_factory=list)  # sent before the next answer: noise, late replies
     questions: list[tuple[str, int, str]] = field(default_factory=list)
     port: int = 0
+    _part: int = 0
 
     def start(self) -> Line:
         started = threading.Event()

@@ -125,6 +125,7 @@ def test_a_bad_register_costs_only_its_own_point_and_is_remembered(field_gateway
     again = field.requests[before:]
     assert all(not (a <= 60 < a + c) for _, _, a, c in again), "the refused register is not asked again"
     field.refuses.clear()
+    assert isinstance(unit, ModbusUnit)
     unit._forget_bad_at = 0.0  # an hour later
     asyncio.run(gateway.poll_once(basket))
     assert basket.rows()[-1][0] == "kvar" or "kvar" in {p for p, *_ in basket.rows()}

@@ -46,7 +46,8 @@ def test_every_plan_covers_every_point_once_within_the_limits(addresses: list[in
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=30, unique=True))
 def test_splitting_comes_to_single_points_and_loses_none(addresses: list[int]) -> None:
     template = _template([2 * a for a in addresses], Limits())
-    waiting, singles, steps = plan_reads(template, template.points), [], 0
+    singles: list[int] = []
+    waiting, steps = plan_reads(template, template.points), 0
     while waiting:
         read = waiting.pop()
         smaller = split_read(template, template.points, read)

@@ -22,7 +22,7 @@ FORMATS = {"u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "i64": "q
 def _decode(raw: bytes, **fields: Any) -> tuple[float | None, str]:
     """Value and quality of one point over `raw` as sent."""
     parameters = fields.pop("parameters", {})
-    point = TemplatePoint(**({"key": "p", "quantity": "active_power", "address": 7, "unit": "kW"} | fields))
+    point = TemplatePoint.model_validate({"key": "p", "quantity": "active_power", "address": 7, "unit": "kW"} | fields)
     template = Template(template="test.one", version=1, vendor="t", models=["m"], kind="meter", source=["test"],
                         parameters={k: Parameter(default=1) for k in parameters}, limits=Limits(), points=[point])
     values = Decoder(template, [point], plan_reads(template, [point]), parameters).decode([raw])

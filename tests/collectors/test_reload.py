@@ -7,6 +7,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ async def _while_running(devices: list[FieldDevice], options: CollectOptions, sc
     finally:
         await close_collection(collection)
         await task
+
+
+def _holds(collection: Collection, value: float) -> bool:
+    return any(p == "pc" and v == value for p, _, v in _rows(collection))
 
 
 async def _soon(condition: Callable[[], Any]) -> None:
@@ -139,8 +144,9 @@ def test_mqtt_devices_lose_no_message_while_others_come_and_go(broker: Broker, t
     connect(client, broker.url)
     client.loop_start()
 
-    def publish(device: str, n: int) -> None:
+    def publish(device: str, n: int) -> bool:
         client.publish(f"reload/{device}/up", json.dumps({"t": n}), qos=0).wait_for_publish(5)
+        return False
 
     async def script(collection: Collection) -> None:
         assert collection.subscriber is not None and collection.router is not None
@@ -164,7 +170,7 @@ def test_mqtt_devices_lose_no_message_while_others_come_and_go(broker: Broker, t
             n += 1
             publish("a", n)
             publish("c", n)
-            await _soon(lambda n=n: any(p == "pc" and v == n for p, _, v in _rows(collection)))
+            await _soon(partial(_holds, collection, n))
             heard = collection.router.counters["not_routed"]
             collection.router.counters["not_routed"] = 0
         assert not heard, "a device that is gone is not heard"

@@ -233,7 +233,7 @@ def test_half_an_hour_without_a_broker_at_2000_readings_a_second(
         ingest: Callable[[str], None], until: Any) -> None:
     """PARK_SOAK_MINUTES shortens it. Twenty meters of 100 floats, polled each second by `park collect`."""
     minutes = float(os.environ.get("PARK_SOAK_MINUTES", "30"))
-    units = {u: {} for u in range(1, 21)}
+    units: dict[int, dict[int, float]] = {u: {} for u in range(1, 21)}
     meter = field_gateway(counting=True, units=units)
     apply(db, read_catalogue([write_park(tmp_path, meter.port, units=20, points=100, every_s=1.0)]))
     server = Broker(tmp_path / "broker", free_port()).start()

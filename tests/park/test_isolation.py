@@ -48,7 +48,7 @@ def two(url: str, filler: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with connect(url, autocommit=True) as db:
         apply(db, read_catalogue([MINI]))
         apply(db, read_catalogue([path]))
-        ids = dict(db.execute("SELECT code, base_id FROM base").fetchall())
+        ids: dict[str, int] = dict(db.execute("SELECT code, base_id FROM base").fetchall())
         filler(db).fill([ids["mini"], ids["other"]], {ids["mini"]: "mini", ids["other"]: "other"})
         yield db, ids["mini"], ids["other"]
 

@@ -29,7 +29,7 @@ def watched(tmp_path: Path, said: list[str]) -> s.Supervisor:
 def test_a_service_that_ends_is_started_again_later_each_time(watched: s.Supervisor, said: list[str]) -> None:
     watched.add("failing", "catalogue", "check", "/no/such/file.yaml")
     service = watched.services[0]
-    waits = []
+    waits: list[float] = []
     deadline = time.monotonic() + 30
     while len(waits) < 2 and time.monotonic() < deadline:
         if service.process is not None:

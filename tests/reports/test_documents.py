@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import docx
@@ -181,7 +182,7 @@ def test_the_workbook_has_numbers_formats_frozen_panes_and_native_charts(edition
     book = openpyxl.load_workbook(files["zh", "xlsx"])
     assert book.sheetnames[0] == "封面"
     assert {"来源与覆盖率", "图表数据"} <= set(book.sheetnames)
-    sheet = next(s for s in book.worksheets if s.title.startswith("四"))
+    sheet: Any = next(s for s in book.worksheets if s.title.startswith("四"))
     assert sheet.freeze_panes == "B3"
     assert len(sheet._charts) == 3
     amount = next(
