@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 Floats = NDArray[np.float64]
 WEEK = 7
@@ -71,7 +70,9 @@ def _year_end(amounts: Floats, former: Floats | None, n_weeks: int, start: NDArr
 
 def _few(n: int) -> float:
     """How much wider an interval from n weeks must be than one from many: weeks hang together, so half of them count."""
-    return float(student.ppf(0.95, max(n / 2 - 1, 2)) / 1.6449)
+    from scipy.special import stdtrit  # here, as in `baseline`
+
+    return float(stdtrit(max(n / 2 - 1, 2), 0.95) / 1.6449)
 
 
 def _weeks(amounts: Floats, n_weeks: int) -> tuple[Floats, Floats]:
