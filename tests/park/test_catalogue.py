@@ -152,9 +152,11 @@ def test_the_documentation_lists_every_field_of_every_section() -> None:
 def test_prices_of_every_form_that_accounting_reads_are_taken() -> None:
     day = {"period": "peak", "from": "08:00", "to": "22:00"}, {"period": "valley", "from": "22:00", "to": "08:00"}
     months = [line | {"months": some} for line in day for some in ([1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12])]
-    for terms in ({"flat": 0.65}, {"prices": {"peak": 1, "valley": 0.3}, "hours": list(day)},
-                  {"prices": {"peak": 1, "valley": 0.3}, "hours": months}, {"table": {}},
-                  {"table": {"2026-03-01": [0.1] * 24}, "hours": [day[0]]}):
+    forms: list[dict[str, Any]] = [
+        {"flat": 0.65}, {"prices": {"peak": 1, "valley": 0.3}, "hours": list(day)},
+        {"prices": {"peak": 1, "valley": 0.3}, "hours": months}, {"table": {}},
+        {"table": {"2026-03-01": [0.1] * 24}, "hours": [day[0]]}]
+    for terms in forms:
         assert list(mistakes_of(terms)) == [], terms
     assert [at for at, _ in mistakes_of({"prices": {"peak": 1, "valley": 0.3}, "hours": months[1:]})] == ["prices"]
 
