@@ -179,15 +179,19 @@ UPDATE alert a SET first_out = c.first FROM chosen c
 WHERE a.base_id = c.base_id AND a.alert_id = c.alert_id AND a.first_out IS NULL
 
 -- name: escalate_due
--- Alerts that nobody has acknowledged for as long as somebody on duty wants to hear of them: a transition for each such person.
+-- Alerts that nobody has acknowledged for as long as somebody on duty wants to hear of them: a transition for each such person. Who
+-- hears at once hears of what was raised while nobody of his kind was on duty, when his own begins.
 INSERT INTO transition (base_id, alert_id, change, actor, note, detail)
 SELECT DISTINCT ON (a.alert_id, d.person) a.base_id, a.alert_id, 'escalate', 'evaluator', d.person,
        jsonb_build_object('to', d.person, 'after_s', d.after_s)
 FROM alert a
-JOIN duty d ON d.base_id = a.base_id AND d.after_s > 0 AND d.starts_at <= now() AND d.ends_at > now() AND a.severity = ANY (d.severities)
+JOIN duty d ON d.base_id = a.base_id AND d.starts_at <= now() AND d.ends_at > now() AND a.severity = ANY (d.severities)
 CROSS JOIN LATERAL (SELECT max(t.transition_id) AS id, max(t.at) AS at FROM transition t
                     WHERE t.base_id = a.base_id AND t.alert_id = a.alert_id AND t.change IN ('raise', 'reraise', 'unshelve', 'in_service')) r
 WHERE a.base_id = ANY (%(bases)s::smallint[]) AND a.closed_at IS NULL AND a.active AND NOT a.acknowledged AND NOT a.suppressed
+  AND (d.after_s > 0 OR d.starts_at > r.at AND NOT EXISTS (
+       SELECT FROM duty x WHERE x.base_id = a.base_id AND x.after_s = 0 AND x.starts_at <= r.at AND x.ends_at > r.at
+         AND a.severity = ANY (x.severities)))
   AND NOT a.out_of_service
   AND NOT coalesce(a.shelved_until > now(), false) AND r.at + make_interval(secs => d.after_s) <= now()
   AND NOT EXISTS (SELECT FROM transition e WHERE e.base_id = a.base_id AND e.alert_id = a.alert_id AND e.change = 'escalate'

@@ -188,6 +188,7 @@ def run(url: str, stop: threading.Event, clock: Callable[[], float], console: st
                     stop.wait(LOOK_S)
         except (StorageError, psycopg.OperationalError, psycopg.InterfaceError) as exc:
             log.warning("database is away: %s", str(exc).splitlines()[0])
+            _follow(url, [], serving, clock)        # the lock went with the session: another process may send by now
             stop.wait(2.0)
         except UNFORESEEN:
             log.exception("%s: a pass failed; the next one in %.0f s", "routes", AFTER_FAULT_S)
