@@ -9,33 +9,45 @@ LEFT JOIN unit_known u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
 WHERE %(carrier)s::text IS NULL OR b.carrier = %(carrier)s ORDER BY b.carrier, p.code
 
 -- name: flow_links
--- Flows in force with the child's amount over the period.
-SELECT f.carrier, f.kind, a.code AS parent, b.code AS child, x.unit, b.direction, x.amount, x.days, x.n_expected, x.n_known
+-- Flows in force with the child's amount over the period; days a little wider by their instants, so that an index finds them.
+WITH child AS MATERIALIZED (
+    SELECT e.point_id, e.day, e.unit, e.amount, e.n_expected, e.n_known FROM energy_1d e
+    WHERE e.base_id = %(base)s AND e.point_id = ANY (ARRAY(SELECT f.child_id FROM flow_known f WHERE f.base_id = %(base)s))
+      AND e.ts BETWEEN (%(first)s::timestamp AT TIME ZONE 'UTC') - interval '1 day' AND (%(last)s::timestamp AT TIME ZONE 'UTC') + interval '1 day'
+      AND e.day BETWEEN %(first)s AND %(last)s
+), x AS (
+    SELECT f.flow_id, min(e.unit) AS unit, sum(e.amount) AS amount, count(*)::integer AS days, sum(e.n_expected)::bigint AS n_expected,
+           sum(e.n_known)::bigint AS n_known
+    FROM flow_known f JOIN child e ON e.point_id = f.child_id AND e.day >= f.valid_from AND (f.valid_to IS NULL OR e.day < f.valid_to)
+    WHERE f.base_id = %(base)s GROUP BY 1
+)
+SELECT f.carrier, f.kind, a.code AS parent, b.code AS child, x.unit, b.direction, x.amount, coalesce(x.days, 0) AS days, x.n_expected,
+       x.n_known
 FROM flow_known f
 JOIN point_known a ON a.base_id = f.base_id AND a.point_id = f.parent_id
 JOIN point_known b ON b.base_id = f.base_id AND b.point_id = f.child_id
-LEFT JOIN LATERAL (
-    SELECT min(e.unit) AS unit, sum(e.amount) AS amount, count(*)::integer AS days, sum(e.n_expected)::bigint AS n_expected,
-           sum(e.n_known)::bigint AS n_known
-    FROM energy_1d e
-    WHERE e.base_id = f.base_id AND e.point_id = f.child_id AND e.day BETWEEN %(first)s AND %(last)s
-      AND e.day >= f.valid_from AND (f.valid_to IS NULL OR e.day < f.valid_to)
-) x ON true
+LEFT JOIN x ON x.flow_id = f.flow_id
 WHERE f.base_id = %(base)s AND f.valid_from <= %(last)s AND (f.valid_to IS NULL OR f.valid_to > %(first)s)
   AND (%(carrier)s::text IS NULL OR f.carrier = %(carrier)s) ORDER BY f.carrier, f.flow_id
 
 -- name: flow_nodes
 -- The meters of the flows with what they stand for and their own amount.
+WITH x AS (
+    SELECT d.point_id, min(d.unit) AS unit, sum(d.amount) AS amount, count(*)::integer AS days, sum(d.n_expected)::bigint AS n_expected,
+           sum(d.n_known)::bigint AS n_known
+    FROM energy_1d d
+    WHERE d.base_id = %(base)s AND d.point_id = ANY (ARRAY(
+        SELECT p.point_id FROM point_known p WHERE p.base_id = %(base)s AND p.code = ANY (%(codes)s)))
+      AND d.ts BETWEEN (%(first)s::timestamp AT TIME ZONE 'UTC') - interval '1 day' AND (%(last)s::timestamp AT TIME ZONE 'UTC') + interval '1 day'
+      AND d.day BETWEEN %(first)s AND %(last)s GROUP BY 1
+)
 SELECT p.code AS id, p.carrier, p.direction, p.boundary, u.code AS unit_code, coalesce(u.name_zh, p.name_zh) AS name_zh,
-       coalesce(u.name_en, p.name_en) AS name_en, e.code AS enterprise, x.unit, x.amount, x.days, x.n_expected, x.n_known
+       coalesce(u.name_en, p.name_en) AS name_en, e.code AS enterprise, x.unit, x.amount, coalesce(x.days, 0) AS days,
+       x.n_expected, x.n_known
 FROM point_known p
 LEFT JOIN unit_known u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
 LEFT JOIN enterprise_known e ON e.base_id = p.base_id AND e.enterprise_id = u.enterprise_id
-LEFT JOIN LATERAL (
-    SELECT min(d.unit) AS unit, sum(d.amount) AS amount, count(*)::integer AS days, sum(d.n_expected)::bigint AS n_expected,
-           sum(d.n_known)::bigint AS n_known
-    FROM energy_1d d WHERE d.base_id = p.base_id AND d.point_id = p.point_id AND d.day BETWEEN %(first)s AND %(last)s
-) x ON true
+LEFT JOIN x ON x.point_id = p.point_id
 WHERE p.base_id = %(base)s AND p.code = ANY (%(codes)s) ORDER BY p.code
 
 -- name: parent_meter

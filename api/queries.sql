@@ -510,38 +510,34 @@ SELECT concat_ws('|', (SELECT max(version) FROM report WHERE base_id = %(base)s 
 -- name: trace_counters
 -- The counters behind an energy figure, summed over days: those that count for the base or enterprise, or those of the unit
 -- or point. Only primary generation of electricity (PV) adds up: what is made from another carrier is in that one's account.
-WITH wanted AS (
-    SELECT e.point_id, e.carrier, e.direction, e.boundary, e.unit, e.unit_id, e.enterprise_id
-    FROM energy_1d e
-    LEFT JOIN enterprise n ON n.base_id = e.base_id AND n.enterprise_id = e.enterprise_id
-    LEFT JOIN unit_known u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
-    JOIN point_known p ON p.base_id = e.base_id AND p.point_id = e.point_id
-    WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s
-      AND (%(carrier)s::text IS NULL OR e.carrier = %(carrier)s)
-      AND CASE %(scope)s::text
-            WHEN 'base' THEN e.point_id IN (SELECT m.point_id FROM energy_member m WHERE m.base_id = %(base)s AND m.enterprise_id IS NULL)
-            WHEN 'enterprise' THEN e.boundary = 'enterprise' AND n.code = %(code)s
-            WHEN 'unit' THEN u.code = %(code)s
-            ELSE p.code = %(code)s END
-    GROUP BY 1, 2, 3, 4, 5, 6, 7
-)
-SELECT w.point_id, p.code AS point, p.name_zh, p.name_en, w.carrier, w.direction, w.boundary, w.unit, p.unit AS register_unit,
+-- The points are named first, and days by their instants: so the days are found by their index.
+SELECT e.point_id, p.code AS point, p.name_zh, p.name_en, e.carrier, e.direction, e.boundary, e.unit, p.unit AS register_unit,
        p.ratio, p.attributes ->> 'formula' AS formula,
-       CASE WHEN w.direction = 'export' THEN -1
-            WHEN w.direction = 'generation' AND (w.carrier <> 'electricity' OR p.attributes ? 'made_from') THEN 0 ELSE 1 END AS sign,
-       count(*)::integer AS days, sum(e.amount) AS amount, sum(e.estimated) AS estimated, sum(e.n_expected)::bigint AS n_expected, sum(e.n_known)::bigint AS n_known,
-       sum(e.n_good)::bigint AS n_good, sum(e.tce_calorific) AS tce_calorific, sum(e.tce_equivalent) AS tce_equivalent,
-       sum(e.co2_kg) AS co2_kg
-FROM wanted w
-JOIN point_known p ON p.base_id = %(base)s AND p.point_id = w.point_id
-JOIN energy_1d e ON e.base_id = %(base)s AND e.point_id = w.point_id AND e.day BETWEEN %(first)s AND %(last)s
-GROUP BY w.point_id, p.code, p.name_zh, p.name_en, w.carrier, w.direction, w.boundary, w.unit, p.unit, p.ratio, p.attributes ORDER BY p.code
+       CASE WHEN e.direction = 'export' THEN -1
+            WHEN e.direction = 'generation' AND (e.carrier <> 'electricity' OR p.attributes ? 'made_from') THEN 0 ELSE 1 END AS sign,
+       count(*)::integer AS days, sum(e.amount) AS amount, sum(e.estimated) AS estimated, sum(e.n_expected)::bigint AS n_expected,
+       sum(e.n_known)::bigint AS n_known, sum(e.n_good)::bigint AS n_good, sum(e.tce_calorific) AS tce_calorific,
+       sum(e.tce_equivalent) AS tce_equivalent, sum(e.co2_kg) AS co2_kg
+FROM energy_1d e JOIN point_known p ON p.base_id = e.base_id AND p.point_id = e.point_id
+WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s AND e.point_id = ANY (ARRAY(
+    SELECT q.point_id FROM point_known q
+    LEFT JOIN unit_known u ON u.base_id = q.base_id AND u.unit_id = q.unit_id
+    LEFT JOIN unit_enterprise o ON o.base_id = q.base_id AND o.unit_id = q.unit_id
+    LEFT JOIN enterprise n ON n.base_id = o.base_id AND n.enterprise_id = o.enterprise_id
+    WHERE q.base_id = %(base)s AND q.kind = 'counter' AND (%(carrier)s::text IS NULL OR q.carrier = %(carrier)s)
+      AND CASE %(scope)s::text
+            WHEN 'base' THEN q.point_id IN (SELECT m.point_id FROM energy_member m WHERE m.base_id = %(base)s AND m.enterprise_id IS NULL)
+            WHEN 'enterprise' THEN q.boundary = 'enterprise' AND n.code = %(code)s
+            WHEN 'unit' THEN u.code = %(code)s
+            ELSE q.code = %(code)s END))
+GROUP BY e.point_id, p.code, p.name_zh, p.name_en, e.carrier, e.direction, e.boundary, e.unit, p.unit, p.ratio, p.attributes
+ORDER BY p.code
 
 -- name: trace_days
 -- Days of counters with what is known of each.
 SELECT e.point_id, e.day, e.amount, e.estimated, e.n_expected, e.n_known, e.n_good, e.factor_ids
 FROM energy_1d e
-WHERE e.base_id = %(base)s AND e.point_id = ANY (%(points)s) AND e.day BETWEEN %(first)s AND %(last)s
+WHERE e.base_id = %(base)s AND e.point_id = ANY (%(points)s) AND e.ts >= %(start)s AND e.ts < %(end)s
 ORDER BY e.point_id, e.day LIMIT %(limit)s
 
 -- name: trace_intervals

@@ -10,7 +10,8 @@ LEFT JOIN enterprise_known e ON e.base_id = %(base)s AND e.enterprise_id = w.ent
 SELECT p.code AS point, coalesce(p.name_zh, '') AS name_zh, coalesce(p.name_en, '') AS name_en, d.carrier, p.attributes ->> 'made_from' AS made_from,
        d.unit, sum(d.amount) AS amount, sum(d.n_expected)::bigint AS n_expected, sum(d.n_known)::bigint AS n_known
 FROM energy_1d d JOIN point_known p USING (base_id, point_id)
-WHERE d.base_id = %(base)s AND d.day BETWEEN %(first)s AND %(last)s AND p.attributes ? 'made_from'
+WHERE d.base_id = %(base)s AND d.day BETWEEN %(first)s AND %(last)s AND d.point_id = ANY (ARRAY(
+    SELECT q.point_id FROM point_known q WHERE q.base_id = %(base)s AND q.attributes ? 'made_from'))
 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 4, 1
 
 -- name: passed_on
@@ -26,6 +27,7 @@ LEFT JOIN enterprise_known eg ON eg.base_id = f.base_id AND eg.enterprise_id = u
 LEFT JOIN enterprise_known er ON er.base_id = f.base_id AND er.enterprise_id = ur.enterprise_id
 JOIN energy_1d d ON d.base_id = f.base_id AND d.point_id = f.child_id AND d.day BETWEEN %(first)s AND %(last)s
      AND d.day >= f.valid_from AND (f.valid_to IS NULL OR d.day < f.valid_to)
+     AND d.point_id = ANY (ARRAY(SELECT x.child_id FROM flow_known x WHERE x.base_id = %(base)s AND x.kind IN ('exchange', 'cascade')))
 WHERE f.base_id = %(base)s AND f.kind IN ('exchange', 'cascade') GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4
 
 -- name: waste
