@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 from park.broker import Broker
@@ -32,6 +33,17 @@ FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "shared_buffers": "128
 MINI = Path(__file__).parent / "data" / "mini.yaml"
 SERVERS = {engine: url for engine, variable in ((TIMESCALEDB, "PARK_TEST_TIMESCALE_URL"), (CITUS, "PARK_TEST_CITUS_URL"))
            if (url := os.environ.get(variable))}
+LONG = {"test_demo.py", "test_soak.py", "test_survival.py", "test_hj212_standard.py", "test_truth.py", "test_interval_year.py",
+        "test_months.py", "test_linkage.py", "test_hj212_fuzz.py", "test_up.py", "test_retention.py"}
+"""Files that take ten seconds and more: they begin, so that no worker is left with one of them while the others have ended."""
+
+settings.register_profile("park", deadline=None)  # a neighbour of the machine may take any time
+settings.load_profile("park")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; within them, and among the others, the order stays (`--no-loadscope-reorder` keeps it over workers)."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 class Elsewhere:

@@ -119,7 +119,7 @@ def test_no_input_of_the_schema_makes_the_service_fail(service: Service) -> None
         for number, operation in enumerate(operations, 1):
             until, path = began + FUZZ_S * number / len(operations), f"{operation.method} {operation.path}"
 
-            @settings(max_examples=12, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+            @settings(max_examples=12, database=None, derandomize=True, phases=[Phase.generate],
                       suppress_health_check=list(HealthCheck))
             @given(case=operation.as_strategy())
             def attempt(case: schemathesis.Case[Any]) -> None:

@@ -73,7 +73,7 @@ def test_a_wrong_crc_is_told_and_the_next_frame_is_read() -> None:
     assert first.crc is None and second.crc == "hj212"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.one_of(
     st.binary(max_size=120), st.just(b"##"), st.just(b"#"), st.just(b"##0100"), st.just(b"##9999"), st.just(b"##00"),
     st.builds(lambda n: b"##%04d" % n, st.integers(0, 9999)),

@@ -55,7 +55,7 @@ def _segment(cn: str, area: str, *, mn: str = "GOOD", pw: str = "123456", flag: 
     return f"QN={qn};ST=31;CN={cn};PW={pw};MN={mn};Flag={flag};CP=&&{area}&&".encode("utf-8", "replace")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CN, AREA, st.lists(AREA, max_size=4))
 def test_no_data_area_gives_anything_but_sound_readings_or_a_frame_error(cn: str, area: str, more: list[str]) -> None:
     station = station_of(_device())
@@ -78,7 +78,7 @@ def test_no_data_area_gives_anything_but_sound_readings_or_a_frame_error(cn: str
 PLAIN_TEXT = st.text("azAZ09_-. ;,&=#\r\n校准数据", max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(PLAIN_TEXT, st.one_of(PLAIN_TEXT, st.sampled_from(["\r\n", "&&", "a;b", "a,b", "##0010"])), max_size=5))
 def test_the_fields_of_a_command_never_break_its_frame(fields: dict[str, str]) -> None:
     try:
@@ -91,7 +91,7 @@ def test_the_fields_of_a_command_never_break_its_frame(fields: dict[str, str]) -
     assert {k: v for g in groups for k, v in g.items()} == {k.strip(): v.strip() for k, v in fields.items()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(CN, AREA, st.sampled_from(["20261123110005000", "20261123110000123", "", "0"]), st.integers(0, 300)),
                 max_size=20))
 def test_whatever_is_answered_a_command_ends_and_the_reception_stays_bounded(
@@ -249,7 +249,7 @@ class TwoLoggers(RuleBasedStateMachine):
 
 
 TestTwoLoggers = TwoLoggers.TestCase
-TestTwoLoggers.settings = settings(max_examples=25, stateful_step_count=25, deadline=None,
+TestTwoLoggers.settings = settings(max_examples=25, stateful_step_count=25,
                                    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
@@ -290,7 +290,7 @@ def test_the_answer_comes_in_time_while_many_connections_send_as_much_noise_as_t
     asyncio.run(run())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(GARBAGE, max_size=8))
 def test_no_bytes_of_a_superior_platform_end_an_uplink(tmp_path_factory: pytest.TempPathFactory, parts: list[bytes]) -> None:
     async def run() -> None:

@@ -64,7 +64,7 @@ def live(db: Db, grain: str) -> list[tuple[Any, ...]]:
         FROM {}""").format(sql.Identifier(f"live_{grain}"))).fetchall()
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate, Phase.shrink),
+@settings(max_examples=25, derandomize=True, phases=(Phase.explicit, Phase.generate, Phase.shrink),
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(zone=st.sampled_from(ZONES), steps=st.lists(step, min_size=1, max_size=8))
 def test_live_rollups_equal_a_recompute_at_every_moment(url: str, zone: str, steps: list[Any]) -> None:

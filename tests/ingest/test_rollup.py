@@ -196,7 +196,7 @@ def url(databases: Any) -> Iterator[str]:
     databases.drop(name)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate, Phase.shrink),
+@settings(max_examples=40, derandomize=True, phases=(Phase.explicit, Phase.generate, Phase.shrink),
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(zone=st.sampled_from(["Asia/Shanghai", "America/New_York", "Asia/Kolkata"]),
        steps=st.lists(step, min_size=1, max_size=12))

@@ -88,7 +88,7 @@ def test_a_huge_expression_is_refused_and_not_walked(text: str) -> None:
         parse(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=40))
 def test_any_text_is_an_expression_or_an_error_with_a_place(text: str) -> None:
     try:
