@@ -16,7 +16,19 @@ from zoneinfo import ZoneInfo
 
 from psycopg.types.json import Jsonb
 
-from accounting import baselines, bills, energy, gauges, indicators, marks, outlet_events, outlets, progress, treatment
+from accounting import (
+    availability,
+    baselines,
+    bills,
+    energy,
+    gauges,
+    indicators,
+    marks,
+    outlet_events,
+    outlets,
+    progress,
+    treatment,
+)
 from accounting.columns import Connection
 from accounting.counters import SQL, recount
 from accounting.definitions import definitions_of
@@ -92,6 +104,7 @@ def _account_chunk(conn: Connection, base_id: int, zone: str, after: Any, now: d
     """The days after `after`, and all that hangs on them; one transaction."""
     energy.prepare(conn)
     spans = conn.execute(SQL["take_todo"], {"base": base_id, "day": after}).fetchall()
+    availability.recount(conn, base_id, zone, spans, now)
     changed = recount(conn, base_id, spans, ahead=True)
     result.readings += gauges.follow(conn, base_id, changed, spans, now - gauges.SETTLE)
     energy.touch(conn, zone, changed)
@@ -113,6 +126,8 @@ def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: Pas
     result.readings += gauges.pass_time(conn, base_id, last or now, now)
     owed = _owed(conn, base_id)
     periods: list[str] = []
+    if last is None or last.astimezone(ZoneInfo(zone)).date() < now.astimezone(ZoneInfo(zone)).date():
+        availability.end_days(conn, base_id, zone, last or energy.BEGINNING, now)
     if energy.touch_due_days(conn, base_id, now, _since(conn, base_id, owed)):
         periods = energy.roll(conn, base_id, zone, now, replaced=False)
     periods += energy.roll_ledger(conn, base_id, now, int(_detail(conn, base_id, "ledger").get("entry", 0)))

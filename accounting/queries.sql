@@ -56,6 +56,11 @@ SELECT max(day) FROM account_todo WHERE base_id = %(base)s
 WITH taken AS (DELETE FROM account_todo WHERE base_id = %(base)s AND day > %(day)s RETURNING point_id, first, last)
 SELECT point_id, min(first), max(last) + interval '1 hour' FROM taken GROUP BY 1 ORDER BY 1
 
+-- name: count_hours
+-- Keep how many hours of days that are over have data, of some points or all.
+SELECT count_hours(%(base)s::smallint, coalesce(%(points)s::integer[], ARRAY(SELECT point_id FROM point WHERE base_id = %(base)s)),
+                   %(first)s, %(last)s, %(missing)s)
+
 -- name: counters
 -- Counters among some points, with what their intervals need.
 SELECT point_id, ratio, rollover, expected_s FROM point
@@ -167,15 +172,19 @@ WHERE h.base_id = %(base)s AND h.point_id = d.point_id AND h.ts >= d.low AND h.t
   AND (SELECT i.ts FROM interval_15m i WHERE i.base_id = h.base_id AND i.point_id = h.point_id   -- looked up, never joined: all slots are many
        AND i.ts >= h.ts AND i.ts < h.ts + interval '1 hour' LIMIT 1) IS NULL
 
--- name: roll_hours
--- Hours of touched days from their slots, where they changed; day after day, so that they come in the order of the index.
-INSERT INTO interval_1h AS h (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
+-- name: hours
+-- Hours of touched days from their slots; day after day, so that they come in the order of the index.
 SELECT h.ts, h.amount, h.estimated, d.point_id, 4, h.n_known, h.n_good, %(base)s
 FROM touched_day d CROSS JOIN LATERAL (
     SELECT date_bin('1 hour', i.ts, '2000-01-01 00:00+00') AS ts, sum(i.amount) AS amount,
            coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0) AS estimated, count(i.amount) AS n_known,
            count(i.amount) FILTER (WHERE i.quality <= 1) AS n_good
     FROM interval_15m i WHERE i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high GROUP BY 1) h
+
+-- name: roll_hours
+-- Hours of touched days that have some, where they changed.
+INSERT INTO interval_1h AS h (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
+{hours}
 WHERE NOT d.fresh
 ON CONFLICT (base_id, point_id, ts) DO UPDATE
 SET amount = excluded.amount, estimated = excluded.estimated, n_known = excluded.n_known, n_good = excluded.n_good
@@ -191,12 +200,7 @@ WHERE (SELECT h.ts FROM interval_1h h WHERE h.base_id = %(base)s AND h.point_id 
 -- name: first_hours
 -- Hours of touched days that have none yet, without the search for what is there.
 INSERT INTO interval_1h (ts, amount, estimated, point_id, n_expected, n_known, n_good, base_id)
-SELECT h.ts, h.amount, h.estimated, d.point_id, 4, h.n_known, h.n_good, %(base)s
-FROM touched_day d CROSS JOIN LATERAL (
-    SELECT date_bin('1 hour', i.ts, '2000-01-01 00:00+00') AS ts, sum(i.amount) AS amount,
-           coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0) AS estimated, count(i.amount) AS n_known,
-           count(i.amount) FILTER (WHERE i.quality <= 1) AS n_good
-    FROM interval_15m i WHERE i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high GROUP BY 1) h
+{hours}
 WHERE d.fresh
 
 -- name: roll_days
@@ -358,9 +362,10 @@ WITH day AS (
     WHERE b.kind IN ('energy_bill', 'energy_cost') AND b.enterprise_id IS NOT NULL
       AND NOT EXISTS (SELECT FROM member m WHERE m.carrier = b.carrier AND m.enterprise_id = b.enterprise_id)
 ), bill AS (
-    -- of one payer; what a carrier cost by bill says nothing without how much it was
+    -- of one payer; what a carrier cost by bill says nothing without how much it was, and fewer costs than bills leave one unpriced
     SELECT day, of_id AS enterprise_id, carrier, unit, sum(amount) FILTER (WHERE kind = 'energy_bill') AS amount,
-           sum(amount) FILTER (WHERE kind = 'energy_cost') AS cost, 96 * count(*) FILTER (WHERE kind = 'energy_bill') AS n_expected,
+           CASE WHEN count(amount) FILTER (WHERE kind = 'energy_cost') >= count(*) FILTER (WHERE kind = 'energy_bill')
+                THEN sum(amount) FILTER (WHERE kind = 'energy_cost') END AS cost, 96 * count(*) FILTER (WHERE kind = 'energy_bill') AS n_expected,
            96 * count(amount) FILTER (WHERE kind = 'energy_bill') AS n_known, array_agg(entry_id) AS entries
     FROM standing GROUP BY day, of_id, enterprise_id, carrier, unit HAVING bool_or(kind = 'energy_bill')
 ), bill_entry AS (
@@ -553,10 +558,11 @@ SELECT pg_notify('park_account', '')
 SELECT unit_id, code, role, attributes FROM unit WHERE base_id = %(base)s AND role IN ('production', 'treatment', 'outlet')
 
 -- name: unit_points
--- Points of facilities and outlets that emission hours and the treatment trace read.
+-- Points of facilities and outlets that emission hours and the treatment trace read; of several of a quantity the first counts: one by
+-- formula, which stands for the others.
 SELECT p.point_id, p.unit_id, p.quantity, p.unit, p.expected_s, p.attributes FROM point p JOIN unit u USING (base_id, unit_id)
 WHERE p.base_id = %(base)s AND u.role IN ('production', 'treatment', 'outlet') AND p.kind <> 'counter' AND p.removed_at IS NULL
-ORDER BY p.point_id
+ORDER BY p.attributes ? 'formula' DESC, p.point_id
 
 -- name: limits
 -- Limits on hourly means and on instants; the permit stands over the standard. An outlet that is judged by the day (attribute

@@ -142,6 +142,17 @@ FROM due d CROSS JOIN LATERAL (
         ON r.point_id = w.point_id AND r.bucket < w.last
     GROUP BY w.point_id, w.last) h;
 
+-- Here the hours themselves are summed: no days are counted ahead, a look for each point and day would be a query to a worker each.
+CREATE OR REPLACE FUNCTION count_hours(base smallint, points integer[], first_day date, last_day date, only_missing boolean)
+RETURNS void LANGUAGE sql AS $$ SELECT $$;
+
+CREATE OR REPLACE FUNCTION availability_between(base smallint, first_day date, last_day date)
+RETURNS TABLE (point_id integer, month date, n_expected bigint, n bigint, n_good bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT a.point_id, date_trunc('month', a.day::timestamp)::date, sum(a.n_expected), sum(a.n), sum(a.n_good)
+    FROM availability_1d a WHERE a.base_id = base AND a.day BETWEEN first_day AND last_day GROUP BY 1, 2
+$$;
+
 -- As in the migrations, with base and points looked up first: said as values they go down to the one worker that has them.
 CREATE OR REPLACE FUNCTION board_series(base_code text, points text[], from_ts timestamptz, to_ts timestamptz, interval_ms bigint)
 RETURNS TABLE (ts timestamptz, point text, value double precision)
