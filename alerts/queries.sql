@@ -444,8 +444,7 @@ SELECT t.transition_id, %(channel)s, t.base_id, 'due', route_due(r, b.timezone, 
 FROM route r JOIN base b USING (base_id) JOIN transition t USING (base_id)
 JOIN alert a ON a.base_id = t.base_id AND a.alert_id = t.alert_id
 WHERE r.route_id = %(route)s AND a.severity = ANY (r.severities)
-  AND t.transition_id > coalesce((SELECT max(d.transition_id) FROM delivery d WHERE d.channel = %(channel)s), 0) - 10000
-  AND t.at >= greatest((SELECT at FROM evaluator_snapshot WHERE shard = %(shard)s), now() - interval '7 days')
+  AND t.at >= now() - interval '7 days' AND t.at >= (SELECT at FROM evaluator_snapshot WHERE shard = %(shard)s)
   AND NOT EXISTS (SELECT FROM delivery d WHERE d.transition_id = t.transition_id AND d.channel = %(channel)s)
   AND NOT (a.suppressed OR a.out_of_service OR coalesce(a.shelved_until > now(), false))
   AND CASE WHEN r.on_duty AND t.change = 'escalate' THEN t.detail ->> 'to' = r.person
