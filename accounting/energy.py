@@ -53,7 +53,7 @@ def roll(conn: Connection, base_id: int, zone: str, now: datetime, *, replaced: 
     conn.execute(SQL["analyze_touched"])
     forget = ["forget_hours"] if replaced else []
     for name in ["mark_fresh", *forget, "first_hours", "roll_hours", "roll_days"]:
-        conn.execute(SQL[name], key)
+        conn.execute(sql.SQL(SQL[name]).format(hours=sql.SQL(SQL["hours"])), key)
     roll_costs(conn, base_id, zone)
     roll_totals(conn, base_id)
     return [row[0] for row in conn.execute(SQL["touched_periods"])]

@@ -297,6 +297,12 @@ def test_what_a_bill_cost_is_the_cost_and_a_part_without_a_price_makes_the_whole
     booked(park, "energy_cost", 6200, "CNY", item="diesel", enterprise="e2")
     run_pass(park, NOW)
     assert total(park, "diesel", "amount", "cost") == pytest.approx((0.3, 300)) and verify(park, 1, NOW) == []
+    booked(park, "energy_bill", 3.1, "t", item="diesel", enterprise="e2")  # of the same payer and days: which one was priced?
+    run_pass(park, NOW)
+    assert total(park, "diesel", "amount", "cost") == (pytest.approx(0.4), None)
+    booked(park, "energy_cost", 3100, "CNY", item="diesel", enterprise="e2")
+    run_pass(park, NOW)
+    assert total(park, "diesel", "amount", "cost") == pytest.approx((0.4, 400))
 
 
 def test_entries_that_no_figure_could_use_are_mistakes_with_their_line(tmp_path: Path) -> None:
