@@ -617,8 +617,9 @@ WHERE NOT EXISTS (SELECT FROM alert a
 ORDER BY o.pair, o.bucket
 
 -- name: alerts_of_point
--- From when to when (epochs) each alert of a rule and point was active; a late one as the readings say.
-SELECT extract(epoch FROM opened_at)::float8, extract(epoch FROM coalesce(returned_at, closed_at, 'infinity'))::float8 FROM alert
+-- From when to when (epochs) each alert of a rule and point was active, as the readings say: one about a reading that came an hour after
+-- its time was opened an hour after it began.
+SELECT extract(epoch FROM least(opened_at, (explanation ->> 'since')::timestamptz))::float8, extract(epoch FROM coalesce(returned_at, closed_at, 'infinity'))::float8 FROM alert
 WHERE base_id = %(base)s AND rule_id = %(rule)s AND point_id = %(point)s
   AND coalesce(returned_at, closed_at, 'infinity') >= %(since)s
 
@@ -670,11 +671,12 @@ WITH seen AS (
 UPDATE late_hour SET due_at = %(next)s WHERE ctid IN (SELECT ctid FROM seen WHERE again)
 
 -- name: told_of_rules
--- Rule, point, unit, and from when to when (epochs) each alert of some rules was active; a late one as the readings say.
-SELECT rule_id, point_id, unit_id, extract(epoch FROM opened_at)::float8,
+-- Rule, point, unit, and from when to when (epochs) each alert of some rules was active, as the readings say.
+SELECT rule_id, point_id, unit_id, extract(epoch FROM least(opened_at, (explanation ->> 'since')::timestamptz))::float8,
        extract(epoch FROM coalesce(returned_at, closed_at, 'infinity'))::float8
 FROM alert WHERE base_id = %(base)s AND rule_id = ANY (%(rules)s)
-  AND coalesce(returned_at, closed_at, 'infinity') >= %(since)s AND opened_at <= %(until)s
+  AND coalesce(returned_at, closed_at, 'infinity') >= %(since)s
+  AND least(opened_at, (explanation ->> 'since')::timestamptz) <= %(until)s
 
 -- name: mean_series
 -- Hours of gauges, a row a point, as strings of bytes in order of time: epochs, means, good readings, 1 where nothing estimated
@@ -687,8 +689,8 @@ FROM (SELECT point_id, bucket, sum / n_usable AS mean, n_good::float8 AS n_good,
 GROUP BY point_id
 
 -- name: alerts_of_rule
--- Point, and from when to when (epochs) each alert of a rule was active; a late one as the readings say.
-SELECT point_id, extract(epoch FROM opened_at)::float8, extract(epoch FROM coalesce(returned_at, closed_at, 'infinity'))::float8
+-- Point, and from when to when (epochs) each alert of a rule was active, as the readings say.
+SELECT point_id, extract(epoch FROM least(opened_at, (explanation ->> 'since')::timestamptz))::float8, extract(epoch FROM coalesce(returned_at, closed_at, 'infinity'))::float8
 FROM alert WHERE base_id = %(base)s AND rule_id = %(rule)s AND point_id = ANY(%(points)s)
   AND coalesce(returned_at, closed_at, 'infinity') >= %(since)s
 

@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 
 from alerts import service
 from ingest import rollup
 from tests.alerts.test_late import Db, alerts
+from tests.alerts.test_service import read
 from tests.alerts.test_slow import add_rule, load_hours, usual_load
 
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=5)
@@ -156,3 +158,35 @@ def test_a_day_out_of_balance_that_became_known_late_is_a_late_alert(park: Db) -
     ended = datetime.combine(today - timedelta(days=2), datetime.min.time(), zone)
     assert [a[:4] for a in evaluate(park)] == [(ended, ended, True, False)]
     assert len(evaluate(park)) == 1 and "37.5%" in said(park)[1]
+
+
+@pytest.mark.parametrize(("kind", "params"), [("limit", {"high": 35}), ("rate", {"rise_per_min": 10})])
+def test_a_point_whose_readings_always_come_an_hour_after_their_time_is_told_of_once(
+        park: Db, kind: str, params: dict[str, Any]) -> None:
+    add_rule(park, "slow", kind, {"quantity": "so2"}, params)
+    e = service.start(park, NOW)
+    for minute, value in enumerate([20.0, 50.0, 50.0]):         # a logger that sends what was an hour and a quarter ago
+        at = NOW - timedelta(minutes=75 - minute)
+        read(park, "e1.stack.so2", value, at)
+        service.step(park, e, NOW + timedelta(minutes=minute))
+    arrive(park, "e1.stack.so2", NOW - timedelta(minutes=75), [20.0, 50.0, 50.0])
+    assert marks(park) == 1
+    for minute in (10, 16, 22):
+        service.step(park, e, NOW + timedelta(minutes=minute))
+    assert [a[2] for a in alerts(park)] == [False] and marks(park) == 0
+
+
+def test_a_crash_between_finding_and_writing_loses_no_late_alert(park: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_rule(park, "jump", "rate", {"quantity": "so2"}, {"rise_per_min": 10})
+    arrive(park, "e1.stack.so2", HOUR, [20.0] * 10 + [50.0] * 10)
+
+    def die(*_: object) -> list[Any]:
+        raise psycopg.OperationalError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "write", die)
+        with pytest.raises(psycopg.OperationalError):
+            evaluate(park)
+    assert alerts(park) == [] and marks(park) == 1
+    assert len(evaluate(park, NOW + timedelta(minutes=6))) == 1
+    assert len(evaluate(park, NOW + timedelta(minutes=12))) == 1 and marks(park) == 0
