@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +18,8 @@ from simulators.catalogue import catalogue_files
 from simulators.history import blocks
 from simulators.model import Park
 from simulators.scenario import read_scenario
+from tests.command import park as park_command
 
-ROOT = Path(__file__).parent.parent
 DAYS = 35
 END = datetime(2026, 11, 23, 4, tzinfo=UTC)
 SLOT_S = 900
@@ -38,8 +34,8 @@ def accounted(database_url: str) -> list[tuple[Any, ...]]:
     with connect(database_url) as conn:
         apply(conn, read_catalogue(catalogue_files()))
     load_blocks(database_url, "lvyuan", blocks(DAYS, END), lambda n: None)
-    subprocess.run([sys.executable, "-m", "park.cli", "account", "--once"], cwd=ROOT, check=True, capture_output=True,
-                   env=os.environ | {"PARK_DATABASE_URL": database_url})
+    done = park_command("account", "--once", PARK_DATABASE_URL=database_url)
+    assert done.returncode == 0, done
     with connect(database_url) as conn:
         return conn.execute(INTERVALS).fetchall()
 

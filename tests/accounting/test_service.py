@@ -17,6 +17,8 @@ import psycopg
 from accounting import service
 from accounting.passes import run_pass
 from park.database import connect
+from tests.command import Done
+from tests.command import park as command
 
 Conn = psycopg.Connection[Any]
 Feed = Callable[..., None]
@@ -66,9 +68,8 @@ def test_only_one_accountant_works_at_a_time(park: Conn, feed: Feed, database_ur
     until(lambda: run_pass(park, MIDNIGHT + timedelta(days=1)).slots == 9)
 
 
-def account(database_url: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "park.cli", "account", *options], capture_output=True, text=True, timeout=60,
-                          env=os.environ | {"PARK_DATABASE_URL": database_url}, check=False)
+def account(database_url: str, *options: str) -> Done:
+    return command("account", *options, PARK_DATABASE_URL=database_url)
 
 
 def test_options_that_would_be_left_unheard_are_wrong_usage() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 
 from alerts.backtest import backtest
 from park.errors import NotFound
+from tests.command import Done, park
 
 Db = psycopg.Connection[Any]
 T0 = datetime(2026, 5, 5, 16, tzinfo=UTC)      # midnight of the 6th in Shanghai
@@ -44,9 +42,7 @@ def test_a_rule_that_is_not_there_is_told_with_those_that_are(mini: Db) -> None:
 
 def test_the_command_prints_episodes_in_local_time(mini: Db, database_url: str) -> None:
     load(mini)
-    env = os.environ | {"PARK_DATABASE_URL": database_url, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-m", "park.cli", "backtest", "mini", "--from", "2026-05-06", "--to", "2026-05-07"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = run(database_url)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["rule,object,raised,returned,minutes,severity,channel",
                                         "stack-so2,e1.stack.so2,2026-05-06 01:41:00,2026-05-06 02:10:00,29.0,high,limit"]
@@ -64,10 +60,8 @@ CANDIDATES = """rules:
 """
 
 
-def run(database_url: str, *more: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PARK_DATABASE_URL": database_url, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-m", "park.cli", "backtest", "mini", "--from", "2026-05-06", "--to", "2026-05-07", *more]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+def run(database_url: str, *more: str) -> Done:
+    return park("backtest", "mini", "--from", "2026-05-06", "--to", "2026-05-07", *more, PARK_DATABASE_URL=database_url)
 
 
 def test_a_candidate_stands_beside_the_present_rule_with_a_chart(mini: Db, database_url: str, tmp_path: Path) -> None:

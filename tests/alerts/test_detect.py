@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from alerts.detect import SCORE_COLUMNS, detect
 from alerts.rolling import Floats
 from alerts.series import Series, instant, read_series
 from park.errors import CatalogueError, InputError
+from tests.command import park
 
 HOUR = 3600.0
 START = datetime(2025, 1, 6, tzinfo=UTC)
@@ -269,14 +268,13 @@ def test_gaps_stay_unknown_and_rows_off_the_step_are_counted(tmp_path: Path) -> 
     assert (s.n_moved, s.time_of(0)) == (2, "2025-12-31T16:00:00Z")
 
 
-def test_the_command_writes_onsets_and_scores(tmp_path: Path) -> None:
+def test_the_command_writes_onsets_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     x, first, end = faulty("scale")
     rows = [f"{(START + timedelta(hours=i)).isoformat()},{name},{v:.3f}"
             for name, values in (("m1", x), ("m2", office())) for i, v in enumerate(values)]
     write(tmp_path / "f.csv", rows, "time,series,value")
-    command = [sys.executable, "-m", "park.cli", "detect", "f.csv", "-o", "o.csv", "--scores", "s.csv"]
-    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    done = park("detect", "f.csv", "-o", "o.csv", "--scores", "s.csv")
     assert done.returncode == 0, done.stderr
     assert "2 series" in done.stderr
     with (tmp_path / "o.csv").open() as f:
@@ -288,5 +286,5 @@ def test_the_command_writes_onsets_and_scores(tmp_path: Path) -> None:
     with (tmp_path / "s.csv").open() as f:
         scores = list(csv.DictReader(f))
     assert len(scores) == 2 * len(x) and list(scores[0]) == list(SCORE_COLUMNS)
-    bad = subprocess.run([*command[:4], "nothing.csv"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    bad = park("detect", "nothing.csv")
     assert bad.returncode == 1 and "there is no file nothing.csv" in bad.stderr

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import socket
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,9 +24,9 @@ from collectors.hj212_frame import build_frame
 from park.broker import Broker, free_port
 from park.catalogue import read_catalogue
 from park.catalogue_store import apply
-from park.cli import main
 from park.mqtt import connect, new_client
 from tests.collectors.conftest import Collector
+from tests.command import Done, park
 
 MN = "010000A8900016F000169DC0"
 
@@ -190,15 +186,6 @@ def test_the_database_is_a_catalogue_too_and_a_change_is_heard(
     until(lambda: "kw2" in {p for p, *_ in listener.rows()})
 
 
-@dataclass
-class Done:
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def test_a_database_that_is_not_there_yet_is_waited_for(tmp_path: Path, collect: Callable[..., Collector], until: Any) -> None:
     collector = collect("mqtt://127.0.0.1:1", PARK_DATABASE_URL=f"postgresql:///park?host={tmp_path}")
     until(lambda: "trying again" in collector.log())
@@ -206,16 +193,8 @@ def test_a_database_that_is_not_there_yet_is_waited_for(tmp_path: Path, collect:
     assert collector.stop() < 3 and collector.process.returncode == 0
 
 
-def _park(*arguments: str, **environment: str) -> Done:
-    """The command in this process, through the same entry as `park`."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with (patch.dict(os.environ, {"CEMS_PW": "x"} | environment), patch.object(sys, "argv", ["park", *arguments]),
-          redirect_stdout(out), redirect_stderr(err)):
-        try:
-            main()
-        except SystemExit as exc:
-            code = int(exc.code or 0)
-    return Done(code, out.getvalue(), err.getvalue())
+def _park(*words: str, **environment: str) -> Done:
+    return park(*words, **({"CEMS_PW": "x"} | environment))
 
 
 def test_collect_once_polls_every_meter_and_says_how_it_went(tmp_path: Path, broker: Broker, catalogue: tuple[Path, Any],

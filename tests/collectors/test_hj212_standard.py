@@ -3,26 +3,21 @@
 
 from __future__ import annotations
 
-import io
-import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
 
 from park.broker import Broker
-from park.cli import main
 from tests.collectors.conftest import Collector
+from tests.command import park
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 MN, NEW = "010000A8900016F000169DC0", "320211FFEE0000AA00010001"
@@ -212,17 +207,9 @@ def test_every_message_of_the_annex_becomes_its_readings_and_is_answered(
     logger.close()
 
 
-def _park(folder: Path, url: str, *arguments: str) -> tuple[int, str]:
-    """The command through the same entry as `park`: exit status and what it wrote."""
-    env = {"PARK_DATA_DIR": str(folder / "data"), "PARK_DATABASE_URL": url, "PARK_LANGUAGE": "en"}
-    out, code = io.StringIO(), 0
-    with (patch.dict(os.environ, env), patch.object(sys, "argv", ["park", *arguments]), redirect_stdout(out),
-          redirect_stderr(out)):
-        try:
-            main()
-        except SystemExit as exc:
-            code = int(exc.code or 0)
-    return code, out.getvalue()
+def _park(folder: Path, url: str, *words: str) -> tuple[int, str]:
+    done = park(*words, PARK_DATA_DIR=str(folder / "data"), PARK_DATABASE_URL=url, PARK_LANGUAGE="en")
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_a_stranger_is_adopted_commanded_and_stored_once_over_a_restart(

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.command import Done
+from tests.command import park as command
 
 
-def park(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command against a database."""
-    return subprocess.run(
-        [sys.executable, "-m", "park.cli", "report", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=REPOSITORY,
-        env=os.environ | {"PARK_DATABASE_URL": url},
-        check=False,
-    )
+def park(url: str, *words: str) -> Done:
+    """Run `park report` against a database."""
+    return command("report", *words, PARK_DATABASE_URL=url)
 
 
 def cpu_s() -> float:
-    """Processor time of ended children: what a machine shared with others cannot stretch."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """Processor time so far: what a machine shared with others cannot stretch."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -22,7 +19,8 @@ from simulators.dlt645_server import ANY, MORE, PART, Meter, meter_of, pack, res
 from simulators.field import Field
 from simulators.model import Park
 from simulators.scenario import read_scenario
-from tests.simulators.test_service import ROOT, ask, free_ports, simulator, wait_for
+from tests.command import park
+from tests.simulators.test_service import ask, free_ports, simulator, wait_for
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOW = datetime(2026, 11, 23, 10, 20, tzinfo=ZONE).timestamp()
@@ -144,11 +142,8 @@ def test_the_platform_reads_a_simulated_meter_over_its_line(tmp_path: Path) -> N
                     frame, _ = take(data)
             assert frame[2][4:] == bytes.fromhex("00112233")[::-1], "123456.7 / 110 = 1122.33"
             assert ask(orders, "set d.e6.uv power_factor_l1 0.5") == "ok", "a key that no point takes"
-            done = subprocess.run(
-                [sys.executable, "-m", "park.cli", "device", "read", "dlt645.2007", "--connection",
-                 f"tcp://127.0.0.1:{modbus + 6}", "--address", "202600000603", "--parameter", "ct_ratio=40",
-                 "--format", "json"],
-                cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})
+            done = park("device", "read", "dlt645.2007", "--connection", f"tcp://127.0.0.1:{modbus + 6}",
+                        "--address", "202600000603", "--parameter", "ct_ratio=40", "--format", "json")
         process.send_signal(signal.SIGTERM)
         process.wait(10)
     values = {v["key"]: v for v in json.loads(done.stdout)["values"]}
