@@ -57,7 +57,7 @@ def up(
     from park.up import up as run
     settings = load_settings()
     run(settings, catalogue, host=host or settings.host, port=port or settings.port, data_dir=data_dir or settings.data_dir,
-        hj212_port=hj212_port, mqtt_listen=mqtt_listen)
+        hj212_port=hj212_port, mqtt_listen=mqtt_listen, checks=CHECKS)
 
 
 def migrate(

@@ -34,7 +34,7 @@ from park.embedded import Postgres
 from park.errors import SetupError
 from park.quantities import TABLES
 from park.settings import Settings
-from park.supervisor import Interrupted, Supervisor, interruptible
+from park.supervisor import Interrupted, Revival, Supervisor, interruptible
 
 HISTORY_DAYS = 365
 FIRST_DAYS = 14     # loaded before the stages start, so that the page has something to show at once
@@ -103,19 +103,21 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
             before(supervisor, [str(f) for f in files], ports, "127.0.0.1")
             address = wait_ready(supervisor, settings.host, ports.http)
         greet(steps, address, tokens, data_dir)
+        steps.say("Ctrl-C stops everything")
         if days is None and loaded < HISTORY_DAYS:
             _load_history(url, catalogue, data_dir, steps, HISTORY_DAYS, watch=supervisor)
-        keep(supervisor)
+        keep(here)
 
 
 @dataclass(frozen=True)
 class Platform:
-    """What the stages of a run stand on; `broker` is None where PARK_MQTT_URL names another."""
+    """What the stages of a run stand on; `broker` is None where PARK_MQTT_URL names another, `servers` are those embedded."""
 
     supervisor: Supervisor
     url: str
     mqtt_url: str
     broker: Broker | None
+    servers: Sequence[Revival]
 
 
 @contextlib.contextmanager
@@ -133,9 +135,11 @@ def platform(settings: Settings, data_dir: Path, steps: Steps,
         stack.enter_context(_only_one(data_dir))
         try:
             url, mqtt_url = os.environ.get("PARK_DATABASE_URL"), os.environ.get("PARK_MQTT_URL")
+            postgres = None
             if url is None:
                 with steps.step("embedded PostgreSQL"):
-                    url = stack.enter_context(Postgres(data_dir / "postgres").start()).url()
+                    postgres = stack.enter_context(Postgres(data_dir / "postgres").start())
+                    url = postgres.url()
             with steps.step("schema and national factors"):
                 prepare(url)
             broker = None
@@ -149,7 +153,9 @@ def platform(settings: Settings, data_dir: Path, steps: Steps,
             _private(data_dir / "env", "".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment.items()))
             supervisor = Supervisor(data_dir / "logs", environment, steps.say)
             stack.callback(supervisor.stop)
-            yield Platform(supervisor, url, mqtt_url, broker)
+            embedded = {"PostgreSQL": postgres, "the broker": broker}
+            yield Platform(supervisor, url, mqtt_url, broker,
+                           [Revival(name, server, steps.say) for name, server in embedded.items() if server is not None])
         except Interrupted:
             steps.say("stopping every process")
     steps.say("stopped; the data stay in " + str(data_dir))
@@ -194,10 +200,12 @@ def _wait_port(supervisor: Supervisor, port: int) -> None:
     raise SetupError(f"the simulated park does not open its port {port}; see {supervisor.log_dir / 'simulate.log'}")
 
 
-def keep(supervisor: Supervisor) -> None:
-    """Watch the stages until something stops this process."""
+def keep(here: Platform) -> None:
+    """Watch the embedded servers and the stages until something stops this process."""
     while True:
-        supervisor.watch()
+        for server in here.servers:
+            server.watch()
+        here.supervisor.watch()
         time.sleep(0.5)
 
 
@@ -222,7 +230,6 @@ def greet(steps: Steps, address: str, tokens: dict[str, str], data_dir: Path) ->
         steps.say(f"  token {role:<11}{token}")
     steps.say(f"tokens are in {data_dir / 'tokens.json'}, logs in {data_dir / 'logs'}")
     steps.say(f"for other commands of park in another shell: . {data_dir / 'env'}")
-    steps.say("Ctrl-C stops everything")
 
 
 def tokens_of(url: str, data_dir: Path, catalogue: Catalogue) -> dict[str, str]:

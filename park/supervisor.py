@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from park.embedded import die_with_parent
+from park.errors import SetupError
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
@@ -88,6 +90,41 @@ class Supervisor:
                 [sys.executable, "-m", "park.cli", *service.arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 start_new_session=True, preexec_fn=die_with_parent, env=os.environ | self.environment)
         service.started = time.monotonic()
+
+
+class Server(Protocol):
+    """An embedded server that this process started itself: PostgreSQL, the broker."""
+
+    def alive(self) -> bool:
+        """Whether its process runs."""
+
+    def start(self) -> object:
+        """Run it; SetupError when it does not come up."""
+
+
+@dataclass
+class Revival:
+    """Starts an embedded server again that ended on its own or was killed: later each time while it does not come up."""
+
+    name: str
+    server: Server
+    say: Callable[[str], None]
+    wait_s: float = FIRST_WAIT_S
+    due: float = 0.0
+
+    def watch(self) -> None:
+        """One look. The stages need nothing told: they go on asking until it answers."""
+        now = time.monotonic()
+        if self.server.alive() or now < self.due:
+            return
+        self.say(f"{self.name} has ended; starting it again")
+        try:
+            self.server.start()
+            self.wait_s = FIRST_WAIT_S
+        except SetupError as exc:
+            self.wait_s = min(self.wait_s * 2, LONGEST_WAIT_S)
+            self.due = time.monotonic() + self.wait_s
+            self.say(f"{self.name} does not come up, next try in {self.wait_s:.0f} s: {exc}")
 
 
 class Interrupted(Exception):

@@ -5,8 +5,10 @@ The embedded broker listens on loopback, or where `mqtt_listen` says: then it as
 
 from __future__ import annotations
 
+import os
+import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -34,10 +36,16 @@ from park.demo import (
 from park.errors import InputError
 from park.settings import Settings
 
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")     # of a password in the catalogue
+
 
 def up(settings: Settings, files: Sequence[Path], *, host: str, port: int, data_dir: Path, hj212_port: int = HJ212_PORT,
-       mqtt_listen: str | None = None) -> None:
-    """Run every stage for a real park described by `files`, until Ctrl-C."""
+       mqtt_listen: str | None = None, checks: Sequence[Callable[[list[Path]], object]] = ()) -> None:
+    """Run every stage for a real park described by `files`, until Ctrl-C.
+
+    What `checks` find wrong with devices and rules is said and keeps nothing from starting: a park that runs must come
+    back after a power cut, whatever one device's line says.
+    """
     steps = Steps(Console(highlight=False))
     catalogue = read_catalogue(files)
     if catalogue.base is None:
@@ -54,7 +62,9 @@ def up(settings: Settings, files: Sequence[Path], *, host: str, port: int, data_
             address = wait_ready(here.supervisor, host, ports.http)
         greet(steps, address, tokens, data_dir)
         _say_where(steps, here, ports, host, listen)
-        keep(here.supervisor)
+        _say_mistakes(steps, files, catalogue, checks)
+        steps.say("Ctrl-C stops everything")
+        keep(here)
 
 
 def _listen(settings: Settings, text: str) -> tuple[str, int]:
@@ -93,6 +103,20 @@ def _say_where(steps: Steps, here: Platform, ports: Ports, host: str, listen: tu
     steps.say(f"passwords are in {here.broker.users_file}; they cross the network in clear: let it be one of the plant's own")
     if here.broker.kind == "amqtt":
         steps.say("this broker is amqtt, which forgets what it holds when it ends: install mosquitto for a real park")
+
+
+def _say_mistakes(steps: Steps, files: Sequence[Path], catalogue: Catalogue,
+                  checks: Sequence[Callable[[list[Path]], object]]) -> None:
+    for check in checks:
+        try:
+            check(list(files))
+        except InputError as exc:
+            for line in str(exc).splitlines():
+                steps.say(f"[bold red]mistake[/] {escape(line)}")
+    wanted = {name for d in catalogue.devices for text in (d.password, *d.attributes.values()) if isinstance(text, str)
+              for name in VARIABLE.findall(text)}
+    for name in sorted(wanted - os.environ.keys()):
+        steps.say(f"[bold red]mistake[/] the environment has no {name}, which a password of the catalogue names: its device is not heard")
 
 
 def own_address() -> str:
