@@ -1,23 +1,30 @@
-"""Which meters stand behind a virtual point and with which coefficients, for the uncertainty of balances.
+"""Which meters stand behind a virtual point and what their errors do to it, for the uncertainty of balances.
 
-Only a formula that is a sum of counters with fixed coefficients has them; what a minimum, a condition, a quotient of two
-counters or a gauge does to an error cannot be said with a coefficient: such a point is taken with the class of its carrier.
+A formula that is a sum of counters with fixed coefficients has these (`formula_part`). What a minimum, a condition, a quotient
+or a gauge does to an error depends on the values: for such a point each quarter-hour keeps what each meter does to it
+(`formula_effect`), its amount x the derivative of the formula by it, found by a small step to either side. A meter's error
+keeps its sign, so the effects of a day add up (GUM 5.1.3, 5.2.2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from accounting.columns import Connection
+from accounting.columns import Connection, from_us, instants, read_columns
+from accounting.intervals import SLOT_US
 from park.database import queries
 from park.expressions import Checked
 
 SQL = queries(Path(__file__).with_name("formula_parts.sql"))
 PROBES = 3
+EFFECT = {"point_id": "i4", "part_id": "i4", "ts": "ts", "amount": "f8"}
+Floats = NDArray[np.float64]
+Instants = NDArray[np.int64]
 
 
 def coefficients(formula: Checked) -> dict[str, float] | None:
@@ -72,10 +79,51 @@ def parts_of(points: Iterable[Virtual]) -> list[tuple[int, int, float]]:
     return [(point, part, c) for point, found in behind.items() for part, c in (found or {}).items()]
 
 
-def note_parts(conn: Connection, base_id: int, points: Iterable[Virtual]) -> None:
-    """Bring the table to the formulas as they are; what stays is not written."""
+def note_parts(conn: Connection, base_id: int, points: Sequence[Virtual]) -> set[int]:
+    """Bring the table to the formulas as they are, what stays is not written; the points whose formula has no coefficients."""
     rows = parts_of(points)
+    others = {v.point_id for v in points} - {point for point, _, _ in rows}
+    conn.execute(SQL["forget_effects"], {"base": base_id, "points": sorted(others)})
     about = {"base": base_id, "points": [r[0] for r in rows], "parts": [r[1] for r in rows],
              "coefficients": [r[2] for r in rows]}
     conn.execute(SQL["forget_formula_parts"], about)
     conn.execute(SQL["note_formula_parts"], about)
+    return others
+
+
+def effects(formula: Checked, values: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Derivative of the formula by each name at each place, by a step of 1e-4 to either side; 0 where it cannot be said."""
+    found = {}
+    for name, x in values.items():
+        step = 1e-4 * (np.abs(x) + 1)
+        above, below = (formula.evaluate({**values, name: x + s}) for s in (step, -step))
+        found[name] = np.nan_to_num((above - below) / (2 * step))
+    return found
+
+
+def note_effects(conn: Connection, base_id: int, v: Virtual, at: Instants, values: Mapping[str, Floats],
+                 virtual: Collection[int]) -> None:
+    """Keep what each meter does to a point in some quarter-hours in a row, NaN where the point is not known; a virtual
+    counter stands for the meters behind it."""
+    known = np.isfinite(v.formula.evaluate(values))
+    total: dict[int, Floats] = {}
+    about = {"base": base_id, "low": from_us(at[0]), "high": from_us(at[-1] + SLOT_US)}
+    for name, slope in effects(v.formula, values).items():
+        point = v.counters.get(name, v.gauges.get(name, 0))
+        behind = _behind(conn, point, at, about) if point in virtual else {point: np.nan_to_num(values[name])}
+        for part, amount in behind.items():
+            total[part] = total.get(part, np.zeros(len(at))) + slope * amount
+    conn.execute(SQL["write_effects"], about | {
+        "point": v.point_id, "parts": np.repeat(list(total), known.sum()).tolist(),
+        "ts": instants(np.tile(at[known], len(total))), "amounts": np.concatenate([a[known] for a in total.values()]).tolist()})
+
+
+def _behind(conn: Connection, point: int, at: Instants, about: Mapping[str, Any]) -> dict[int, Floats]:
+    """What each meter does to a virtual counter."""
+    read = read_columns(conn, SQL["read_effects"], {**about, "points": [point]}, EFFECT)
+    found = {}
+    for part in np.unique(read["part_id"]):
+        mine = read["part_id"] == part
+        found[int(part)] = np.zeros(len(at))
+        found[int(part)][(read["ts"][mine] - at[0]) // SLOT_US] = read["amount"][mine]
+    return found

@@ -502,9 +502,9 @@ SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
 
 -- name: register_fingerprint
 -- A digest a counter of what its intervals depend on beside readings: how slots are cut, ratio, roll-over, pace, meters; a virtual
--- gauge of its formula, step and range.
+-- point of its formula (and, for a counter, that effects are kept), a gauge of its step and range.
 SELECT p.point_id, md5(concat_ws('|', %(cut)s::integer, p.ratio, p.rollover, p.expected_s, p.attributes ->> 'formula',
-    CASE WHEN p.kind = 'gauge' THEN concat_ws('|', p.low, p.high, p.unit) END, (
+    CASE WHEN p.kind = 'gauge' THEN concat_ws('|', p.low, p.high, p.unit) WHEN p.attributes ? 'formula' THEN 'effects' END, (
     SELECT string_agg(concat_ws(',', m.installed_at, m.removed_at, m.initial_register, m.final_register, m.ratio), ';' ORDER BY m.installed_at)
     FROM meter m WHERE m.base_id = p.base_id AND m.point_id = p.point_id)))
 FROM point p WHERE p.base_id = %(base)s AND (p.kind = 'counter' OR p.kind = 'gauge' AND p.attributes ? 'formula')

@@ -18,6 +18,7 @@ from accounting.counters import SQL, recount
 # table, key columns, cells to compare; serial ids and times of computing are not figures
 TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "interval_15m": (("point_id", "ts"), ("amount", "quality", "method")),
+    "formula_effect": (("point_id", "part_id", "ts"), ("amount",)),
     "interval_1h": (("point_id", "ts"), ("amount", "estimated", "n_expected", "n_known", "n_good")),
     "interval_1d": (("point_id", "ts"), ("amount", "estimated", "n_expected", "n_known", "n_good")),
     "interval_1mo": (("point_id", "ts"), ("amount", "estimated", "n_expected", "n_known", "n_good", "days", "cost",

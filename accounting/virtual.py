@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accounting.columns import Columns, Connection, from_us, read_columns, to_us
-from accounting.formula_parts import note_parts
+from accounting.formula_parts import note_effects, note_parts
 from accounting.intervals import SLOT_US
 from accounting.slots import INTERVAL, NOTHING, SQL, Changed, replace
 from park.errors import InputError
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 METHOD = 6                   # of a slot: computed by a formula
 MEAN = {"point_id": "i4", "ts": "ts", "amount": "f8", "quality": "i2"}
 Spans = list[tuple[int, datetime, datetime]]
+Floats = NDArray[np.float64]
 F = TypeVar("F", bound="Formula")
 
 
@@ -81,12 +82,16 @@ def follow(conn: Connection, base_id: int, changed: Changed, spans: Spans, write
     """Compute the slots of virtual points that changed slots, gauges read in `spans`, or their own span ask for."""
     made = NOTHING
     points = virtual_points(conn, base_id)
-    if write:
-        note_parts(conn, base_id, points)
+    without_coefficients = note_parts(conn, base_id, points) if write else set()
+    virtual = {v.point_id for v in points}
     for v in points:
         window = _window(v, changed + made, spans)
-        if window is not None:
-            made += _compute(conn, base_id, v, *window, write=write)
+        if window is None:
+            continue
+        values, quality, present = _values(conn, base_id, v, *window)
+        if v.point_id in without_coefficients:
+            note_effects(conn, base_id, v, np.arange(*window, SLOT_US), values, virtual)
+        made += _compute(conn, base_id, v, *window, values, quality, present, write=write)
     return made
 
 
@@ -103,9 +108,11 @@ def _window(v: Formula, changed: Changed, spans: Spans) -> tuple[int, int] | Non
     return (min(edges), max(edges)) if edges else None
 
 
-def _compute(conn: Connection, base_id: int, v: Formula, low: int, high: int, *, write: bool) -> Changed:
+def _values(conn: Connection, base_id: int, v: Formula, low: int, high: int
+            ) -> tuple[dict[str, Floats], NDArray[np.int16], NDArray[np.bool_]]:
+    """What each name of the formula is in each slot, the worst quality there, and whether every name has a slot."""
     n = (high - low) // SLOT_US
-    values: dict[str, NDArray[np.float64]] = {}
+    values: dict[str, Floats] = {}
     quality, present = np.zeros(n, np.int16), np.ones(n, bool)
     for names, query, kinds in ((v.counters, "read_intervals", INTERVAL), (v.gauges, "read_means", MEAN)):
         read = _read(conn, base_id, query, kinds, list(names.values()), low, high) if names else {}
@@ -118,7 +125,12 @@ def _compute(conn: Connection, base_id: int, v: Formula, low: int, high: int, *,
             worst[at] = read["quality"][mine]
             present &= worst >= 0
             quality = np.maximum(quality, worst)
-    amount = np.broadcast_to(v.formula.evaluate(values), (n,))
+    return values, quality, present
+
+
+def _compute(conn: Connection, base_id: int, v: Formula, low: int, high: int, values: dict[str, Floats],
+             quality: NDArray[np.int16], present: NDArray[np.bool_], *, write: bool) -> Changed:
+    amount = np.broadcast_to(v.formula.evaluate(values), (len(quality),))
     known = np.isfinite(amount)
     some = known | present
     new: Columns = {

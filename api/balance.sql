@@ -62,6 +62,9 @@ WITH member AS MATERIALIZED (
     SELECT f.child_id AS point_id, false AS is_parent, f.valid_from, f.valid_to FROM flow_known f
     WHERE f.base_id = %(base)s AND f.parent_id = %(parent)s AND f.kind = 'sub'
     UNION ALL SELECT %(parent)s, true, '1970-01-01', NULL
+), effect AS MATERIALIZED (
+    SELECT e.point_id, e.part_id, e.ts, e.amount FROM formula_effect_known e
+    WHERE e.base_id = %(base)s AND e.point_id = ANY (ARRAY(SELECT m.point_id FROM member m)) AND e.ts >= %(start)s AND e.ts < %(end)s
 ), meter AS MATERIALIZED (
     SELECT m.point_id, m.is_parent, m.valid_from, m.valid_to, coalesce(f.part_id, m.point_id) AS meter_id, c.timezone,
            c.multiplier * coalesce(f.coefficient, 1) * CASE WHEN m.is_parent OR c.direction IN ('generation', 'export') THEN 1 ELSE -1 END
@@ -87,13 +90,17 @@ WITH member AS MATERIALIZED (
            bool_or(quality > 1 AND amount IS NOT NULL) AS estimated, bool_and(certain) AS certain
     FROM part GROUP BY 1
 ), share AS (
-    SELECT date_bin(%(step)s::interval, i.ts, %(start)s::timestamptz) AS ts, m.meter_id, sum(m.factor * i.amount) AS amount
-    FROM meter m JOIN slot i ON i.point_id = m.meter_id
+    SELECT date_bin(%(step)s::interval, i.ts, %(start)s::timestamptz) AS ts, coalesce(e.part_id, m.meter_id) AS meter_id,
+           max(m.point_id) AS through, sum(m.factor * coalesce(e.amount, i.amount)) AS amount
+    FROM meter m JOIN slot i ON i.point_id = m.meter_id LEFT JOIN effect e ON e.point_id = m.meter_id AND e.ts = i.ts
     WHERE m.valid_from <= (i.ts AT TIME ZONE m.timezone)::date AND (m.valid_to IS NULL OR (i.ts AT TIME ZONE m.timezone)::date < m.valid_to)
     GROUP BY 1, 2
+), accuracy AS MATERIALIZED (
+    SELECT * FROM meter_accuracy(%(base)s::smallint, %(last)s)
 ), error AS (
-    SELECT s.ts, CASE WHEN bool_and(a.percent IS NOT NULL) THEN 2 / sqrt(3) * sqrt(sum((a.percent / 100 * s.amount) ^ 2)) END AS uncertainty
-    FROM share s LEFT JOIN meter_accuracy(%(base)s::smallint, %(last)s) a ON a.point_id = s.meter_id GROUP BY 1
+    SELECT s.ts, CASE WHEN bool_and(coalesce(a.percent, o.percent) IS NOT NULL)
+                      THEN 2 / sqrt(3) * sqrt(sum((coalesce(a.percent, o.percent) / 100 * s.amount) ^ 2)) END AS uncertainty
+    FROM share s LEFT JOIN accuracy a ON a.point_id = s.meter_id LEFT JOIN accuracy o ON o.point_id = s.through GROUP BY 1
 )
 SELECT r.ts, r.parent, r.children, r.unaccounted, CASE WHEN r.unaccounted IS NOT NULL THEN e.uncertainty END AS uncertainty, r.estimated,
        r.certain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 
 from accounting import balance
 from accounting.passes import run_pass
+from accounting.verify import verify
+from park.database import queries
 from park.errors import NotFound
 from tests.accounting.test_energy_account import NOW, START, add, booked, day  # noqa: F401
 
 Conn = psycopg.Connection[Any]
+BALANCE = queries(Path(__file__).parents[2] / "api" / "balance.sql")
 
 
 def entry(
@@ -197,6 +201,50 @@ def test_the_error_of_a_virtual_point_is_that_of_the_meters_in_its_formula(
     day("e2.main.kwh", 101.0)
     run_pass(park, NOW)
     assert park.execute("SELECT count(*) FROM formula_part").fetchone() == (0,)
+
+
+def test_errors_go_through_a_formula_that_is_no_sum(
+    park: Conn,
+    day: Any,  # noqa: F811
+    tmp_path: Path,
+    database_url: str,
+) -> None:
+    """Of a x b / c each meter's percent is a percent of the result; of the smaller of two only the smaller one's; a sum of such
+    points has the effects of what is behind it. So over the day, over an hour of it, and after a late day as computed anew."""
+    add(
+        park,
+        tmp_path,
+        """points:
+  - {code: split.kwh, quantity: active_energy, unit: MWh, kind: counter, belongs_to: park, carrier: electricity,
+     formula: "e1.main.kwh * e2.main.kwh / park.kwh"}
+  - {code: least.kwh, quantity: active_energy, unit: kWh, kind: counter, belongs_to: park, carrier: electricity,
+     formula: "min(park.kwh, 2 * e1.main.kwh) + 3 * split.kwh"}
+flows:
+  - {carrier: electricity, parent: e1.furnace.kwh, children: [least.kwh]}
+""",
+    )
+    park.execute("UPDATE point SET accuracy_class = '10' WHERE code = 'e1.furnace.kwh'")
+    park.execute("UPDATE point SET accuracy_class = '1' WHERE code IN ('e1.main.kwh', 'e2.main.kwh', 'park.kwh')")
+    for point, amount in (("park.kwh", 1000.0), ("e1.main.kwh", 300.0), ("e2.main.kwh", 200.0), ("e1.furnace.kwh", 1000.0)):
+        day(point, amount)
+    run_pass(park, NOW)
+
+    def expected(split: float) -> float:
+        # e1: 2 x 300 and 3 splits; e2: 3 splits; park, the greater of the two: less 3 splits
+        return float(2 / 3**0.5 * (100**2 + (0.01 * (600 + 3 * split)) ** 2 + 2 * (0.01 * 3 * split) ** 2) ** 0.5)
+
+    def told() -> dict[str, Any]:
+        return {r["parent"]: r for r in balance.balances(database_url, "mini", "2026-03-02", "electricity")}["e1.furnace.kwh"]
+
+    assert told()["unaccounted"] == pytest.approx(1000 - 600 - 3 * 60) and told()["uncertainty"] == pytest.approx(expected(60))
+    about = {"base": 1, "start": START, "end": START + timedelta(days=1), "step": "1 hour", "last": "2026-03-02"}
+    parent = park.execute("SELECT point_id FROM point WHERE code = 'e1.furnace.kwh'").fetchone()
+    assert parent is not None
+    hours = park.execute(BALANCE["balance_slots"], about | {"parent": parent[0]}).fetchall()
+    assert [h[4] for h in hours] == pytest.approx([expected(60) / 24] * 24)
+    day("e2.main.kwh", 400.0)
+    run_pass(park, NOW)
+    assert told()["uncertainty"] == pytest.approx(expected(120)) and verify(park, 1, NOW) == []
 
 
 def test_the_water_balance_of_base_and_enterprise(park: Conn, day: Any) -> None:  # noqa: F811
