@@ -5,10 +5,14 @@ Exit status: 0 done, 1 something wrong in the input, 2 wrong usage.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
+import typer.rich_utils
 
 import accounting.commands
 import alerts.commands
@@ -29,18 +33,25 @@ app = typer.Typer(name="park", no_args_is_help=True, add_completion=False, prett
 
 
 def _register() -> None:
+    typer.rich_utils.RANGE_STRING = ""      # the column of ranges took the room of the help; a number beyond is told its range
     park.commands.CHECKS[:] = [check for stage in STAGES for check in getattr(stage.commands, "CATALOGUE_CHECKS", ())]
     groups: dict[str, typer.Typer] = {}
     for stage in STAGES:
         for name, function in stage.commands.COMMANDS.items():
             group, _, verb = name.rpartition(" ")
             if not group:
-                app.command(name)(function)
+                app.command(name, help=_help(function))(function)
                 continue
             if group not in groups:
                 groups[group] = typer.Typer(no_args_is_help=True, help=stage.commands.GROUPS[group])
                 app.add_typer(groups[group], name=group)
-            groups[group].command(verb)(function)
+            groups[group].command(verb, help=_help(function))(function)
+
+
+def _help(function: Callable[..., Any]) -> str:
+    """The docstring with each paragraph as one line, so that a narrow screen breaks it where it needs to."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(line.strip() for line in p.split("\n")) for p in paragraphs)
 
 
 _register()

@@ -102,8 +102,8 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     free_gb = shutil.disk_usage(folder).free / 1e9
     yield Finding("disk", free_gb > LEAST_FREE_GB, f"{free_gb:.0f} GB free at {folder}", "the spool and the database need room")
     if not os.access(folder, os.W_OK | os.X_OK):
-        yield Finding("data", False, f"{settings.data_dir} cannot be written by this user", "give the folder to this user, or set "
-                      "PARK_DATA_DIR to another one")
+        yield Finding("data", False, f"{settings.data_dir} cannot be written by this user",
+                      "give the folder to this user, or set PARK_DATA_DIR to another one")
 
 
 def _packages(settings: Settings) -> Iterator[Finding]:

@@ -116,7 +116,8 @@ def _say_mistakes(steps: Steps, files: Sequence[Path], catalogue: Catalogue,
     wanted = {name for d in catalogue.devices for text in (d.password, *d.attributes.values()) if isinstance(text, str)
               for name in VARIABLE.findall(text)}
     for name in sorted(wanted - os.environ.keys()):
-        steps.say(f"[bold red]mistake[/] the environment has no {name}, which a password of the catalogue names: its device is not heard")
+        steps.say(f"[bold red]mistake[/] the environment has no {name}, which the catalogue names as a password: its device "
+                  "is not heard")
 
 
 def own_address() -> str:
