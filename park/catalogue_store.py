@@ -27,7 +27,7 @@ Connection = psycopg.Connection[Any]
 
 @dataclass(frozen=True)
 class Section:
-    """How a section of the catalogue lies in a table: its key, whether its rows supersede, retire or get corrected."""
+    """How a section of the catalogue lies in a table: its key, whether its rows supersede, retire, end or get corrected."""
 
     name: str
     table: str
@@ -35,6 +35,7 @@ class Section:
     identity: str | None = None
     supersedes: bool = False
     retires: bool = False
+    disables: bool = False
     corrected: bool = False
 
     @property
@@ -63,7 +64,7 @@ SECTIONS = (
     Section("calendars", "calendar", ("code", "day")),
     Section("targets", "target", ("indicator", "year"), supersedes=True),
     Section("indicators", "indicator_definition", ("code", "valid_from"), supersedes=True),
-    Section("rules", "rule", ("code",)),
+    Section("rules", "rule", ("code",), disables=True),
     Section("ledger", "ledger", ("kind", "enterprise_id", "counterparty_id", "item", "action", "first_day", "last_day"),
             corrected=True),
 )
@@ -180,6 +181,11 @@ def _apply_section(conn: Connection, section: Section, base_id: int | None, want
                     changes.append(Change(section.name, "retire", _label(section, key, ids), {}))
                     cur.execute(sql.SQL("UPDATE {} SET removed_at = now() WHERE base_id = %s AND code = %s").format(table),
                                 (base_id, old["code"]))
+        elif prune and section.disables:
+            for key in [key for key, old in there.items() if old["enabled"]]:
+                changes.append(Change(section.name, "retire", _label(section, key, ids), {}))
+                cur.execute(sql.SQL("UPDATE {} SET enabled = false WHERE base_id = %s AND code = %s").format(table),
+                            (base_id, key[0]))
         return changes
 
 

@@ -139,7 +139,7 @@ def catalogue_plan(files: Files, prune: Annotated[bool, typer.Option(help="Show 
 
 def catalogue_apply(
     files: Files,
-    prune: Annotated[bool, typer.Option(help="Retire devices and points that the files do not name; data stay.")] = False,
+    prune: Annotated[bool, typer.Option(help="Retire devices, points and rules that are in no file; data stay.")] = False,
     by: Annotated[str, typer.Option(help="Who applies it; kept with ledger entries.")] = "catalogue",
 ) -> None:
     """Bring the database to the catalogue; doing it twice changes nothing."""

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,11 +15,14 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from alerts import context, notify, roster, routes, service, store
+from park import catalogue_store
+from park.catalogue import read_catalogue
 from tests.alerts.test_routes import Robot, add, go, happen, robot
 from tests.alerts.test_service import add_rule, log_of, read, until
 
 __all__ = ["robot"]
 Db = psycopg.Connection[Any]
+MINI = Path(__file__).parent.parent / "data" / "mini.yaml"
 T0 = datetime.now(UTC).replace(microsecond=0)
 
 
@@ -276,3 +280,21 @@ def test_a_process_that_loses_its_lock_stops_its_routes_so_that_nobody_is_told_t
         for thread in threads:
             thread.join(5)
     assert not any(t.is_alive() for t in threads)
+
+
+def test_a_rule_that_is_renamed_in_the_catalogue_returns_its_alert_and_raises_its_own(mini: Db, tmp_path: Path) -> None:
+    def apply(code: str) -> list[str]:
+        file = tmp_path / "c.yaml"
+        text = MINI.read_text(encoding="utf-8").replace("stack-so2", code).replace(", hold_s: 60}", "}")
+        file.write_text(text, encoding="utf-8")
+        changes = catalogue_store.apply(mini, read_catalogue([file]), prune=True)
+        return [str(change) for change in changes if "rules" in str(change)]
+
+    apply("stack-so2")
+    e = service.start(mini, T0)
+    feed(mini, e, 0, e1__stack__so2=50.0)
+    assert apply("so2") == ["+ rules so2", "- rules stack-so2"]
+    e = service.reload(mini, e, T0 + timedelta(minutes=1))
+    feed(mini, e, 1, e1__stack__so2=50.0)
+    assert log_of(mini) == [("stack-so2", "raise"), ("stack-so2", "return"), ("so2", "raise")]
+    assert [line[0] for line in apply("stack-so2")] == ["~", "-"]                 # and back again
