@@ -92,6 +92,17 @@ class Databases:
                 follow(conn)
         return name
 
+    @contextmanager
+    def empty(self) -> Iterator[str]:
+        """URL of a database without anything, for as long as it is wanted."""
+        name = f"empty_{uuid4().hex[:12]}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield self.url(name)
+        finally:
+            self.drop(name)
+
     def drop(self, name: str) -> None:
         """Drop a database, whoever is connected to it."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as conn:

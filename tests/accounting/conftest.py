@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,23 @@ def park(mini: Conn) -> Conn:
 @pytest.fixture
 def feed(park: Conn) -> Feed:
     """feed(point, instants, values, quality=0): store readings (a second value for an instant replaces the first)."""
-    def store(point: str, at: Sequence[datetime], values: Sequence[float | None], quality: int | Sequence[int] = 0) -> None:
-        qualities = [quality] * len(at) if isinstance(quality, int) else list(quality)
-        row = park.execute("SELECT base_id, point_id FROM point WHERE code = %s", (point,)).fetchone()
-        assert row is not None and len(at) == len(values), point
-        park.execute("SELECT ensure_reading_partitions(%s, %s)", (min(at), max(at)))
-        park.execute("""INSERT INTO reading (ts, value, point_id, base_id, quality)
-            SELECT t, v, %s, %s, q FROM unnest(%s::timestamptz[], %s::float8[], %s::smallint[]) AS r (t, v, q)
-            ON CONFLICT (base_id, point_id, ts) DO UPDATE SET value = excluded.value, quality = excluded.quality""",
-                     (row[1], row[0], list(at), [None if v is None else float(v) for v in values], [int(q) for q in qualities]))
-        park.execute("""INSERT INTO dirty_account (base_id, point_id, bucket)
-            SELECT DISTINCT %s::smallint, %s::integer, date_trunc('hour', t) FROM unnest(%s::timestamptz[]) t""",
-                     (row[0], row[1], list(at)))
-    return store
+    return partial(store, park)
+
+
+def store(conn: Conn, point: str, at: Sequence[datetime], values: Sequence[float | None],
+          quality: int | Sequence[int] = 0) -> None:
+    """Store readings of a point of whatever base."""
+    qualities = [quality] * len(at) if isinstance(quality, int) else list(quality)
+    row = conn.execute("SELECT base_id, point_id FROM point WHERE code = %s", (point,)).fetchone()
+    assert row is not None and len(at) == len(values), point
+    conn.execute("SELECT ensure_reading_partitions(%s, %s)", (min(at), max(at)))
+    conn.execute("""INSERT INTO reading (ts, value, point_id, base_id, quality)
+        SELECT t, v, %s, %s, q FROM unnest(%s::timestamptz[], %s::float8[], %s::smallint[]) AS r (t, v, q)
+        ON CONFLICT (base_id, point_id, ts) DO UPDATE SET value = excluded.value, quality = excluded.quality""",
+                 (row[1], row[0], list(at), [None if v is None else float(v) for v in values], [int(q) for q in qualities]))
+    conn.execute("""INSERT INTO dirty_account (base_id, point_id, bucket)
+        SELECT DISTINCT %s::smallint, %s::integer, date_trunc('hour', t) FROM unnest(%s::timestamptz[]) t""",
+                 (row[0], row[1], list(at)))
 
 
 def every(seconds: float, first: datetime, n: int) -> list[datetime]:

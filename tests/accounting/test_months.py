@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,8 @@ import pytest
 
 from accounting.passes import run_pass
 from accounting.verify import verify
+from park.database import connect
+from tests.accounting.conftest import store
 
 Conn = psycopg.Connection[Any]
 Feed = Callable[..., None]
@@ -44,17 +46,26 @@ FROM energy_between(1::smallint, %(first)s, %(last)s) e JOIN point_known p ON p.
 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1"""
 
 
-@pytest.fixture
-def spring(park: Conn, feed: Feed) -> Conn:
-    """From the end of February to the morning of 2 May; gas is silent for the days around Easter."""
+@pytest.fixture(scope="module")
+def template(databases: Any, park_template: str) -> Iterator[str]:
+    """From the end of February to the morning of 2 May, accounted; gas is silent for the days around Easter."""
+    name: str = databases.copy(park_template, "spring")
     n = int((NOW - FIRST) / timedelta(minutes=15))
     at = [FIRST + i * timedelta(minutes=15) for i in range(n)]
     rng = np.random.default_rng(9)
-    for code in COUNTERS:
-        register = 500 + np.cumsum(rng.uniform(0.5, 3, n)).round(2)
-        some = [i for i in range(n) if code != "e1.gas" or not 3400 < i < 3900]
-        feed(code, [at[i] for i in some], register[some])
-    run_pass(park, NOW)
+    with connect(databases.url(name), autocommit=True) as conn:
+        for code in COUNTERS:
+            register = 500 + np.cumsum(rng.uniform(0.5, 3, n)).round(2)
+            some = [i for i in range(n) if code != "e1.gas" or not 3400 < i < 3900]
+            store(conn, code, [at[i] for i in some], [float(register[i]) for i in some])
+        run_pass(conn, NOW)
+    yield name
+    databases.drop(name)
+
+
+@pytest.fixture
+def spring(park: Conn) -> Conn:
+    """A connection to a copy."""
     return park
 
 
