@@ -1,7 +1,7 @@
 """Baseline rules over hours that came late: an hour away from its like hours, which the live judge did not have in its time.
 
-Every point of the rule is compared, so that the share of chance among an hour's alarms is that of the live judge; told are the
-points that were marked. One alert tells of all hours of a point, with their excess.
+The points that were marked are compared, and the share of chance is kept among their alarms. One alert tells of all hours of a
+point, with their excess.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def judge(conn: Connection, context: Context, stretch: Stretch, now: datetime,
     """A late finding for each marked point of a baseline rule with hours that nobody was told of."""
     out: list[Finding] = []
     for rule in context.of_kind("baseline"):
-        points = [p for p in context.points if covers(rule, p) and p.kind != "state"]
-        if rule.base_id == stretch.base_id and any(p.point_id in stretch.points for p in points):
+        points = [p for p in context.points if p.point_id in stretch.points and covers(rule, p) and p.kind != "state"]
+        if rule.base_id == stretch.base_id and points:
             out += _judge_rule(conn, context, rule, points, stretch, now, learned)
     return out
 
@@ -48,7 +48,7 @@ def _judge_rule(conn: Connection, context: Context, rule: Rule, points: Sequence
     out = []
     for i in np.flatnonzero(j.present.any(axis=0)).tolist():
         p = points[i]
-        news = j.present[:, i] & (j.at > rule.recorded_at.timestamp()) & (p.point_id in stretch.points)
+        news = j.present[:, i] & (j.at > rule.recorded_at.timestamp())
         for a, b in told.get((rule.rule_id, p.point_id, None), ()):
             news &= ~((a - TOLD_S <= j.at) & (j.at <= b))
         where = np.flatnonzero(news)

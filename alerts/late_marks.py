@@ -8,6 +8,7 @@ alert of the same object keeps from being told is told once that is closed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -18,7 +19,8 @@ from alerts.late import HOUR, Stretch
 from alerts.store import Connection, Q
 
 KINDS = frozenset({*late_rules.KINDS, "baseline"})
-MOST_MARKS = 400                    # a pass: so many hours of points are a few hundred thousand readings
+MOST_MARKS = 200                    # a pass: so many hours of points are a hundred thousand readings or so,
+MOST_S = 0.5                        # and readings of the present wait no longer; the rest is for the next pass, 30 s later
 AGAIN = timedelta(minutes=5)        # what was found is looked at again, until it is told
 Mark = tuple[int, int, datetime, datetime]      # base, point, hour, due
 
@@ -33,13 +35,20 @@ def judge(conn: Connection, context: Context, now: datetime, learned: Mapping[tu
     conn.execute(Q["forget_late"], {"bases": list(firsts), "firsts": list(firsts.values()), "mine": mine, "now": now})
     marks = conn.execute(Q["late_marks"], {"now": now, "bases": mine, "most": MOST_MARKS}).fetchall()
     out: list[Finding] = []
+    cases: dict[int, list[late_rules.Case]] = {}
+    began = time.monotonic()
     for stretch, some in stretches(marks):
-        found = late_rules.judge(conn, context, stretch, now, learned)
+        if stretch.base_id not in cases:
+            marked = {point for base, point, _, _ in marks if base == stretch.base_id}
+            cases[stretch.base_id] = list(late_rules.cases(context, stretch.base_id, marked))
+        found = late_rules.judge(conn, context, cases[stretch.base_id], stretch, now, learned)
         found += late_baseline.judge(conn, context, stretch, now, learned)
         bases, points, hours, due = (list(column) for column in zip(*some, strict=True))
         conn.execute(Q["settle_late"], {"bases": bases, "points": points, "hours": hours, "due": due,
                                         "again": [bool(found)] * len(some), "next": now + AGAIN})
         out += found
+        if time.monotonic() - began > MOST_S:
+            break
     return out
 
 

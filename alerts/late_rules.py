@@ -7,7 +7,7 @@ contracted figure: a forecast of what is over warns nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -50,21 +50,24 @@ class Case:
     tell: Callable[[Excursion, Mapping[int, Readings]], Finding]
 
 
-def judge(conn: Connection, context: Context, stretch: Stretch, now: datetime, learned: Learned) -> list[Finding]:
-    """A late finding for each object with an excursion in the marked hours that no alert of its rule overlaps."""
-    cases = [c for c in _cases(context, stretch.base_id) if c.needs & stretch.points]
-    if not cases:
+def judge(conn: Connection, context: Context, known: Sequence[Case], stretch: Stretch, now: datetime,
+          learned: Learned) -> list[Finding]:
+    """A late finding for each object with an excursion in the marked hours that no alert of its rule overlaps; `known` are the
+    cases of the base."""
+    touched = [c for c in known if c.needs & stretch.points]
+    if not touched:
         return []
-    before = max(MARGIN.total_seconds(), *(c.rule.number("hold_s") + float(c.rule.params.get("fresh_s") or 0.0) for c in cases))
+    holds = [c.rule.number("hold_s") + float(c.rule.params.get("fresh_s") or 0.0) for c in touched]
+    before = max(MARGIN.total_seconds(), *holds)
     start, end = stretch.start - timedelta(seconds=before), min(stretch.end + MARGIN, now - timedelta(seconds=LATE_S))
-    start -= facility.BEFORE if any(c.rule.kind == "linkage" or c.rule.params["plant"] for c in cases) else timedelta(0)
+    start -= facility.BEFORE if any(c.rule.kind == "linkage" or c.rule.params["plant"] for c in touched) else timedelta(0)
     readings: dict[int, Readings] = {}
-    for chunk in loading.load(conn, stretch.base_id, sorted(frozenset().union(*(c.needs for c in cases))), start, end):
+    for chunk in loading.load(conn, stretch.base_id, sorted(frozenset().union(*(c.needs for c in touched))), start, end):
         readings |= chunk
     plants = Plants(context, stretch.base_id, readings, learned)
-    told = told_of(conn, stretch, {c.rule.rule_id for c in cases})
+    told = told_of(conn, stretch, {c.rule.rule_id for c in touched})
     out: dict[Any, tuple[Case, list[Excursion]]] = {}
-    for case in cases:
+    for case in touched:
         key = case.rule.rule_id, case.point.point_id if case.point else None, case.unit_id
         news = [e for e in _excursions(case, readings, plants) if _is_news(case.rule, stretch, e, told.get(key, ()))]
         if news:
@@ -119,11 +122,14 @@ def _finding(case: Case, news: Sequence[Excursion], readings: Mapping[int, Readi
                    explanation=said(found.explanation, len(ordered)))
 
 
-def _cases(context: Context, base_id: int) -> Iterator[Case]:
+def cases(context: Context, base_id: int, points: Set[int]) -> Iterator[Case]:
+    """Objects of the base's rules of these kinds that may need one of some points."""
     kinds = {r.kind for r in context.rules if r.base_id == base_id}
     if kinds & {"rate", "expression"}:
         for i, pair in enumerate(context.pairs):
-            if pair.rule.base_id == base_id and pair.rule.kind in ("rate", "expression") and pair.point is not None:
+            if pair.rule.base_id != base_id or pair.rule.kind not in ("rate", "expression") or pair.point is None:
+                continue
+            if pair.rule.kind != "rate" or pair.rule.params["plant"] is not None or pair.point.point_id in points:
                 yield _pair_case(context, i, pair, pair.point)
     for rule in context.rules:
         if rule.base_id == base_id and rule.kind == "demand":
