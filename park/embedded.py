@@ -105,7 +105,7 @@ class Postgres:
         return self
 
     def stop(self, timeout_s: float = 20.0) -> None:
-        """Fast shutdown; SIGQUIT when that takes longer than `timeout_s`."""
+        """Fast shutdown; SIGQUIT when that takes longer than `timeout_s`. Nothing stays but the data folder."""
         server, self._server = self._server, None
         if server is None or server.poll() is not None:
             return
@@ -115,6 +115,7 @@ class Postgres:
         except subprocess.TimeoutExpired:
             server.send_signal(signal.SIGQUIT)
             server.wait(5)
+        shutil.rmtree(self.socket_dir, ignore_errors=True)
 
     def alive(self) -> bool:
         """Whether the server process runs."""

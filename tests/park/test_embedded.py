@@ -79,11 +79,12 @@ def test_folders_above_the_data_folder_keep_their_owner_and_mode(tmp_path: Path)
     assert (before.st_uid, before.st_mode) == (after.st_uid, after.st_mode)
 
 
-def test_no_tcp_port_is_opened(tmp_path: Path) -> None:
+def test_no_tcp_port_is_opened_and_no_socket_stays(tmp_path: Path) -> None:
     with Postgres(tmp_path / "pg") as server:
         assert server.pid is not None
         kinds = {c.family.name for c in psutil.Process(server.pid).net_connections(kind="all")}
         assert kinds <= {"AF_UNIX"}
+    assert not server.socket_dir.exists()
 
 
 def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
