@@ -62,6 +62,15 @@ def detect(
     main.detect_file(file, onsets, scores, weather, group, budget)
 
 
+InLanguage = Annotated[Literal["zh", "en"] | None, typer.Option("--lang", "--language", help="zh or en.",
+                                                                show_default="PARK_LANGUAGE, or zh")]
+
+
+def _language(asked: Literal["zh", "en"] | None) -> Literal["zh", "en"]:
+    from park.settings import load_settings
+    return asked or load_settings().language
+
+
 def backtest(
     base: Annotated[str, typer.Argument(help="Code of the base.")],
     start: Annotated[str, typer.Option("--from", help="First base-local day, 2026-11-01.")],
@@ -70,7 +79,7 @@ def backtest(
     rules: Annotated[Path | None, typer.Option(help="YAML with `rules:`: candidates, shown beside the present ones.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where the CSV goes; else standard output.")] = None,
     chart: Annotated[Path | None, typer.Option(help="A page (.html) or picture (.svg): series, bands, raises.")] = None,
-    language: Annotated[Literal["zh", "en"], typer.Option(help="Language of the chart.")] = "zh",
+    language: InLanguage = None,
 ) -> None:
     """What rules would have done over stored readings: every raise and return as CSV, raises a month of each rule.
 
@@ -79,13 +88,13 @@ def backtest(
     """
     from alerts import main
 
-    main.backtest_rules(base, start, end, rule, rules, output, chart, language)
+    main.backtest_rules(base, start, end, rule, rules, output, chart, _language(language))
 
 
 def handover(
     base: Annotated[str, typer.Argument(help="Code of the base.")],
     hours: Annotated[float, typer.Option(help="Length of the shift that ends now.")] = 8.0,
-    language: Annotated[Literal["zh", "en"], typer.Option()] = "zh",
+    language: InLanguage = None,
 ) -> None:
     """The note for the next shift, as Markdown: open, waiting and shelved alerts, what was said, what reached nobody.
 
@@ -93,7 +102,7 @@ def handover(
     """
     from alerts import main
 
-    main.print_handover(base, hours, language)
+    main.print_handover(base, hours, _language(language))
 
 
 def route_add(
@@ -103,7 +112,7 @@ def route_add(
     target: Annotated[str, typer.Argument(help="The robot's address; of email smtp://user@host:587/?from=a@b&to=c@d,e@f.")],
     secret: Annotated[str, typer.Option(help="Key of the robot's signature, password of the mail server.",
                                         envvar="PARK_ROUTE_SECRET")] = "",
-    language: Annotated[Literal["zh", "en"], typer.Option()] = "zh",
+    language: InLanguage = None,
     severities: Severities = "critical,high,medium,low",
     quiet: Annotated[str, typer.Option(help="22:00-07:00, base-local: only critical alerts then, the rest afterwards.")] = "",
     digest: Annotated[int, typer.Option(help="Gather for so many seconds; critical alerts go at once.")] = 0,
@@ -114,7 +123,7 @@ def route_add(
     """Tell somebody of alerts. The running `park alert` takes it up within seconds; `park route test` tries it out."""
     from alerts import main
 
-    main.add_route(base, name, kind, target, secret, language, severities, quiet, digest, after, person, on_duty)
+    main.add_route(base, name, kind, target, secret, _language(language), severities, quiet, digest, after, person, on_duty)
 
 
 def route_list() -> None:

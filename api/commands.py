@@ -29,10 +29,7 @@ def token_create(role: Annotated[Literal["operator", "contractor", "enterprise",
                                                                 "Admin and auditor without one see every base.")] = None,
                  enterprise: Annotated[str | None, typer.Option(help="Code of the enterprise, for role enterprise.")] = None,
                  expires: Annotated[datetime | None, typer.Option(help="Day on which it ends (UTC).")] = None) -> None:
-    """Make a token and print it once; the database keeps only its SHA-256.
-
-    Example: park token create --role contractor --name "Wang Lei" --base north --base south
-    """
+    """Make a token and print it once; the database keeps only its SHA-256."""
     from datetime import UTC
 
     from api.tokens import create_token

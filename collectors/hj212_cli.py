@@ -19,10 +19,7 @@ def send(
     source: Source = "collector",
     format_: Annotated[Literal["table", "json"], typer.Option("--format")] = "table",
 ) -> None:
-    """Give a data logger a command and show its answer. Exit status 1 when it was not carried out.
-
-    Example: park hj212 send 010000A8900016F000169DC0 1062 RtdInterval=30
-    """
+    """Give a data logger a command and show its answer. Exit status 1 when it was not carried out."""
     import json
 
     from collectors.control import ask, control_path

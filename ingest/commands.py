@@ -110,8 +110,8 @@ def _base(url: str, base: str | None, catalogue: Path | None) -> str:
 
 
 PointsOption = Annotated[list[str] | None, typer.Option("--point", help="Code of a point; may be repeated. None: all.")]
-StartOption = Annotated[str, typer.Option(help="First instant, with offset: 2026-01-01T00:00:00+08:00.")]
-EndOption = Annotated[str, typer.Option(help="First instant that is not in it any more.")]
+StartOption = Annotated[str, typer.Option("--from", "--start", help="First instant, with offset: 2026-01-01T00:00:00+08:00.")]
+EndOption = Annotated[str, typer.Option("--to", "--end", help="First instant that is not in it any more.")]
 OutOption = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 FormOption = Annotated[Literal["csv", "parquet"], typer.Option("--format")]
 

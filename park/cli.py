@@ -9,10 +9,12 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import typer
 import typer.rich_utils
+import yaml
 
 import accounting.commands
 import alerts.commands
@@ -24,6 +26,7 @@ import park.commands
 import reports.commands
 import simulators.commands
 from park.errors import ParkError
+from park.quantities import TABLES
 
 STAGES = (park, collectors, ingest, accounting, alerts, api, reports, grafana, simulators)
 
@@ -40,18 +43,30 @@ def _register() -> None:
         for name, function in stage.commands.COMMANDS.items():
             group, _, verb = name.rpartition(" ")
             if not group:
-                app.command(name, help=_help(function))(function)
+                app.command(name, help=_help(function), epilog=_examples(name))(function)
                 continue
             if group not in groups:
                 groups[group] = typer.Typer(no_args_is_help=True, help=stage.commands.GROUPS[group])
                 app.add_typer(groups[group], name=group)
-            groups[group].command(verb, help=_help(function))(function)
+            groups[group].command(verb, help=_help(function), epilog=_examples(name))(function)
 
 
 def _help(function: Callable[..., Any]) -> str:
     """The docstring with each paragraph as one line, so that a narrow screen breaks it where it needs to."""
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
     return "\n\n".join(" ".join(line.strip() for line in p.split("\n")) for p in paragraphs)
+
+
+@cache
+def _all_examples() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = yaml.load((TABLES / "examples.yaml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    return found
+
+
+def _examples(name: str) -> str | None:
+    """What the help of a command ends with; the blank lines keep each example on a line of its own."""
+    lines = _all_examples().get(name)
+    return None if lines is None else "\n\n".join(["For example:", *(f"  {line}" for line in lines)])
 
 
 _register()

@@ -15,7 +15,7 @@ GROUPS = {"catalogue": "The YAML files that say what a park is made of: check, p
 CHECKS: list[Callable[[list[Path]], object]] = []    # what stages say of a catalogue's files; park/cli.py fills it
 
 Files = Annotated[list[Path], typer.Argument(help="YAML files of one catalogue; a folder stands for all its YAML files.",
-                                             metavar="FILE...")]
+                                             metavar="FILE")]
 
 
 def demo(
@@ -50,8 +50,6 @@ def up(
 
     Brings its own PostgreSQL and broker unless PARK_DATABASE_URL, PARK_MQTT_URL name others; runs until Ctrl-C, and the
     next start goes on where it was.
-
-    For example: park up my-park/ --host 0.0.0.0 --mqtt-listen 0.0.0.0:1883
     """
     from park.settings import load_settings
     from park.up import up as run
@@ -174,8 +172,6 @@ def limits(
 
     `?` stands behind what was not held against the standard's text. They judge nothing before they stand in the
     catalogue: which standard and table bind an outlet is in its permit.
-
-    For example: park limits boiler_gas_special --outlet e2.stack > my-park/limits-e2.yaml
     """
     from datetime import date
 
