@@ -50,8 +50,8 @@ def test_every_example_is_a_use_of_its_command(name: str) -> None:
 
 
 def test_help_fits_a_terminal_of_80_columns() -> None:
-    code = ("import sys\nfrom park.cli import app\nfor words in sys.argv[1:]:\n"
-            "    try: app(words.split() + ['--help'], prog_name='park')\n    except SystemExit: pass\n")
+    code = ("import sys, typer\nfrom park.cli import app\npark = typer.main.get_command(app)\nfor words in sys.argv[1:]:\n"
+            "    try: park.main(words.split() + ['--help'], prog_name='park')\n    except SystemExit: pass\n")
     said = subprocess.run([sys.executable, "-c", code, "", *NAMES], env=os.environ | {"COLUMNS": "80"}, cwd=ROOT,
                           capture_output=True, text=True, check=True).stdout
     assert said.count("Usage: ") == 1 + len(NAMES) and "For example:" in said
