@@ -16,11 +16,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from park.broker_access import PLATFORM, users, write_for_amqtt, write_for_mosquitto
 from park.embedded import die_with_parent
 from park.errors import SetupError
+
+USERS = "users.json"
 
 
 def free_port() -> int:
@@ -35,6 +37,15 @@ def host_port(mqtt_url: str) -> tuple[str, int]:
     """(host, port) of an MQTT URL."""
     parts = urlsplit(mqtt_url)
     return parts.hostname or "127.0.0.1", parts.port or 1883
+
+
+def is_embedded(folder: Path, mqtt_url: str) -> bool:
+    """Whether a URL is that of the embedded broker over this folder, as a run of `park up` exported it in its file `env`."""
+    parts, port = urlsplit(mqtt_url), folder.parent / "broker.port"
+    if parts.username is None:
+        return parts.hostname == "127.0.0.1" and port.exists() and port.read_text() == str(parts.port)
+    own = folder / USERS
+    return parts.username == PLATFORM and own.exists() and users(own)[PLATFORM] == unquote(parts.password or "")
 
 
 class Broker:
@@ -63,7 +74,7 @@ class Broker:
     @property
     def users_file(self) -> Path:
         """Names and passwords of those who may log in, where it listens beyond loopback."""
-        return self.data_dir / "users.json"
+        return self.data_dir / USERS
 
     @property
     def pid(self) -> int | None:

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from park import database
-from park.broker import Broker, free_port, host_port
+from park.broker import Broker, free_port, host_port, is_embedded
 from park.catalogue import Catalogue, read_catalogue
 from park.catalogue_store import apply
 from park.embedded import Postgres
@@ -134,7 +134,7 @@ def platform(settings: Settings, data_dir: Path, steps: Steps,
     with contextlib.ExitStack() as stack, interruptible():
         stack.enter_context(_only_one(data_dir))
         try:
-            url, mqtt_url = os.environ.get("PARK_DATABASE_URL"), os.environ.get("PARK_MQTT_URL")
+            url, mqtt_url = named_servers(data_dir)
             postgres = None
             if url is None:
                 with steps.step("embedded PostgreSQL"):
@@ -148,7 +148,7 @@ def platform(settings: Settings, data_dir: Path, steps: Steps,
                     host, port, base = listen or (None, _broker_port(data_dir), "-")
                     broker = stack.enter_context(Broker(data_dir / "broker", port, host=host, base=base).start())
                     mqtt_url = broker.url
-                    steps.say(f"broker: {broker.kind} at {describe(mqtt_url)}")
+                    steps.say("broker: {} at {}:{}".format(broker.kind, *host_port(mqtt_url)))   # without its password
             environment = {"PARK_DATABASE_URL": url, "PARK_MQTT_URL": mqtt_url, "PARK_DATA_DIR": str(data_dir.absolute())}
             _private(data_dir / "env", "".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment.items()))
             supervisor = Supervisor(data_dir / "logs", environment, steps.say)
@@ -159,6 +159,14 @@ def platform(settings: Settings, data_dir: Path, steps: Steps,
         except Interrupted:
             steps.say("stopping every process")
     steps.say("stopped; the data stay in " + str(data_dir))
+
+
+def named_servers(data_dir: Path) -> tuple[str | None, str | None]:
+    """Database and broker that the environment names; None also for those of this data folder, whose file `env` was read
+    into the shell after an earlier start."""
+    url, mqtt_url = os.environ.get("PARK_DATABASE_URL"), os.environ.get("PARK_MQTT_URL")
+    return (None if url == Postgres(data_dir / "postgres").url() else url,
+            None if mqtt_url is not None and is_embedded(data_dir / "broker", mqtt_url) else mqtt_url)
 
 
 def prepare(url: str, *, citus: bool = False, convert: bool = False, workers: Sequence[str] = ()) -> list[str]:
@@ -387,8 +395,3 @@ def _taken(port: int, host: str) -> int:
         except OSError as exc:
             return exc.errno or errno.EADDRINUSE
         return 0
-
-
-def describe(mqtt_url: str) -> str:
-    """`host:port` of a broker for messages, without its password."""
-    return "{}:{}".format(*host_port(mqtt_url))

@@ -28,6 +28,7 @@ from park.demo import (
     greet,
     is_free,
     keep,
+    named_servers,
     platform,
     tokens_of,
     usable,
@@ -50,7 +51,7 @@ def up(settings: Settings, files: Sequence[Path], *, host: str, port: int, data_
     catalogue = read_catalogue(files)
     if catalogue.base is None:
         raise InputError(f"expected a `base:` section in {', '.join(map(str, files))}")
-    listen = None if mqtt_listen is None else (*_listen(settings, mqtt_listen), catalogue.base.code)
+    listen = None if mqtt_listen is None else (*_listen(data_dir, mqtt_listen), catalogue.base.code)
     ports = Ports(usable(port, "--port", host), 0, _hj212_port(catalogue, hj212_port), 0)
     with platform(settings, data_dir, steps, listen) as here:
         with steps.step("applying the catalogue"):
@@ -67,9 +68,9 @@ def up(settings: Settings, files: Sequence[Path], *, host: str, port: int, data_
         keep(here)
 
 
-def _listen(settings: Settings, text: str) -> tuple[str, int]:
+def _listen(data_dir: Path, text: str) -> tuple[str, int]:
     """Address and port on which the embedded broker can listen."""
-    if "mqtt_url" in settings.model_fields_set:
+    if named_servers(data_dir)[1] is not None:
         raise InputError("--mqtt-listen is for the broker that `park up` brings itself, and PARK_MQTT_URL names another one: "
                          "leave one of them out")
     host, port = listen_address(text)

@@ -11,7 +11,7 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 import pytest
 
-from park.broker import Broker
+from park.broker import Broker, is_embedded
 from park.broker_access import GATEWAY, PLATFORM, listen_address, users
 from park.errors import InputError, SetupError
 from park.mqtt import speaks_v5
@@ -123,3 +123,12 @@ def test_a_file_of_users_that_would_open_the_broker_is_refused(tmp_path: Path, t
     (tmp_path / "users.json").write_text(text)
     with pytest.raises(SetupError, match=says):
         users(tmp_path / "users.json")
+
+
+def test_the_broker_of_a_data_folder_is_known_by_what_its_file_env_exports(tmp_path: Path) -> None:
+    folder = tmp_path / "broker"
+    assert not is_embedded(folder, "mqtt://127.0.0.1:1883") and not is_embedded(folder, "mqtt://platform:x@10.0.0.5:1883")
+    (tmp_path / "broker.port").write_text("1883")
+    assert is_embedded(folder, Broker(folder, 1883).url) and not is_embedded(folder, "mqtt://127.0.0.1:1884")
+    open_to_all = Broker(folder, 1890, host="0.0.0.0").url
+    assert is_embedded(folder, open_to_all) and not is_embedded(folder, open_to_all.replace("platform:", "platform:x"))
