@@ -32,6 +32,28 @@ def demo(
     run(settings, days=days, port=port, data_dir=data_dir or settings.data_dir)
 
 
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of the catalogue; made where it is not there.")],
+) -> None:
+    """Write a first catalogue to change: a base, a meter, its points, an alert. 生成初始台账。
+
+    A file that is there already is never touched.
+    """
+    from park.errors import Conflict, SetupError
+    from park.quantities import TABLES
+    file = folder / "park.yaml"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as fresh:
+            fresh.write((TABLES / "first_park.yaml").read_text(encoding="utf-8"))
+    except FileExistsError as exc:
+        raise Conflict(f"{file if folder.is_dir() else folder} is there already, and is left as it is") from exc
+    except OSError as exc:
+        raise SetupError(f"{file} cannot be written: {exc.strerror}") from exc
+    typer.echo(f"{file} is written: put your own names and addresses into it, then\n"
+               f"  park catalogue check {folder}\n  park collect {folder} --once\n  park up {folder}")
+
+
 def up(
     catalogue: Files,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of console and API.", metavar="PORT",
@@ -193,6 +215,7 @@ def limits(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
+    "init": init,
     "up": up,
     "migrate": migrate,
     "doctor": doctor,

@@ -91,6 +91,15 @@ def _publish_until_stored(api: httpx.Client, host: str, port: int, password: str
     raise AssertionError(f"{value} did not arrive")
 
 
+def test_the_first_catalogue_is_whole_and_never_written_over(tmp_path: Path) -> None:
+    folder = tmp_path / "north" / "catalogue"
+    for words, status, says in (("init",), 0, "park up"), (("catalogue", "check"), 0, "no mistakes: 2 points"), (
+            ("init",), 1, "is there already"):
+        ended = _park(*words, str(folder), folder=tmp_path)
+        text, _ = ended.communicate(timeout=30)
+        assert ended.returncode == status and says in text, text
+
+
 @pytest.mark.parametrize(("catalogue", "says"), [
     (BASE + LOGGER, "choose another with --hj212-port"),
     ("enterprises: [{code: e1, name: One}]\n", "expected a `base:` section")])
