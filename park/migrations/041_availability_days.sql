@@ -12,7 +12,7 @@ CREATE TABLE availability_day (
 SELECT secure_tables();
 
 -- Count the days that are over between two days for some points: all of them, or those that have no row.
-CREATE FUNCTION count_hours(base smallint, points integer[], first_day date, last_day date, only_missing boolean)
+CREATE OR REPLACE FUNCTION count_hours(base smallint, points integer[], first_day date, last_day date, only_missing boolean)
 RETURNS void LANGUAGE sql AS $$
     WITH alive AS MATERIALIZED (
         SELECT p.point_id, f.first, date_trunc('hour', coalesce(p.removed_at, now())) AS last
@@ -42,7 +42,7 @@ GRANT EXECUTE ON FUNCTION count_hours(smallint, integer[], date, date, boolean) 
 
 -- What `availability_1d` says of a base, summed by point and month: from the days kept, and where a month lacks one (today among
 -- them) from the hours.
-CREATE FUNCTION availability_between(base smallint, first_day date, last_day date)
+CREATE OR REPLACE FUNCTION availability_between(base smallint, first_day date, last_day date)
 RETURNS TABLE (point_id integer, month date, n_expected bigint, n bigint, n_good bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = 'force_custom_plan' AS $$
     WITH due AS MATERIALIZED (

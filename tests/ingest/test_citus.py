@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from psycopg import sql
 
 from ingest.directory import load_directory
 from ingest.rollup import prepare, roll_up_all
@@ -126,37 +125,27 @@ def test_a_dropped_week_keeps_its_rollups_and_takes_no_more(three: Db) -> None:
 
 
 def test_a_database_with_readings_is_not_distributed(databases: Any, three: Db) -> None:
-    with psycopg.connect(databases.url("postgres"), autocommit=True) as conn:
-        conn.execute("CREATE DATABASE full_park")
-        try:
-            url = databases.url("full_park")
-            migrate(url)
-            with psycopg.connect(url, autocommit=True) as full:
-                full.execute("INSERT INTO base (base_id, code, name_zh, name_en) VALUES (1, 'b', 'x', 'x')")
-                full.execute("SELECT ensure_reading_partitions(%s, %s)", (MONDAY, MONDAY))
-                full.execute("INSERT INTO reading (ts, value, point_id, base_id) VALUES (%s, 1, 1, 1)", (MONDAY,))
-            with pytest.raises(SetupError, match="park export"):
-                migrate(url, citus=True)
-        finally:
-            conn.execute("DROP DATABASE full_park WITH (FORCE)")
+    with databases.empty() as url:
+        migrate(url)
+        with psycopg.connect(url, autocommit=True) as full:
+            full.execute("INSERT INTO base (base_id, code, name_zh, name_en) VALUES (1, 'b', 'x', 'x')")
+            full.execute("SELECT ensure_reading_partitions(%s, %s)", (MONDAY, MONDAY))
+            full.execute("INSERT INTO reading (ts, value, point_id, base_id) VALUES (%s, 1, 1, 1)", (MONDAY,))
+        with pytest.raises(SetupError, match="park export"):
+            migrate(url, citus=True)
 
 
 @pytest.mark.parametrize("before", [20, len(migrations()) - 1])
 def test_an_earlier_state_that_is_distributed_is_brought_up_to_date_with_its_rows(databases: Any, before: int) -> None:
-    name = f"early_park_{before}"
-    with psycopg.connect(databases.url("postgres"), autocommit=True) as server:
-        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            with connect(databases.url(name)) as conn:
-                _lay_out(conn, before)
-            newer = [file.stem for number, file in migrations() if number > before]
-            assert migrate(databases.url(name)) == newer and migrate(databases.url(name)) == []
-            with connect(databases.url(name), autocommit=True) as conn:
-                assert engine_of(conn) == CITUS
-                for view in ("reading", "reading_shown", "reading_1h", "live_1h", "reading_1h_shown"):
-                    assert conn.execute(f"SELECT count(*) FROM {view}").fetchone() == (1,), view
-        finally:
-            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with databases.empty() as url:
+        with connect(url) as conn:
+            _lay_out(conn, before)
+        newer = [file.stem for number, file in migrations() if number > before]
+        assert migrate(url) == newer and migrate(url) == []
+        with connect(url, autocommit=True) as conn:
+            assert engine_of(conn) == CITUS
+            for view in ("reading", "reading_shown", "reading_1h", "live_1h", "reading_1h_shown"):
+                assert conn.execute(f"SELECT count(*) FROM {view}").fetchone() == (1,), view
 
 
 def _lay_out(conn: Db, last: int) -> None:

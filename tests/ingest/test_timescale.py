@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import psycopg
 import pytest
-from psycopg import sql
 
 from ingest.directory import load_directory
 from ingest.rollup import prepare, roll_up_all
@@ -188,11 +186,8 @@ def test_an_enterprise_sees_the_readings_of_its_own_points(mini: Db) -> None:
 @pytest.fixture
 def plain_url(databases: Any) -> Any:
     """A database of the plain layout with readings in it, on a server that has TimescaleDB: as one was before."""
-    name = f"plain_{uuid4().hex[:12]}"
-    with psycopg.connect(databases.url("postgres"), autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    try:
-        with connect(databases.url(name), autocommit=True) as db:
+    with databases.empty() as url:
+        with connect(url, autocommit=True) as db:
             db.execute("""CREATE TABLE migration (
                 number integer PRIMARY KEY, name text NOT NULL, at timestamptz NOT NULL DEFAULT now())""")
             for number, file in migrations():
@@ -201,9 +196,7 @@ def plain_url(databases: Any) -> Any:
             db.execute("INSERT INTO base (code, name_zh, name_en) VALUES ('mini', 'x', 'x')")
             fit(db, PLAIN, again=True)
             fill(db, 5, 500)
-        yield databases.url(name)
-    finally:
-        databases.drop(name)
+        yield url
 
 
 def test_a_plain_database_with_readings_stays_plain_until_it_is_converted(plain_url: str) -> None:

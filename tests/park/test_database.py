@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from park.database import connect, migrate, migrations, queries
-from park.embedded import Postgres
 from park.engine import engine_of
 from park.errors import StorageError
 
@@ -18,11 +18,9 @@ Db = psycopg.Connection[Any]
 
 
 @pytest.fixture
-def empty_url(postgres: Postgres) -> Any:
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute("CREATE DATABASE empty_park")
-        yield postgres.url("empty_park")
-        conn.execute("DROP DATABASE empty_park WITH (FORCE)")
+def empty_url(databases: Any) -> Any:
+    with databases.empty() as url:
+        yield url
 
 
 def test_migrating_twice_runs_nothing_the_second_time(empty_url: str) -> None:
@@ -46,7 +44,7 @@ def test_every_earlier_state_is_brought_up_to_date_with_its_rows(empty_url: str,
             assert _empty_ones(conn, rows) == [], file.stem
             rows = filler(conn).fill([1], {1: "early"})
         if number in whole_way:
-            copy = databases.copy("empty_park")
+            copy = databases.copy(conninfo_to_dict(empty_url)["dbname"])
             assert migrate(databases.url(copy)) == [f.stem for n, f in all_of_them if n > number]
             with connect(databases.url(copy), autocommit=True) as conn:
                 assert _empty_ones(conn, rows) == [], f"from {file.stem}"
