@@ -85,29 +85,28 @@ def test_a_filled_template_is_booked_whole(operator: httpx.Client, blank: bytes)
     assert again.status_code == 422 and "entries!A2: the ledger has this as entry" in again.json()["detail"]
 
 
-@pytest.mark.parametrize(
-    ("change", "cell", "said"),
-    [
-        ({"kind": "slag"}, "A2", "expected one of value_added"),
-        ({"enterprise": "e9"}, "B2", "there is no enterprise 'e9'; known: e1, e2"),
-        ({"item": None}, "D2", "needs an item"),
-        ({"action": "burnt"}, "E2", "expected as action of solid_waste"),
-        ({"first_day": "soon"}, "F2", "expected a day such as 2026-03-31, got soon"),
-        ({"last_day": None}, "G2", "got nothing"),
-        ({"last_day": "2025-12-31"}, "G2", "on or after first_day"),
-        ({"value": "much"}, "H2", "expected a number, got much"),
-        ({"value": -1}, "H2", "expected 0 or more"),
-        ({"unit": "m3"}, "I2", "expected as unit t, kg"),
-        ({"status": "done"}, "J2", "preliminary or final"),
-        ({"note": "x" * 501}, "L2", "at most 500"),
-    ],
-)
-def test_each_mistake_has_the_address_of_its_cell(
-    operator: httpx.Client, blank: bytes, mini: Connection, change: dict[str, Any], cell: str, said: str
-) -> None:
+MISTAKES: list[tuple[dict[str, Any], str, str]] = [
+    ({"kind": "slag"}, "A2", "expected one of value_added"),
+    ({"enterprise": "e9"}, "B2", "there is no enterprise 'e9'; known: e1, e2"),
+    ({"item": None}, "D2", "needs an item"),
+    ({"action": "burnt"}, "E2", "expected as action of solid_waste"),
+    ({"first_day": "soon"}, "F2", "expected a day such as 2026-03-31, got soon"),
+    ({"last_day": None}, "G2", "got nothing"),
+    ({"last_day": "2025-12-31"}, "G2", "on or after first_day"),
+    ({"value": "much"}, "H2", "expected a number, got much"),
+    ({"value": -1}, "H2", "expected 0 or more"),
+    ({"unit": "m3"}, "I2", "expected as unit t, kg"),
+    ({"status": "done"}, "J2", "preliminary or final"),
+    ({"note": "x" * 501}, "L2", "at most 500"),
+]
+
+
+def test_each_mistake_has_the_address_of_its_cell(operator: httpx.Client, blank: bytes, mini: Connection) -> None:
     good = ROW | {"first_day": "2026-03-01", "last_day": "2026-03-31"}
-    answer = operator.post("/ledger/import?base=mini&lang=en", content=filled(blank, ROW | change, good))
-    assert answer.status_code == 422 and f"entries!{cell}: " in answer.json()["detail"] and said in answer.json()["detail"]
+    for change, cell, said in MISTAKES:
+        answer = operator.post("/ledger/import?base=mini&lang=en", content=filled(blank, ROW | change, good))
+        assert answer.status_code == 422, change
+        assert f"entries!{cell}: " in answer.json()["detail"] and said in answer.json()["detail"], change
     assert mini.execute("SELECT count(*) FROM ledger WHERE kind = 'solid_waste'").fetchone() == (0,)
 
 

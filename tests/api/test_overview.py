@@ -252,11 +252,11 @@ def test_the_route_asks_for_a_token_and_knows_its_bases(service: Any) -> None:
         assert client.get("/overview/energy", params={"base": "mini"}).status_code == 401
 
 
-@pytest.mark.parametrize("role", ["enterprise", "auditor", "contractor"])
-def test_every_role_may_read_every_panel(service: Any, role: str) -> None:
-    with service.client(role, enterprise="e1" if role == "enterprise" else None) as client:
-        for name in overview.PANELS:
-            assert client.get(f"/overview/{name}", params={"base": "mini"}).status_code == 200, name
+def test_every_role_may_read_every_panel(service: Any) -> None:
+    for role in ("enterprise", "auditor", "contractor"):
+        with service.client(role, enterprise="e1" if role == "enterprise" else None) as client:
+            for name in overview.PANELS:
+                assert client.get(f"/overview/{name}", params={"base": "mini"}).status_code == 200, (role, name)
 
 
 def test_each_panel_answers_in_a_tenth_of_a_second_on_a_year_of_300_points(panel: Panel, park: Conn) -> None:
