@@ -77,4 +77,9 @@ REVOKE EXECUTE ON FUNCTION availability_between(smallint, date, date) FROM PUBLI
 GRANT EXECUTE ON FUNCTION availability_between(smallint, date, date)
     TO park_operator, park_contractor, park_enterprise, park_auditor, park_admin, park_service;
 
-SELECT count_hours(base_id, array_agg(point_id), '1970-01-01', current_date, false) FROM point GROUP BY base_id;
+DO $$
+BEGIN
+    IF to_regclass('pg_dist_partition') IS NULL THEN      -- Citus counts no days ahead (engines/citus.sql) and plans no such query
+        PERFORM count_hours(base_id, array_agg(point_id), '1970-01-01', current_date, false) FROM point GROUP BY base_id;
+    END IF;
+END $$;
