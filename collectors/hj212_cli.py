@@ -117,9 +117,10 @@ def adopt(
     rows, unknown = adoption(stranger, code or f"hj212.{mn[-12:]}", belongs_to=belongs_to, password=password)
     if output is not None:
         output.write_text(yaml.safe_dump(rows, allow_unicode=True, sort_keys=False), encoding="utf-8")
-        print(f"written to {output}: add it to the catalogue of {base}")
+        print(f"written to {output}: `park catalogue apply` it with the other files of {base}")
     else:
         _apply(settings.database_url, base, rows)
+        print("in the database; a collector that reads files (park up) hears it once it stands in them: -o FILE")
     print(f"{rows['devices'][0]['code']}: {len(rows['points'])} points; no quantity known for: {', '.join(unknown) or 'none'}")
     for point in rows["points"]:
         code = point["source"]["key"].partition(".")[0]
