@@ -36,12 +36,18 @@ def touch(conn: Connection, zone: str, changed: Changed) -> None:
     """Note the base-local days of the changed slots."""
     if not len(changed.ts):
         return
-    days = local_days(int(changed.ts.min()), int(changed.ts.max()) + 1, zone)
-    pairs = np.divmod(np.unique(changed.point_id * np.int64(1 << 20) + days.index(changed.ts)), 1 << 20)
+    days = local_days(int(changed.ts.min()) // HOUR_US * HOUR_US, int(changed.ts.max()) + 1, zone)
+    keys = np.unique(changed.point_id * np.int64(1 << 20) + days.index(changed.ts))
+    of_hour = np.zeros(len(keys), bool)
+    if (days.borders % HOUR_US).any():      # a part of a day lies in the former one's last hour
+        former = np.unique(changed.point_id * np.int64(1 << 20) + days.index(changed.ts // HOUR_US * HOUR_US))
+        former = former[~np.isin(former, keys)]
+        keys, of_hour = np.concatenate([keys, former]), np.concatenate([of_hour, np.ones(len(former), bool)])
+    pairs = np.divmod(keys, 1 << 20)
     dates = [d.isoformat() for d in days.dates]
     conn.execute(SQL["touch_days"], {
         "points": pairs[0].tolist(), "days": "{" + ",".join(dates[i] for i in pairs[1]) + "}",
-        "low": instants(days.borders[pairs[1]]), "high": instants(days.borders[pairs[1] + 1])})
+        "low": instants(days.borders[pairs[1]]), "high": instants(days.borders[pairs[1] + 1]), "of_hour": of_hour.tolist()})
 
 
 def roll(conn: Connection, base_id: int, zone: str, now: datetime, *, replaced: bool) -> list[str]:
@@ -111,7 +117,7 @@ def touch_due_days(conn: Connection, base_id: int, now: datetime, since: datetim
     rows = conn.execute(SQL["due_days"], {"base": base_id, "now": now, "since": since}).fetchall()
     if rows:
         points, days, low, high = (list(column) for column in zip(*rows, strict=True))
-        conn.execute(SQL["touch_days"], {"points": points, "days": days, "low": low, "high": high})
+        conn.execute(SQL["touch_days"], {"points": points, "days": days, "low": low, "high": high, "of_hour": []})
     return len(rows)
 
 

@@ -177,6 +177,7 @@ def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, 
             if changed and span is not None and span[0] is not None:
                 slots = recount(conn, base_id, [(p, span[0], span[1] + timedelta(microseconds=1)) for p in changed],
                                 ahead=True)
+                result.readings += gauges.follow(conn, base_id, slots, [], now - gauges.SETTLE)
                 energy.touch(conn, zone, slots)
                 result.slots += len(slots.ts)
                 _owe(conn, base_id, now, set(energy.roll(conn, base_id, zone, now, replaced=True)))
@@ -193,7 +194,7 @@ def _recost(conn: Connection, base_id: int, zone: str) -> set[str]:
     if not rows:
         return set()
     points, days, low, high = (list(column) for column in zip(*rows, strict=True))
-    conn.execute(SQL["touch_days"], {"points": points, "days": days, "low": low, "high": high})
+    conn.execute(SQL["touch_days"], {"points": points, "days": days, "low": low, "high": high, "of_hour": []})
     conn.execute(SQL["analyze_touched"])
     energy.roll_costs(conn, base_id, zone)
     energy.roll_totals(conn, base_id)

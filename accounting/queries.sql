@@ -91,11 +91,12 @@ SELECT point_id, installed_at, removed_at, initial_register, final_register, rat
 WHERE base_id = %(base)s AND point_id = ANY (%(points)s) ORDER BY point_id, installed_at
 
 -- name: gaps_after
--- How far the split of a gap reaches that may lean on a point's changed week: end of the last gap that began in it.
+-- How far the split of a gap reaches that may lean on a point's changed week: end of the last gap that began in it. Told by the quality
+-- too: a gap in which the register was reset, replaced or rolled over has that as its method.
 SELECT w.point_id, max(i.ts) + interval '15 minutes'
 FROM unnest(%(points)s::integer[], %(high)s::timestamptz[]) AS w (point_id, high)
 JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = w.point_id
-    AND i.ts >= w.high AND i.ts < w.high + interval '8 days' AND i.method = 4
+    AND i.ts >= w.high AND i.ts < w.high + interval '8 days' AND (i.method = 4 OR i.quality IN (2, 4))
 GROUP BY 1
 
 -- name: read_window
@@ -150,6 +151,7 @@ COPY interval_15m (ts, amount, point_id, base_id, quality, method) FROM STDIN (F
 CREATE TEMP TABLE IF NOT EXISTS touched_day (
     point_id integer NOT NULL, day date NOT NULL, low timestamptz NOT NULL, high timestamptz NOT NULL,
     fresh boolean NOT NULL DEFAULT false,        -- has no hours yet
+    of_hour boolean NOT NULL DEFAULT false,      -- only its last hour changed, in the half that lies in the next day
     PRIMARY KEY (point_id, day)) ON COMMIT DELETE ROWS
 
 -- name: clear_touched
@@ -158,8 +160,11 @@ TRUNCATE touched_day
 
 -- name: touch_days
 -- Note the changed days of each counter.
-INSERT INTO touched_day (point_id, day, low, high) SELECT * FROM unnest(%(points)s::integer[], %(days)s::date[], %(low)s::timestamptz[], %(high)s::timestamptz[])
-ON CONFLICT DO NOTHING
+INSERT INTO touched_day AS t (point_id, day, low, high, of_hour)
+SELECT point_id, day, low, high, coalesce(of_hour, false)
+FROM unnest(%(points)s::integer[], %(days)s::date[], %(low)s::timestamptz[], %(high)s::timestamptz[], %(of_hour)s::boolean[])
+    AS d (point_id, day, low, high, of_hour)
+ON CONFLICT (point_id, day) DO UPDATE SET of_hour = false WHERE t.of_hour AND NOT excluded.of_hour
 
 -- name: analyze_touched
 -- The planner must know how many days there are.
@@ -173,13 +178,16 @@ WHERE h.base_id = %(base)s AND h.point_id = d.point_id AND h.ts >= d.low AND h.t
        AND i.ts >= h.ts AND i.ts < h.ts + interval '1 hour' LIMIT 1) IS NULL
 
 -- name: hours
--- Hours of touched days from their slots; day after day, so that they come in the order of the index.
+-- Hours of touched days from their slots; day after day, so that they come in the order of the index. An hour that two days share
+-- (zones of half an hour) belongs to the one in which it begins; see energy.touch.
 SELECT h.ts, h.amount, h.estimated, d.point_id, 4, h.n_known, h.n_good, %(base)s
 FROM touched_day d CROSS JOIN LATERAL (
     SELECT date_bin('1 hour', i.ts, '2000-01-01 00:00+00') AS ts, sum(i.amount) AS amount,
            coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0) AS estimated, count(i.amount) AS n_known,
            count(i.amount) FILTER (WHERE i.quality <= 1) AS n_good
-    FROM interval_15m i WHERE i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high GROUP BY 1) h
+    FROM interval_15m i WHERE i.base_id = %(base)s AND i.point_id = d.point_id
+      AND i.ts >= date_bin('1 hour', d.low + interval '45 minutes', '2000-01-01 00:00+00')
+      AND i.ts < date_bin('1 hour', d.high + interval '45 minutes', '2000-01-01 00:00+00') GROUP BY 1) h
 
 -- name: roll_hours
 -- Hours of touched days that have some, where they changed.
@@ -214,6 +222,7 @@ FROM touched_day d CROSS JOIN LATERAL (
     SELECT sum(i.amount) AS amount, coalesce(sum(i.amount) FILTER (WHERE i.quality > 1), 0) AS estimated, count(i.amount) AS n_known,
            count(i.amount) FILTER (WHERE i.quality <= 1) AS n_good
     FROM interval_15m i WHERE i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts >= d.low AND i.ts < d.high) s
+WHERE NOT d.of_hour
 ON CONFLICT (base_id, point_id, ts) DO UPDATE
 SET amount = excluded.amount, estimated = excluded.estimated, n_expected = excluded.n_expected, n_known = excluded.n_known,
     n_good = excluded.n_good
@@ -710,11 +719,6 @@ SELECT carrier, unit, sum(amount), sum(generation), sum(export), sum(estimated),
 FROM energy_total t
 WHERE base_id = %(base)s AND enterprise_id IS NULL AND day BETWEEN %(first)s AND %(last)s
 GROUP BY carrier, unit
-
--- name: indicator_enterprises
--- Sum over enterprises of a carrier, for what the base's own total does not show.
-SELECT carrier, sum(amount) FROM energy_total
-WHERE base_id = %(base)s AND enterprise_id IS NOT NULL AND day BETWEEN %(first)s AND %(last)s GROUP BY carrier
 
 -- name: indicator_emission
 -- Mass and hours of each pollutant over all outlets of a base; an outlet that discharges into another of the base (attribute

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from accounting.passes import run_pass
-from tests.accounting.conftest import Conn, Feed
+from accounting.verify import verify
+from tests.accounting.conftest import Conn, Feed, every, register
 
 MIDNIGHT = datetime(2026, 9, 29, 16, tzinfo=UTC)             # 30 September 00:00 in the base's zone
 END = MIDNIGHT + timedelta(days=2)                           # 2 October 00:00
@@ -60,3 +61,36 @@ def test_however_they_arrive_the_figures_are_true(park: Conn, feed: Feed, first:
     feed_some(feed, late)
     run_pass(park, END)
     is_true(park)
+
+
+def test_an_hour_that_two_days_share_is_whole_in_zones_of_half_an_hour(park: Conn, feed: Feed) -> None:
+    """Midnight in Kolkata is 18:30 UTC: the hour from 18:00 has two slots of either day; no day without data comes of it."""
+    park.execute("UPDATE base SET timezone = 'Asia/Kolkata'")
+    midnight = datetime(2026, 3, 1, 18, 30, tzinfo=UTC)
+    at = every(900, midnight, 193)
+    feed("park.kwh", at[:90], register(90, 1.0))
+    run_pass(park, midnight + timedelta(days=1))
+    feed("park.kwh", at[90:], register(193, 1.0)[90:])
+    run_pass(park, midnight + timedelta(days=3))
+    hours = park.execute("SELECT ts - %s, amount, n_known FROM interval_1h WHERE n_known <> 4 ORDER BY ts",
+                         (midnight,)).fetchall()
+    half = timedelta(minutes=30)
+    assert hours == [(-half, pytest.approx(2), 2), (timedelta(days=2) - half, pytest.approx(2), 2)]
+    days = park.execute("SELECT day::text, amount, n_known FROM energy_1d JOIN point USING (base_id, point_id) "
+                        "WHERE code = 'park.kwh' AND day < '2026-03-04' ORDER BY day").fetchall()
+    assert days == [("2026-03-02", pytest.approx(96), 96), ("2026-03-03", pytest.approx(96), 96)]
+    assert verify(park, 1, midnight + timedelta(days=3)) == []
+
+
+def test_a_gap_in_which_the_register_was_reset_follows_the_late_week_before_it(park: Conn, feed: Feed) -> None:
+    """Its slots are marked as a reset and not as the split of a gap, and lean on the week before it all the same."""
+    value = np.where(ALL < 140, REGISTER, REGISTER - REGISTER[125])
+    early = [i for i in range(193) if not 20 <= i < 60 and not 125 < i < 140]
+    feed("e1.furnace.kwh", [TS[i] for i in early], value[early])
+    run_pass(park, END)
+    before = amounts(park, "interval_15m")
+    feed("e1.furnace.kwh", TS[20:60], value[20:60])
+    run_pass(park, END)
+    after = amounts(park, "interval_15m")
+    changed = [i for i in range(125, 140) if abs((before[TS[i]] or 0) - (after[TS[i]] or 0)) > 1e-3]
+    assert len(changed) > 10 and verify(park, 1, END) == []

@@ -133,6 +133,10 @@ def test_a_formula_over_counters_and_its_change_over_all_history(
     virtual(text.format("e1.main.kwh / value(15, 'min')"))
     run_pass(park, later)
     assert stored(park, "e1.sec") == {900 * i: (pytest.approx(400), 0) for i in range(96)}
+    park.execute("UPDATE point SET ratio = 2 WHERE code = 'e1.main.kwh'")
+    run_pass(park, later)
+    assert stored(park, "e1.sec") == {900 * i: (pytest.approx(800), 0) for i in range(96)}
+    park.execute("UPDATE point SET ratio = 1 WHERE code = 'e1.main.kwh'")
     virtual(text.format("e1.main.kwh / value(30, 'min') + e1.furnace.kw * 0"))  # of the second nothing is known
     run_pass(park, later)
     assert stored(park, "e1.sec") == {900 * i: (None, 16) for i in range(96)}
