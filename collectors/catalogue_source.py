@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -97,3 +98,23 @@ class DatabaseCatalogue:
             self._listener.close()
             self._listener = None
             raise StorageError(f"the database is away: {exc}") from exc
+
+
+@dataclass(frozen=True)
+class OwnPart:
+    """What one of several collectors reads of a catalogue that all of them have.
+
+    Devices whose attribute `collector` names it, where any does; otherwise those that name none.
+    """
+
+    catalogue: CatalogueSource
+    collector: str
+
+    def load(self) -> list[FieldDevice]:
+        devices = self.catalogue.load()
+        told = [(d, d.device.attributes.get("collector")) for d in devices]
+        mine = [d for d, name in told if name == self.collector]
+        return mine or [d for d, name in told if name is None]
+
+    def wait_for_change(self, timeout_s: float) -> bool:
+        return self.catalogue.wait_for_change(timeout_s)

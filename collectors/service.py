@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from collectors.catalogue_source import CatalogueSource, DatabaseCatalogue, FileCatalogue
+from collectors.catalogue_source import CatalogueSource, DatabaseCatalogue, FileCatalogue, OwnPart
 from collectors.collection import DEFAULT_HJ212_PORT, Collection, CollectOptions
 from collectors.run import collect, collect_once
 from park.errors import InputError
@@ -26,7 +26,7 @@ def run_service(files: Sequence[Path], *, once: bool, source: str, hj212_host: s
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # its framer shouts at every late answer; we count them
     if TOPIC.match(f"park/v1/x/{source}/readings") is None:
         raise InputError(f"expected a source name of letters, digits and _ . : -, got {source!r}")
-    catalogue: CatalogueSource = FileCatalogue(files) if files else DatabaseCatalogue(settings.database_url)
+    catalogue = OwnPart(FileCatalogue(files) if files else DatabaseCatalogue(settings.database_url), source)
     options = CollectOptions(source, settings.mqtt_url, settings.data_dir, hj212_host,
                              DEFAULT_HJ212_PORT if hj212_port is None else hj212_port, hj212_always=hj212_port is not None,
                              spool_max_mb=settings.spool_max_mb, spool_full=settings.spool_full,

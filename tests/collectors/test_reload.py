@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from collectors.catalogue_source import FileCatalogue
+from collectors.catalogue_source import FileCatalogue, OwnPart
 from collectors.collection import Collection, CollectOptions
 from collectors.health_readings import KEYS, health_mistakes
 from collectors.park_devices import FieldDevice, Target
@@ -227,3 +227,12 @@ def test_a_wrong_key_of_health_is_a_mistake(key: str, unit: str, words: str) -> 
     good = {f"health.{k}": Target("p", u, "gauge", 60) for k, u in KEYS.items()} | {
         "health.errors.timeout": Target("p", "times", "gauge", 60)}
     assert health_mistakes([FieldDevice("b", "UTC", Device(code="d", protocol="manual"), {}, good)]) == []
+
+
+def test_collectors_that_have_one_catalogue_share_its_devices(tmp_path: Path) -> None:
+    file = tmp_path / "park.yaml"
+    file.write_text("base: {code: b, name: B}\ndevices:\n" + "".join(
+        f"  - {{code: {code}, protocol: mqtt, mapping: {{topic: t}}, attributes: {{{about}}}}}\n"
+        for code, about in (("d.a", ""), ("d.b", "collector: hall-3"), ("d.c", "collector: hall-4"))))
+    read = {name: [d.code for d in OwnPart(FileCatalogue([file]), name).load()] for name in ("collector", "hall-3", "hall-4")}
+    assert read == {"collector": ["d.a"], "hall-3": ["d.b"], "hall-4": ["d.c"]}
