@@ -18,7 +18,7 @@ demo: install ## the whole platform here, with a simulated park (ARGS="--days 36
 	@exec $(BIN)/park demo $(ARGS)
 
 test: install-dev system ## every test, on a real database, broker, sockets and browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: install-dev ## lint, types and layout
 	$(BIN)/ruff check .

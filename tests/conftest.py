@@ -41,8 +41,13 @@ settings.register_profile("park", deadline=None)  # a neighbour of the machine m
 settings.load_profile("park")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers take files in the order below; by itself xdist would end with those of few tests, however long they take."""
+    config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; within them, and among the others, the order stays (`--no-loadscope-reorder` keeps it over workers)."""
+    """Long files first; within them, and among the others, the order stays."""
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
