@@ -92,6 +92,7 @@ class Waste:
     moved: float | None
     closing: float | None
     stored_differs: float | None
+    booked_before: bool
     negative_days: list[date] | None
     preliminary: bool
 

@@ -10,10 +10,24 @@ import msgspec
 from park.errors import InputError
 from reports import facts
 from reports.context import Context
-from reports.model import BaseCard, Change, Kind, Report, Sealing, Text, places
+from reports.model import (
+    BaseCard,
+    Block,
+    Change,
+    Chart,
+    Kind,
+    Paragraph,
+    Report,
+    Sealing,
+    Section,
+    Table,
+    Text,
+    places,
+)
 from reports.rows import Base, Target
 from reports.sections import annex, energy, operation, outlook, overview, plan, pollution, resources
 
+OF_LAST_YEAR = ("energy", "resources", "pollution", "operation", "incidents")
 PERIOD_YEARS = 5
 """Build period of a demonstration base (notice 发改办环资〔2020〕519号)."""
 Progress = Callable[[str], None]
@@ -37,6 +51,8 @@ def read(
     base = facts.find_base(conn, base_code)
     with facts.looking_back(conn, base, as_of, pinned=pinned) as taken:
         targets = facts.targets(conn, base)
+        if facts.span_of(year, base.timezone, taken).days == 0:
+            raise InputError(f"no whole day of {year} was over at {taken:%Y-%m-%dT%H:%M:%SZ}: there is nothing to report yet")
         years = {}
         for y in years_of(kind, year, base, targets):
             progress(str(y))
@@ -64,7 +80,7 @@ def read(
 
 def assemble(ctx: Context, history: Sequence[Sealing] = (), restated: Sequence[Change] = ()) -> Report:
     """The sections of a context as one object; `history` are the sealed versions, `restated` what differs from the last."""
-    body = (
+    body: tuple[Section, ...] = (
         overview.section(ctx),
         plan.targets(ctx),
         plan.tasks(ctx),
@@ -75,6 +91,8 @@ def assemble(ctx: Context, history: Sequence[Sealing] = (), restated: Sequence[C
         operation.incidents(ctx),
         outlook.section(ctx),
     )
+    if ctx.several:
+        body = tuple(_dated(s, ctx.year.span.year) if s.id in OF_LAST_YEAR else s for s in body)
     span, first = ctx.year.span, next(iter(ctx.years.values())).span.first
     card = BaseCard(ctx.base.code, Text(ctx.base.name_zh, ctx.base.name_en), ctx.base.region, ctx.base.timezone)
     report = Report(
@@ -92,6 +110,21 @@ def assemble(ctx: Context, history: Sequence[Sealing] = (), restated: Sequence[C
     )
     extra = annex.sections(ctx, list(places(report)), history, restated)
     return msgspec.structs.replace(report, sections=(*body, *extra))
+
+
+def _dated(section: Section, year: int) -> Section:
+    """The section of a report over several years with the year in the captions of what is about the last one alone."""
+    return msgspec.structs.replace(section, blocks=tuple(_dated_block(b, year) for b in section.blocks))
+
+
+def _dated_block(block: Block, year: int) -> Block:
+    if isinstance(block, Table | Chart) and not block.id.endswith("-years"):
+        return msgspec.structs.replace(block, title=Text(f"{block.title.zh}（{year}年）", f"{block.title.en}, {year}"))
+    if isinstance(block, Paragraph):
+        zh = block.text.zh.replace("本年", f"{year}年").replace("本期", f"{year}年")
+        en = block.text.en.replace("of the year", f"of {year}").replace("in the period", f"in {year}")
+        return msgspec.structs.replace(block, text=Text(zh, en))
+    return block
 
 
 def years_of(kind: Kind, year: int, base: Base, targets: Sequence[Target]) -> list[int]:
@@ -115,6 +148,7 @@ def years_of(kind: Kind, year: int, base: Base, targets: Sequence[Target]) -> li
 
 
 def _no_data(conn: facts.Connection, base: Base, year: int, as_of: datetime | None) -> str:
+    """Why there is no report, and what there is."""
     first, last = facts.data_days(conn, base)
     if as_of is not None:
         known = "nothing was" if first is None else f"data from {first} to {last} were"

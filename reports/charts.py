@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Any
 
 import matplotlib
@@ -18,19 +20,22 @@ HATCHES = ("", "//", "..", "xx", "--", "\\\\", "++", "oo")
 MARKERS = ("o", "s", "^", "D", "v")
 DPI = 200
 SIZE_IN = (6.7, 2.9)
+HIGHEST_IN = 8.6  # a page holds it with its caption
 
 
+@lru_cache(maxsize=64)
 def png(chart: Chart, language: Language) -> bytes:
-    """The chart as PNG at 200 dpi."""
+    """The chart as PNG at 200 dpi; drawn once for docx and pdf."""
     out = io.BytesIO()
-    _draw(chart, language).savefig(out, format="png", dpi=DPI, metadata={"Software": None})
+    with _style():
+        _draw(chart, language).savefig(out, format="png", dpi=DPI, metadata={"Software": None})
     return out.getvalue()
 
 
 def svg(chart: Chart, language: Language) -> str:
     """The chart as an SVG element with real text, stable from run to run."""
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": chart.id}):
+    with _style({"svg.fonttype": "none", "svg.hashsalt": chart.id}):
         _draw(chart, language).savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     text = text[text.index("<svg") :].replace(f"'{chart_family()}'", ", ".join(f"'{f}'" for f in FAMILIES) + ", sans-serif")
@@ -40,10 +45,9 @@ def svg(chart: Chart, language: Language) -> str:
     return text
 
 
-def _draw(chart: Chart, language: Language) -> Figure:
-    horizontal = chart.kind == "bars" and len(chart.labels) > 4
-    height = max(SIZE_IN[1], 0.9 + 0.42 * len(chart.labels)) if horizontal else SIZE_IN[1]
-    with matplotlib.rc_context(
+def _style(more: dict[str, Any] | None = None) -> AbstractContextManager[None]:
+    """Fonts and lines while a chart is drawn."""
+    return matplotlib.rc_context(
         {
             "font.family": [chart_family(), "DejaVu Sans"],
             "font.size": 8.5,
@@ -52,23 +56,33 @@ def _draw(chart: Chart, language: Language) -> Figure:
             "axes.spines.top": False,
             "axes.spines.right": False,
         }
-    ):
-        figure = Figure(figsize=(SIZE_IN[0], height), layout="constrained")
-        axes = figure.subplots()
-        labels = [x.of(language) for x in chart.labels]
-        (_bars_across if horizontal else _lines if chart.kind == "line" else _bars)(axes, chart, labels, language)
-        if chart.limit is not None:
-            (axes.axvline if horizontal else axes.axhline)(chart.limit, color="#b02a1e", linestyle="--", linewidth=1.2)
-        unit = word("units", chart.unit).of(language)
-        (axes.set_xlabel if horizontal else axes.set_ylabel)(unit)
-        axes.set_axisbelow(True)
-        axes.grid(axis="x" if horizontal else "y", color="#d9d9d9", linewidth=0.6)
-        (axes.xaxis if horizontal else axes.yaxis).set_major_formatter(
-            FuncFormatter(lambda v, _: f"{v:,.4g}" if abs(v) < 1e4 else f"{v:,.0f}")
-        )
-        if len(chart.series) > 1:
-            figure.legend(loc="outside upper center", ncols=min(6, len(chart.series)), frameon=False)
-        figure.draw_without_rendering()
+        | (more or {})
+    )
+
+
+def _draw(chart: Chart, language: Language) -> Figure:
+    horizontal = chart.kind == "bars" and len(chart.labels) > 4
+    bar = max(0.42, 0.16 * len(chart.series))
+    height = min(HIGHEST_IN, max(SIZE_IN[1], 0.9 + bar * len(chart.labels))) if horizontal else SIZE_IN[1]
+    figure = Figure(figsize=(SIZE_IN[0], height), layout="constrained")
+    axes = figure.subplots()
+    labels = [x.of(language) for x in chart.labels]
+    (_bars_across if horizontal else _lines if chart.kind == "line" else _bars)(axes, chart, labels, language)
+    if chart.limit is not None:
+        (axes.axvline if horizontal else axes.axhline)(chart.limit, color="#b02a1e", linestyle="--", linewidth=1.2)
+        told = f"{chart.limit_name.of(language)} {chart.limit:g}"
+        at = (chart.limit, 1.0) if horizontal else (1.0, chart.limit)
+        axes.text(*at, told, color="#b02a1e", ha="right", va="bottom",
+                  transform=axes.get_xaxis_transform() if horizontal else axes.get_yaxis_transform())
+    unit = word("units", chart.unit).of(language)
+    (axes.set_xlabel if horizontal else axes.set_ylabel)(unit)
+    axes.set_axisbelow(True)
+    axes.grid(axis="x" if horizontal else "y", color="#d9d9d9", linewidth=0.6)
+    (axes.xaxis if horizontal else axes.yaxis).set_major_formatter(
+        FuncFormatter(lambda v, _: f"{v:,.4g}" if abs(v) < 1e4 else f"{v:,.0f}")
+    )
+    if len(chart.series) > 1:
+        figure.legend(loc="outside upper center", ncols=min(6, len(chart.series)), frameon=False)
     return figure
 
 
@@ -90,6 +104,8 @@ def _bars(axes: Any, chart: Chart, labels: list[str], language: Language) -> Non
             edgecolor="white",
             linewidth=0.4,
         )
+        for x in () if stacked else [x for x, v in zip(at, series.values, strict=True) if v is None]:
+            axes.text(x, 0.02, "—", ha="center", va="bottom", color="#808080", transform=axes.get_xaxis_transform())
         if stacked:
             floor = [a + b for a, b in zip(floor, heights, strict=True)]
     axes.set_xticks(range(len(labels)), labels)
@@ -111,7 +127,7 @@ def _bars_across(axes: Any, chart: Chart, labels: list[str], language: Language)
             edgecolor="white",
             linewidth=0.4,
         )
-        axes.bar_label(bars, ["—" if v is None else f"{v:,.1f}" for v in series.values], padding=2, fontsize=7)
+        axes.bar_label(bars, ["—" if v is None else f"{v:,.1f}" for v in series.values], padding=2, fontsize=7 if n < 4 else 6)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.margins(x=0.12)

@@ -139,7 +139,7 @@ def _reach(year: Year, code: str) -> float | None:
         return None
     if code == "transmission_effective_rate":
         hours = [e.hours_valid + e.hours_stopped + e.hours_exempt + e.hours_missing for e in year.emission]
-        due = 24 * year.span.days * len(hours)
+        due = year.span.hours * len(hours)
         return min(1.0, sum(hours) / due) if due else None
     rows = [r for c in _BEHIND[code] for r in carrier_rows(year, c)] if code in _BEHIND else energy_rows(year)
     return figures.add(rows, "amount", year.span).coverage
@@ -164,10 +164,13 @@ def declared_sum(figure: str, year: Year, kind: str, unit: str) -> Cell:
 
 
 def pollutant_mass(figure: str, year: Year, quantity: str) -> Cell:
-    """Mass of a pollutant over every outlet, t; coverage is the share of due hours that were measured, not substituted."""
-    rows = [e for e in year.emission if e.quantity == quantity]
+    """Mass of a pollutant that leaves the base, t: what flows to another outlet of the base is counted there.
+
+    Coverage is the share of due hours that were measured, not substituted.
+    """
+    rows = [e for e in year.emission if e.quantity == quantity and not e.inside]
     masses = [e.mass_kg for e in rows if e.mass_kg is not None]
-    due = sum(max(0, 24 * year.span.days - e.hours_stopped) for e in rows)
+    due = sum(max(0, year.span.hours - e.hours_stopped) for e in rows)
     valid = sum(e.hours_valid for e in rows)
     coverage = min(1.0, valid / due) if due else None
     if not masses:
@@ -203,6 +206,20 @@ def years_table(ctx: Context, figure: str, title: Text, codes: tuple[str, ...]) 
         unit = next((c.unit for c in cells if c.unit), "")
         rows.append((headline_name(code), word("units", unit), *(renamed(c, f"{figure}/{c.id}") for c in cells)))
     return Table(figure, title, columns, tuple(rows))
+
+
+def ratios_table(ctx: Context, figure: str, title: Text, codes: tuple[str, ...], *notes: Text) -> Table:
+    """Indicators of the year one below the other; `figure` is the section's part of their names."""
+    rows: Rows = []
+    for code in codes:
+        cell = headline(ctx, ctx.year, code)
+        rows.append((headline_name(code), word("units", cell.unit), renamed(cell, f"{figure}/{cell.id}")))
+    columns = (
+        Column(Text("指标", "Indicator"), width=2.4),
+        Column(Text("单位", "Unit"), width=1.2),
+        Column(Text("数值", "Value"), width=1.6),
+    )
+    return Table(f"{figure.removesuffix('s')}-ratios", title, columns, tuple(rows), notes)
 
 
 def renamed(cell: Cell, figure: str) -> Cell:

@@ -20,15 +20,8 @@ from park.database import queries
 from park.errors import NotFound
 from reports.accounts import Account, BillRow, Passed, Stock, Waste, Water
 from reports.rows import (
-    Alert,
-    AlertCount,
-    AlertMonth,
-    AlertRates,
-    AlertRule,
-    Availability,
     Balance,
     Base,
-    Case,
     Emission,
     Energy,
     Enterprise,
@@ -39,15 +32,14 @@ from reports.rows import (
     Forecast,
     Indicator,
     Limit,
-    Outcome,
     PeriodCost,
-    Points,
     Programme,
     Span,
     Target,
     Transmission,
     Year,
 )
+from reports.running import Alert, AlertCount, AlertMonth, AlertRates, AlertRule, Availability, Case, Outcome, Points
 
 SQL = queries(Path(__file__).parent / "queries.sql")
 LISTED_ALERTS = 100
@@ -130,6 +122,7 @@ def read_year(conn: Connection, base: Base, year: int, as_of: datetime) -> Year:
         cases=_rows(conn, "cases", Case, of),
         availability=_rows(conn, "availability", Availability, of),
         points=_rows(conn, "points", Points, of),
+        alerts_since=conn.execute(SQL["alerts_since"], of).fetchall()[0][0],
         alert_counts=_rows(conn, "alert_counts", AlertCount, of),
         alert_months=_rows(conn, "alert_months", AlertMonth, of),
         alert_rates=_rows(conn, "alert_rates", AlertRates, of)[0],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from reports.model import MIN_COVERAGE, Basis, Cell, Text, tidy
+from reports.model import MIN_COVERAGE, Basis, Cell, Item, Text, tidy
 from reports.rows import Energy, Indicator, Span
 from reports.words import indicator_digits, word
 
@@ -20,8 +20,8 @@ NO_INDICATOR = Text("指标尚未核算", "indicator not computed")
 NO_BASELINE = Text("未设基准值", "no baseline given")
 NO_THRESHOLD = Text("未规定或尚不适用", "none stated, or not applicable yet")
 NO_LIMIT = Text("未登记限值", "no limit on record")
+NOT_WATCHED = Text("本期尚无报警规则，未作判断", "no alert rule existed yet: nothing was judged")
 NO_VALID_HOUR = Text("无有效小时数据", "no valid hour")
-NOT_DUE = Text("年度未结束，不作比较", "year not ended: not compared")
 
 
 NOT_APPLICABLE = Text("不适用", "not applicable")
@@ -100,6 +100,40 @@ def measured(figure: str, total: Sum, unit: str, *, scale: float = 1.0, digits: 
     )
 
 
+def known(
+    figure: str,
+    value: float | None,
+    unit: str,
+    coverage: float | None,
+    *,
+    absent: Text = NO_METER,
+    grade: str = "A",
+    quality: str = "",
+    factors: tuple[int, ...] = (),
+    digits: int = 2,
+) -> Cell:
+    """A metered figure with its coverage; without a value no grade, but the reason `absent`."""
+    return Cell(
+        id=figure,
+        value=tidy(value),
+        unit=unit,
+        coverage=tidy(coverage),
+        quality=quality,
+        grade="" if value is None else grade,
+        factors=factors,
+        reason=absent if value is None else None,
+        digits=digits,
+    )
+
+
+def nothing(
+    texts: int, figure: str, fields: Iterable[str], unit: str, basis: Basis, reason: Text | None = None
+) -> tuple[Item, ...]:
+    """The only row of a table without rows: dashes, and figures that say why there are none."""
+    dash = Text("—", "—")
+    return (*(dash for _ in range(texts)), *(plain(f"{figure}/{f}", None, unit, basis, reason=reason) for f in fields))
+
+
 def plain(
     figure: str,
     value: float | None,
@@ -146,10 +180,8 @@ def ratio(
     return Cell(id=figure, value=tidy(scale * top / bottom), unit=unit, coverage=tidy(coverage), factors=factors, digits=digits)
 
 
-def change(figure: str, now: Cell, before: Cell | None, *, complete: bool) -> Cell:
-    """Relative change in % of one cell against another; only of a complete year, and where both have at least 90 % coverage."""
-    if not complete and before is not None:
-        return Cell(id=figure, value=None, unit="%", reason=NOT_DUE, digits=1)
+def change(figure: str, now: Cell, before: Cell | None) -> Cell:
+    """Relative change in % of one cell against another; only where both have at least 90 % coverage."""
     if before is None or before.value is None or now.value is None or before.value == 0:
         return Cell(id=figure, value=None, unit="%", reason=NO_FORMER, digits=1)
     for cell in (now, before):
@@ -186,14 +218,17 @@ def indicator(figure: str, row: Indicator | None, code: str) -> Cell:
 
 
 def withheld(said: str) -> Text:
-    """Why accounting withheld a value. Its words are English, `figure: reason` where a figure of the formula is missing; the
-    Chinese text of a reason that the table does not have says which kind it is."""
+    """Why accounting withheld a value; what it says of a figure of the formula (`figure: reason`) is told by its kind."""
     known = word("withheld", said.rpartition(": ")[2])
     if known.zh != known.en:
         return known
-    kinds = (("in the ledger", "台账未填报"), ("known", "已知不足，不予计算"), ("no counter", "无计量"),
-             ("baseline year", "未设基准年"))
-    return Text(next((zh for part, zh in kinds if part in said), "不能计算"), said)
+    kinds = (
+        ("in the ledger", NO_ENTRY),
+        ("known", Text("已知不足，不予计算", "too little is known")),
+        ("no counter", Text("无计量", "not metered")),
+        ("baseline year", Text("未设基准年", "no baseline year")),
+    )
+    return next((text for part, text in kinds if part in said), Text("不能计算", said))
 
 
 def _until(row: Indicator) -> Text | None:

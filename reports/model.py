@@ -93,6 +93,7 @@ class Chart(msgspec.Struct, frozen=True, tag="chart"):
     labels: tuple[Text, ...]
     series: tuple[Series, ...]
     limit: float | None = None
+    limit_name: Text = Text("限值", "limit")
 
 
 class Paragraph(msgspec.Struct, frozen=True, tag="paragraph"):

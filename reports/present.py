@@ -17,6 +17,7 @@ KINDS = {
 PROGRAMME = Text("绿色产业示范基地", "Green-industry demonstration base")
 FILL = Text("（由基地填写）", "(to be filled by the base)")
 DASH = "—"
+MOST_DIGITS = 5
 _CHINESE = "零一二三四五六七八九十"
 _BASIS = {"declared": Text("填报", "declared"), "plan": Text("计划", "plan")}
 _QUALITY = {
@@ -245,8 +246,12 @@ def number(cell: Cell) -> str:
 
 
 def places(cell: Cell) -> int:
-    """Decimal places: the cell's own, more where they would leave nothing but zeros."""
+    """Decimal places: the cell's own, more where they would leave nothing but zeros, or round a share up to the whole."""
     digits, size = cell.digits, abs(cell.value or 0.0)
+    while cell.unit == "%" and size < 100 <= round(size, digits) and digits < MOST_DIGITS:
+        digits += 1
+    if digits > cell.digits:
+        return digits
     while size and size < 0.5 * 10**-digits and digits < 9:
         digits += 1
     return digits if digits == cell.digits else min(9, digits + 1)

@@ -102,6 +102,8 @@ LEFT JOIN enterprise_known e ON e.base_id = %(base)s AND e.enterprise_id = w.ent
 -- name: waste
 -- Stores of waste of the year; entries of its last days count although the year is not over.
 SELECT e.code, e.name_zh, e.name_en, w.kind, w.item, w.opening, w.generated, w.received, w.used, w.disposed, w.moved, w.closing, w.stored_differs,
+       EXISTS (SELECT FROM ledger_known l WHERE l.base_id = %(base)s AND l.kind = w.kind AND l.item = w.item AND l.last_day < %(first)s
+               AND l.enterprise_id IS NOT DISTINCT FROM w.enterprise_id) AS booked_before,
        w.negative_days, coalesce((SELECT bool_or(l.status = 'preliminary') FROM ledger l WHERE l.base_id = %(base)s
                                   AND l.entry_id = ANY (w.entry_ids)), false) AS preliminary
 FROM waste_between(%(base)s::smallint, %(first)s, %(year_end)s) w
@@ -136,6 +138,9 @@ GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 5
 
 -- name: exchange
 -- What went from one meter's owner to another's, by the flows of kind exchange and cascade.
+WITH day AS MATERIALIZED (
+    SELECT * FROM energy_1d WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s AND ts >= %(start)s AND ts < %(end)s
+      AND point_id = ANY (ARRAY(SELECT child_id FROM flow_known WHERE base_id = %(base)s AND kind IN ('exchange', 'cascade'))))
 SELECT f.carrier, f.kind, coalesce(seller.name_zh, parent.name_zh) AS from_zh, coalesce(seller.name_en, parent.name_en) AS from_en,
        coalesce(buyer.name_zh, child.name_zh) AS to_zh, coalesce(buyer.name_en, child.name_en) AS to_en, child.code,
        e.unit, count(DISTINCT e.day) AS days, sum(e.amount) AS amount, sum(e.n_expected)::bigint AS n_expected,
@@ -147,10 +152,8 @@ LEFT JOIN unit_known pu ON pu.base_id = f.base_id AND pu.unit_id = parent.unit_i
 LEFT JOIN enterprise_known seller ON seller.base_id = f.base_id AND seller.enterprise_id = pu.enterprise_id
 LEFT JOIN unit_known cu ON cu.base_id = f.base_id AND cu.unit_id = child.unit_id
 LEFT JOIN enterprise_known buyer ON buyer.base_id = f.base_id AND buyer.enterprise_id = cu.enterprise_id
-JOIN energy_1d e ON e.base_id = f.base_id AND e.point_id = f.child_id
-    AND e.day >= f.valid_from AND (f.valid_to IS NULL OR e.day < f.valid_to)
+JOIN day e ON e.point_id = f.child_id AND e.day >= f.valid_from AND (f.valid_to IS NULL OR e.day < f.valid_to)
 WHERE f.base_id = %(base)s AND f.kind IN ('exchange', 'cascade')
-  AND e.day BETWEEN %(first)s AND %(last)s
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 3, 5
 
 -- name: cost_by_period
@@ -167,7 +170,7 @@ SELECT period, sum(amount) AS amount, sum(cost) AS cost, (SELECT count(DISTINCT 
 
 -- name: emission
 -- Hours, means, mass and exceedances of each outlet and quantity.
-SELECT u.unit_id, u.code, u.name_zh, u.name_en, u.attributes ->> 'medium' AS medium, e.quantity,
+SELECT u.unit_id, u.code, u.name_zh, u.name_en, u.attributes ->> 'medium' AS medium, u.attributes ? 'discharges_to' AS inside, e.quantity,
        en.name_zh AS enterprise_zh, en.name_en AS enterprise_en, count(*) AS days, count(*) FILTER (WHERE e.valid) AS days_valid,
        sum(hours_valid)::bigint AS hours_valid, sum(hours_stopped)::bigint AS hours_stopped,
        sum(hours_exempt)::bigint AS hours_exempt, sum(hours_missing)::bigint AS hours_missing,
@@ -179,7 +182,7 @@ FROM emission_1d e
 JOIN unit_known u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
 LEFT JOIN enterprise_known en ON en.base_id = u.base_id AND en.enterprise_id = u.enterprise_id
 WHERE e.base_id = %(base)s AND e.day BETWEEN %(first)s AND %(last)s
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY u.code, e.quantity
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 ORDER BY u.code, e.quantity
 
 -- name: limits
 -- Limits in force on the last day as known then; the strictest rank first (permit over standard).
@@ -202,20 +205,17 @@ WHERE t.base_id = %(base)s AND t.started_at < %(end)s AND coalesce(t.ended_at, %
 ORDER BY hours DESC, t.started_at
 
 -- name: availability
--- Expected, received and good readings by system and month; points that reported on the last day with data.
-WITH classed AS (
-    SELECT p.base_id, p.point_id, CASE
-        WHEN u.role IN ('outlet', 'treatment') THEN 'pollution'
-        WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity IN ('water_volume', 'water_flow', 'production', 'production_count')
-            THEN 'resource'
-        ELSE 'energy' END AS system
-    FROM point p LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id WHERE p.base_id = %(base)s),
-a AS MATERIALIZED (
-    SELECT * FROM availability_1d WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s)
-SELECT c.system, extract(month FROM a.day)::integer AS month, count(DISTINCT a.day) AS days, count(DISTINCT a.point_id) AS points,
-       count(DISTINCT a.point_id) FILTER (WHERE a.n > 0) AS points_heard,
-       sum(a.n_expected)::bigint AS n_expected, sum(a.n)::bigint AS n, sum(a.n_good)::bigint AS n_good
-FROM a JOIN classed c USING (base_id, point_id)
+-- Expected, received and good hours by system and month.
+SELECT CASE
+           WHEN u.role IN ('outlet', 'treatment') THEN 'pollution'
+           WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity IN ('water_volume', 'water_flow', 'production', 'production_count')
+               THEN 'resource'
+           ELSE 'energy' END AS system,
+       extract(month FROM a.month)::integer AS month, sum(a.n_expected)::bigint AS n_expected, sum(a.n)::bigint AS n,
+       sum(a.n_good)::bigint AS n_good
+FROM availability_between(%(base)s::smallint, %(first)s, %(last)s) a
+JOIN point p ON p.base_id = %(base)s AND p.point_id = a.point_id
+LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
 GROUP BY 1, 2 ORDER BY 1, 2
 
 -- name: points
@@ -260,6 +260,12 @@ SELECT indicator, name_zh, name_en, year, value, unit, sense, baseline, baseline
 FROM target_known
 WHERE base_id = %(base)s
 ORDER BY indicator, year
+
+-- name: alerts_since
+-- Since when alerts were raised: the first rule, or an alert before it; what data that came late raised says nothing.
+SELECT least((SELECT min(recorded_at) FROM (SELECT recorded_at FROM rule WHERE base_id = %(base)s
+                                            UNION ALL SELECT recorded_at FROM rule_history WHERE base_id = %(base)s) r),
+             (SELECT min(opened_at) FROM alert WHERE base_id = %(base)s AND NOT late)) AS since
 
 -- name: alert_counts
 -- Alerts of the period by severity: raised, acknowledged, closed, still open, hours to acknowledge and to return.
@@ -376,12 +382,14 @@ VALUES (%(base)s, %(kind)s, %(year)s, %(version)s, %(data)s, %(hash)s, %(as_of)s
 
 -- name: transmission
 -- Hours of each outlet that were due, that arrived at all, and that were valid: transmission rate x valid rate.
-SELECT u.code, u.name_zh, u.name_en, en.name_zh AS enterprise_zh, en.name_en AS enterprise_en,
-       count(DISTINCT e.quantity)::integer AS quantities, count(*) AS recorded,
-       count(*) FILTER (WHERE e.state IN ('stopped', 'exempt')) AS excluded,
-       count(*) FILTER (WHERE e.state IN ('valid', 'insufficient')) AS received, count(*) FILTER (WHERE e.state = 'valid') AS valid
-FROM emission_1h_known e
-JOIN unit_known u ON u.base_id = e.base_id AND u.unit_id = e.unit_id
+WITH counted AS MATERIALIZED (  -- by short keys first: millions of hours are not sorted by names
+    SELECT unit_id, quantity, count(*) AS recorded, count(*) FILTER (WHERE state IN ('stopped', 'exempt')) AS excluded,
+           count(*) FILTER (WHERE state IN ('valid', 'insufficient')) AS received, count(*) FILTER (WHERE state = 'valid') AS valid
+    FROM emission_1h_known WHERE base_id = %(base)s AND ts >= %(start)s AND ts < %(end)s GROUP BY 1, 2)
+SELECT u.code, u.name_zh, u.name_en, en.name_zh AS enterprise_zh, en.name_en AS enterprise_en, count(*)::integer AS quantities,
+       sum(e.recorded)::bigint AS recorded, sum(e.excluded)::bigint AS excluded, sum(e.received)::bigint AS received,
+       sum(e.valid)::bigint AS valid
+FROM counted e
+JOIN unit_known u ON u.base_id = %(base)s AND u.unit_id = e.unit_id
 LEFT JOIN enterprise_known en ON en.base_id = u.base_id AND en.enterprise_id = u.enterprise_id
-WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s
 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1

@@ -7,6 +7,18 @@ from datetime import date, datetime
 from typing import Any
 
 from reports.accounts import Account, BillRow, Passed, Stock, Waste, Water
+from reports.running import (
+    NO_RATES,
+    Alert,
+    AlertCount,
+    AlertMonth,
+    AlertRates,
+    AlertRule,
+    Availability,
+    Case,
+    Outcome,
+    Points,
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,7 @@ class Emission:
     name_zh: str
     name_en: str
     medium: str | None
+    inside: bool  # flows to another outlet of the base, where its load is measured again
     quantity: str
     enterprise_zh: str | None
     enterprise_en: str | None
@@ -171,54 +184,6 @@ class Event:
     started_at: datetime
     ended_at: datetime | None
     hours: float
-
-
-@dataclass(frozen=True)
-class Case:
-    """A case of a pollution alert: the newest of each step, and who took it; `outcome`: what its verifier found."""
-
-    case_id: int
-    rule_zh: str | None
-    rule_en: str | None
-    unit_zh: str | None
-    unit_en: str | None
-    enterprise_zh: str | None
-    enterprise_en: str | None
-    opened_by: str
-    opened_at: datetime
-    handler: str
-    due_at: datetime | None
-    accepted_at: datetime | None
-    accepted_by: str | None
-    handled_at: datetime | None
-    handled_by: str | None
-    evidenced_at: datetime | None
-    n_evidence: int
-    verified_at: datetime | None
-    verified_by: str | None
-    outcome: str
-    n_refused: int
-    closed_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Availability:
-    system: str
-    month: int
-    days: int
-    points: int
-    points_heard: int
-    n_expected: int
-    n: int
-    n_good: int
-
-
-@dataclass(frozen=True)
-class Points:
-    system: str
-    points: int
-    heard: int
-    enterprises: int
 
 
 @dataclass(frozen=True)
@@ -282,58 +247,6 @@ class Target:
 
 
 @dataclass(frozen=True)
-class AlertCount:
-    severity: str
-    raised: int
-    acknowledged: int
-    closed: int
-    minutes_to_ack: float | None
-    hours_to_close: float | None
-
-
-@dataclass(frozen=True)
-class AlertMonth:
-    month: int
-    severity: str
-    raised: int
-
-
-@dataclass(frozen=True)
-class AlertRates:
-    peak_10min: int | None
-    peak_day: int | None
-    longer_than_day: int
-
-
-@dataclass(frozen=True)
-class Alert:
-    alert_id: int
-    severity: str
-    opened_at: datetime
-    acknowledged_at: datetime | None
-    returned_at: datetime | None
-    closed_at: datetime | None
-    rule_zh: str | None
-    rule_en: str | None
-    object_zh: str
-    object_en: str
-    object_code: str
-    value: float | None
-    unit: str
-    assigned_to: str | None
-    open: bool
-
-
-@dataclass(frozen=True)
-class AlertRule:
-    name_zh: str
-    name_en: str
-    code: str
-    raised: int
-    open: int
-
-
-@dataclass(frozen=True)
 class Entry:
     kind: str
     item: str
@@ -369,12 +282,6 @@ class Factor:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    outcome: str
-    n: int
-
-
-@dataclass(frozen=True)
 class Span:
     """A year of the base: its days, the last whole day that may have data, and the instants that bound it."""
 
@@ -389,6 +296,11 @@ class Span:
     def days(self) -> int:
         """Whole days that should have data."""
         return max(0, (self.through - self.first).days + 1)
+
+    @property
+    def hours(self) -> int:
+        """Whole hours that should have data: a summer that began with a lost hour has one less than its days say."""
+        return max(0, round((self.end - self.start).total_seconds() / 3600))
 
     @property
     def complete(self) -> bool:
@@ -420,14 +332,20 @@ class Year:
     cases: list[Case] = field(default_factory=list)
     availability: list[Availability] = field(default_factory=list)
     points: list[Points] = field(default_factory=list)
+    alerts_since: datetime | None = None
     alert_counts: list[AlertCount] = field(default_factory=list)
     alert_months: list[AlertMonth] = field(default_factory=list)
-    alert_rates: AlertRates = AlertRates(None, None, 0)
+    alert_rates: AlertRates = NO_RATES
     alerts: list[Alert] = field(default_factory=list)
     alert_rules: list[AlertRule] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     forecasts: dict[str, Forecast] = field(default_factory=dict)
     programmes: list[Programme] = field(default_factory=list)
+
+    @property
+    def was_watched(self) -> bool:
+        """Whether alerts could be raised in a part of the year: before the first rule, none is no news."""
+        return self.alerts_since is not None and self.alerts_since < self.span.end
 
     @property
     def has_data(self) -> bool:

@@ -9,10 +9,11 @@ from openpyxl import Workbook
 from openpyxl.chart import BarChart, LineChart, Reference
 from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
 from openpyxl.utils import get_column_letter
+from openpyxl.worksheet.pagebreak import Break
 from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
 
-from reports.charts import percent_floor
+from reports.charts import COLOURS, percent_floor
 from reports.model import Cell, Chart, Language, Text
 from reports.model import places as figures_of
 from reports.present import ChartView, Document, Entry, HeadingView, ParagraphView, Part, TableView, note, number, places
@@ -76,7 +77,9 @@ def _part(book: Workbook, data: Worksheet, part: Part, language: Language) -> No
     _on_paper(sheet)
     row = 3
     widths: dict[int, float] = {}
-    for view in part.views:
+    for former, view in zip((None, *part.views), part.views, strict=False):
+        if isinstance(view, ChartView) and not isinstance(former, ChartView):
+            sheet.row_breaks.append(Break(row - 1))  # on paper no chart is cut: they begin a page
         if isinstance(view, ParagraphView | HeadingView):
             at = sheet.cell(row, 1, view.text)
             at.font = Font(name=HEI if isinstance(view, HeadingView) else SONG, bold=isinstance(view, HeadingView))
@@ -91,7 +94,12 @@ def _part(book: Workbook, data: Worksheet, part: Part, language: Language) -> No
         elif isinstance(view, ChartView):
             row = _chart(sheet, data, view, row, language)
     for n, width in widths.items():
-        sheet.column_dimensions[get_column_letter(n)].width = min(46.0, max(11.0, WIDTH * width))
+        sheet.column_dimensions[get_column_letter(n)].width = _width(width)
+
+
+def _width(share: float) -> float:
+    """Characters of a column."""
+    return min(46.0, max(11.0, WIDTH * share))
 
 
 def _on_paper(sheet: Any) -> None:
@@ -120,6 +128,9 @@ def _table(sheet: Worksheet, view: TableView, row: int) -> int:
     row += 1
     for entries in view.rows:
         under = any(e.note for e in entries)
+        if under:
+            lines = max(-(-_length(e.note) * 8 // round(10 * _width(w))) for e, w in zip(entries, view.widths, strict=True))
+            sheet.row_dimensions[row + 1].height = 1.0 + 11.5 * max(1, lines)
         for n, e in enumerate(entries, 1):
             _value(sheet.cell(row, n), e)
             if under:
@@ -187,6 +198,15 @@ def _native(chart: Chart, data: Worksheet, top: int, last: int, right: int, titl
     native.width, native.height = 22, 8
     if right == 2:
         native.legend = None
+    if chart.kind == "bars":
+        native.x_axis.scaling.orientation = "maxMin"  # the first at the top
+    for nth, series in enumerate(native.series):
+        colour = COLOURS[nth % len(COLOURS)].removeprefix("#")
+        if chart.kind == "line":
+            series.smooth = False
+            series.graphicalProperties.line.solidFill = colour
+        else:
+            series.graphicalProperties.solidFill = colour
     if chart.kind == "line" and chart.unit == "%":
         native.y_axis.scaling.min, native.y_axis.scaling.max = percent_floor(chart), 100
     return native

@@ -39,6 +39,10 @@ DEFINITIONS: tuple[tuple[Text, Text], ...] = (
         said("definition_intensity"),
     ),
     (
+        Text("再生水利用率", "Reclaimed share of water"),
+        said("definition_reclaimed"),
+    ),
+    (
         Text("传输有效率", "Effective transmission rate"),
         said("definition_transmission"),
     ),

@@ -8,7 +8,7 @@ from statistics import median
 from reports import figures
 from reports.context import Context
 from reports.model import Block, Column, Rows, Table, Text
-from reports.rows import Case
+from reports.running import Case
 from reports.words import named
 
 LISTED = 50

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports import figures
 from reports.accounts import Account
-from reports.context import Context, carrier_rows, energy_rows, headline, headline_name, renamed, years_table
+from reports.context import Context, carrier_rows, energy_rows, headline, ratios_table, years_table
 from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
 from reports.rows import Energy, Span, Year
 from reports.words import said, table, word
@@ -50,7 +50,7 @@ def section(ctx: Context) -> Section:
         _enterprises(ctx),
         _enterprise_chart(ctx),
         _account(ctx.year),
-        _ratios(ctx),
+        ratios_table(ctx, "energy", Text("能耗强度与可再生能源", "Intensity and renewables"), RATIOS, said("intensity_basis")),
     ]
     if ctx.year.cost:
         blocks.append(_tou(ctx.year))
@@ -251,24 +251,6 @@ def _enterprise_chart(ctx: Context) -> Chart:
     )
 
 
-def _ratios(ctx: Context) -> Table:
-    rows: Rows = []
-    for code in RATIOS:
-        cell = headline(ctx, ctx.year, code)
-        rows.append((headline_name(code), word("units", cell.unit), renamed(cell, f"energy/{cell.id}")))
-    return Table(
-        "energy-ratios",
-        Text("能耗强度与可再生能源", "Intensity and renewables"),
-        (
-            Column(Text("指标", "Indicator"), width=2.4),
-            Column(Text("单位", "Unit"), width=1.2),
-            Column(Text("数值", "Value"), width=1.6),
-        ),
-        tuple(rows),
-        (said("intensity_basis"),),
-    )
-
-
 def _tou(year: Year) -> Table:
     order = list(table()["tou"])
     known = sorted(year.cost, key=lambda c: order.index(c.period) if c.period in order else len(order))
@@ -314,11 +296,12 @@ def _account(year: Year) -> Table:
         cells = [_accounted(a, year, field, value, unit, scale) for field, value, unit, scale in figures_of]
         rows.append((word("carriers", a.carrier), scope, Text(a.grade or "—", a.grade or "—"), *cells))
     if not rows:
-        none = Text("—", "—")
-        rows.append((none, none, none, *(figures.plain(f"account/{year.span.year}/none/{f}", None, "tce", "measured")
-                                         for f in ("calorific", "equivalent", "location", "market"))))
+        fields = ("calorific", "equivalent", "location", "market")
+        rows.append(figures.nothing(3, f"account/{year.span.year}/none", fields, "tce", "measured"))
     used = sorted({s for a in year.account for s in a.settings})
-    told = ", ".join(used) or "—"
+    told = [(word("settings", name), word("settings", value)) for name, _, value in (s.partition("=") for s in used)]
+    told_zh = "；".join(f"{a.zh}：{b.zh}" for a, b in told) or "无"
+    told_en = "; ".join(f"{a.en}: {b.en}" for a, b in told) or "none"
     return Table(
         "energy-account",
         Text("核算口径：考核能耗与两种口径的碳排放", "Account: assessed energy, and CO2 by location and by market"),
@@ -332,7 +315,7 @@ def _account(year: Year) -> Table:
             Column(Text("基于市场", "Market-based"), "tCO2", 1.2),
         ),
         tuple(rows),
-        (said("account_meaning"), Text(f"采用的口径开关：{told}", f"Switches used: {told}")),
+        (said("account_meaning"), Text(f"采用的口径开关：{told_zh}。", f"Switches used: {told_en}.")),
     )
 
 
@@ -340,15 +323,15 @@ def _accounted(a: Account, year: Year, field: str, value: float | None, unit: st
     """A figure of the account with its grade, coverage and factor rows."""
     due = a.n_expected * max(1.0, year.span.days / a.days) if a.days else 0.0
     absent = figures.NO_METER if a.amount is None else figures.NO_FACTOR
-    return Cell(
-        id=f"account/{year.span.year}/{a.carrier}/{field}",
-        value=tidy(None if value is None else scale * value),
-        unit=unit,
-        coverage=tidy(min(1.0, a.n_known / due) if due else None),
+    return figures.known(
+        f"account/{year.span.year}/{a.carrier}/{field}",
+        None if value is None else scale * value,
+        unit,
+        min(1.0, a.n_known / due) if due else None,
+        absent=absent,
+        grade=a.grade,
         quality="estimated" if a.grade == "C" else "good" if a.grade else "",
-        grade="" if value is None else a.grade,
         factors=tuple(a.factors),
-        reason=absent if value is None else None,
     )
 
 

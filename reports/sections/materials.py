@@ -8,6 +8,7 @@ from reports.model import Cell, Column, Rows, Table, Text, tidy
 from reports.rows import Year
 from reports.words import said, table, word
 
+NOT_BOOKED_BEFORE = Text("此前无台账，按零起算", "nothing booked before: counted from zero")
 NOT_BOOKED = Text("未填报", "not booked")
 MORE_OUT = Text("排水多于取水（含外来污水）", "more goes out than came in: waste water from elsewhere")
 NO_OUTLET = Text("无水污染排口流量", "no metered outlet")
@@ -20,34 +21,17 @@ def water_balance(year: Year) -> Table:
         name = f"water-balance/{year.span.year}/{w.code or 'base'}"
         cells = [_metered(f"{name}/{f}", w, year, getattr(w, f), figures.NO_METER) for f in ("fresh", "reclaimed")]
         cells.append(figures.plain(f"{name}/recirculated", w.recirculated, "m3", "declared", reason=NOT_BOOKED))
-        hours = max(w.hours_due or 0, 24 * year.span.days)
+        hours = max(w.hours_due or 0, year.span.hours)
         share = min(1.0, w.hours_known / hours) if hours and w.hours_known is not None else None
-        cells.append(
-            Cell(
-                id=f"{name}/discharged",
-                value=tidy(w.discharged),
-                unit="m3",
-                coverage=tidy(share),
-                digits=0,
-                grade="A" if w.discharged is not None else "",
-                reason=NO_OUTLET if w.discharged is None else None,
-            )
-        )
+        cells.append(figures.known(f"{name}/discharged", w.discharged, "m3", share, digits=0, absent=NO_OUTLET))
         coverage = min((c.coverage for c in cells if c.coverage is not None), default=None)
         silent = NO_OUTLET if w.discharged is None else MORE_OUT
         cells.append(figures.ratio(f"{name}/consumed", w.consumed, 1.0, "m3", coverage, digits=0, absent=silent))
         cells.append(figures.ratio(f"{name}/reuse", w.reuse_rate, 1.0, "%", cells[0].coverage, scale=100, digits=1))
         rows.append((Text(w.name_zh or "园区合计", w.name_en or "Base"), *cells))
     if not rows:
-        rows.append(
-            (
-                Text("—", "—"),
-                *(
-                    figures.plain(f"water-balance/{year.span.year}/none/{f}", None, "m3", "measured")
-                    for f in ("fresh", "reclaimed", "recirculated", "discharged", "consumed", "reuse")
-                ),
-            )
-        )
+        fields = ("fresh", "reclaimed", "recirculated", "discharged", "consumed", "reuse")
+        rows.append(figures.nothing(1, f"water-balance/{year.span.year}/none", fields, "m3", "measured"))
     return Table(
         "water-balance",
         Text("水平衡与重复利用", "Water balance and reuse"),
@@ -68,15 +52,7 @@ def water_balance(year: Year) -> Table:
 def _metered(figure: str, w: Water, year: Year, value: float | None, absent: Text) -> Cell:
     due = w.n_expected * max(1.0, year.span.days / w.days) if w.days else 0.0
     coverage = min(1.0, w.n_known / due) if due else None
-    return Cell(
-        id=figure,
-        value=tidy(value),
-        unit="m3",
-        coverage=tidy(coverage),
-        digits=0,
-        grade="" if value is None else "A",
-        reason=absent if value is None else None,
-    )
+    return figures.known(figure, value, "m3", coverage, digits=0, absent=absent)
 
 
 def waste_stores(year: Year) -> Table:
@@ -87,8 +63,11 @@ def waste_stores(year: Year) -> Table:
         kind, owner = word("ledger", w.kind), Text(w.name_zh or "园区", w.name_en or "Base")
         cells = [
             _declared(f"{name}/{f}", getattr(w, f), "t", w.preliminary)
-            for f in ("opening", "generated", "received", "used", "disposed", "moved", "closing")
+            for f in ("generated", "received", "used", "disposed", "moved", "closing")
         ]
+        known = w.booked_before or w.opening != 0
+        opening = figures.plain(f"{name}/opening", None, "t", "declared", reason=NOT_BOOKED_BEFORE)
+        cells.insert(0, _declared(f"{name}/opening", w.opening, "t", w.preliminary) if known else opening)
         rows.append((Text(f"{kind.zh}：{w.item}", f"{kind.en}: {w.item}"), owner, *cells, _mark(w)))
     if not rows:
         empty = [figures.plain(f"waste/{year.span.year}/none/{f}", None, "t", "declared") for f in table()["store"]]
@@ -136,15 +115,7 @@ def exchanges(year: Year) -> Table:
     for x in year.exchange:
         due = x.n_expected * max(1.0, year.span.days / x.days) if x.days else 0.0
         coverage = min(1.0, x.n_known / due) if due else None
-        cell = Cell(
-            id=f"exchange/{year.span.year}/{x.code}",
-            value=tidy(x.amount),
-            unit=x.unit,
-            coverage=tidy(coverage),
-            grade="" if x.amount is None else "A",
-            reason=figures.NO_METER if x.amount is None else None,
-            digits=1,
-        )
+        cell = figures.known(f"exchange/{year.span.year}/{x.code}", x.amount, x.unit, coverage, digits=1)
         rows.append(
             (
                 word("carriers", x.carrier),

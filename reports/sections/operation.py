@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo
+
 from reports import figures
 from reports.context import Context
 from reports.facts import LISTED_ALERTS
-from reports.model import Block, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
-from reports.rows import AlertCount, Year
+from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
+from reports.rows import Year
+from reports.running import AlertCount
 from reports.sections.energy import MONTHS
 from reports.words import both, named, said, table, word
 
@@ -25,7 +28,7 @@ def section(ctx: Context) -> Section:
     blocks: list[Block] = [_systems(year)]
     if year.availability:
         blocks += [_months(year), _availability_chart(year)]
-    blocks += [_outcomes(year), _alerts(year)]
+    blocks += [_outcomes(year), _alerts(year, ctx.base.timezone)]
     if year.alert_months:
         blocks.append(_alert_chart(year))
     blocks.append(_rates(year))
@@ -140,18 +143,18 @@ def _outcomes(year: Year) -> Table:
     )
 
 
-def _alerts(year: Year) -> Table:
+def _alerts(year: Year, zone: str) -> Table:
     found = {a.severity: a for a in year.alert_counts}
     rows: Rows = []
     for severity in table()["severities"]:
         a = found.get(severity) or AlertCount(severity, 0, 0, 0, None, None)
         name = f"alerts/{year.span.year}/{severity}"
-        none = Text("无可统计的报警", "no alert to count")
+        none = Text("无可统计的报警", "no alert to count") if year.was_watched else figures.NOT_WATCHED
         rows.append(
             (
                 word("severities", severity),
                 *(
-                    figures.plain(f"{name}/{f}", float(v), "alerts", "count")
+                    _count(year, f"{name}/{f}", v)
                     for f, v in (
                         ("raised", a.raised),
                         ("acknowledged", a.acknowledged),
@@ -176,7 +179,21 @@ def _alerts(year: Year) -> Table:
             Column(Text("关闭用时中位数", "Median to close"), "h", 1.2),
         ),
         tuple(rows),
+        _since(year, zone),
     )
+
+
+def _count(year: Year, figure: str, n: float, digits: int = 0) -> Cell:
+    """A number of alerts; none where no rule existed in the period."""
+    return figures.plain(figure, n if year.was_watched else None, "alerts", "count", digits=digits, reason=figures.NOT_WATCHED)
+
+
+def _since(year: Year, zone: str) -> tuple[Text, ...]:
+    """From when on alerts were judged, where that is not the whole period."""
+    if not year.was_watched or year.alerts_since is None or year.alerts_since <= year.span.start:
+        return ()
+    day = year.alerts_since.astimezone(ZoneInfo(zone)).date()
+    return (Text(f"报警自 {day} 起判断，此前未作判断。", f"Alerts are judged from {day} on; nothing was before."),)
 
 
 def _alert_chart(year: Year) -> Chart:
@@ -194,18 +211,13 @@ def _alert_chart(year: Year) -> Chart:
 def _rates(year: Year) -> Table:
     raised = sum(a.raised for a in year.alert_counts)
     rates, name = year.alert_rates, f"alert-rates/{year.span.year}"
-    mean = raised / year.span.days if year.span.days else None
+    since = max(year.span.start, year.alerts_since or year.span.start)
+    days = max(1.0, (year.span.end - since).total_seconds() / 86_400)
     rows = (
-        (Text("日均报警数", "Alerts a day, mean"), figures.plain(f"{name}/per_day", mean, "alerts", "count", digits=2)),
-        (Text("最多的一天", "Busiest day"), figures.plain(f"{name}/peak_day", float(rates.peak_day or 0), "alerts", "count")),
-        (
-            Text("最多的十分钟", "Busiest ten minutes"),
-            figures.plain(f"{name}/peak_10min", float(rates.peak_10min or 0), "alerts", "count"),
-        ),
-        (
-            Text("持续超过一天", "Open longer than a day"),
-            figures.plain(f"{name}/longer", float(rates.longer_than_day), "alerts", "count"),
-        ),
+        (Text("日均报警数", "Alerts a day, mean"), _count(year, f"{name}/per_day", raised / days, 2)),
+        (Text("最多的一天", "Busiest day"), _count(year, f"{name}/peak_day", rates.peak_day or 0)),
+        (Text("最多的十分钟", "Busiest ten minutes"), _count(year, f"{name}/peak_10min", rates.peak_10min or 0)),
+        (Text("持续超过一天", "Open longer than a day"), _count(year, f"{name}/longer", rates.longer_than_day)),
     )
     return Table(
         "alert-rates",
@@ -252,13 +264,8 @@ def _alert_years(ctx: Context) -> Table:
             (
                 word("severities", severity),
                 *(
-                    figures.plain(
-                        f"alerts-years/{y}/{severity}",
-                        float(sum(a.raised for a in facts.alert_counts if a.severity == severity)),
-                        "alerts",
-                        "count",
-                    )
-                    for y, facts in ctx.years.items()
+                    _count(of, f"alerts-years/{y}/{severity}", sum(a.raised for a in of.alert_counts if a.severity == severity))
+                    for y, of in ctx.years.items()
                 ),
             )
         )
@@ -270,17 +277,18 @@ def incidents(ctx: Context) -> Section:
     year = ctx.year
     total = sum(a.raised for a in year.alert_counts if a.severity in ("critical", "high"))
     shown = len(year.alerts)
-    blocks: list[Block] = [
-        _declaration(),
-        Paragraph(
-            Text(
-                f"本期紧急与高级别报警共 {total} 条，下表列出 {shown} 条"
-                f"（未关闭的在前{'，其余见平台' if total > shown else ''}）。",
-                f"{total} alerts of severity critical or high were raised; {shown} are listed, open ones first"
-                f"{f' (at most {LISTED_ALERTS}; the rest is on the platform)' if total > shown else ''}.",
-            )
-        ),
-    ]
+    if not year.was_watched:
+        told = Text(f"{figures.NOT_WATCHED.zh}。", "No alert rule existed in the period: nothing was judged.")
+    elif total == 0:
+        told = Text("本期没有紧急与高级别报警。", "No alert of severity critical or high was raised.")
+    else:
+        rest = "，其余见平台" if total > shown else ""
+        told = Text(
+            f"本期紧急与高级别报警共 {total} 条，下表列出 {shown} 条（未关闭的在前{rest}）。",
+            f"{total} alerts of severity critical or high were raised; {shown} are listed, open ones first"
+            f"{f' (at most {LISTED_ALERTS}; the rest is on the platform)' if total > shown else ''}.",
+        )
+    blocks: list[Block] = [_declaration(), Paragraph(told)]
     if year.alerts:
         blocks.append(_list(ctx))
     return Section("incidents", Text("突发事件与重要报警", "Incidents and important alerts"), tuple(blocks))

@@ -34,7 +34,7 @@ def _targets(ctx: Context) -> list[Text]:
         if expected is None:
             silent.append(Text(t.name_zh, t.name_en))
         elif expected > t.value if t.sense == "at_most" else expected < t.value:
-            out.append(_behind(t, expected))
+            out.append(_behind(t, expected, ended=ctx.year.span.complete))
     if silent:
         out.append(
             Text(
@@ -45,14 +45,16 @@ def _targets(ctx: Context) -> list[Text]:
     return out
 
 
-def _behind(t: Target, expected: float) -> Text:
+def _behind(t: Target, expected: float, *, ended: bool) -> Text:
     done = completion(t, expected)
     share = f"，完成率 {100 * done:.1f} %" if done is not None else ""
     share_en = f", {100 * done:.1f} % of the way" if done is not None else ""
     ahead, goal = (f"{v:,.{indicator_digits(t.indicator)}f}" for v in (expected, t.value))
+    unit = word("units", t.unit)
+    is_zh, is_en = ("全年", "ended at") if ended else ("全年预计", "is expected at")
     return Text(
-        f"“{t.name_zh}”全年预计 {ahead} {t.unit}，目标 {goal} {t.unit}{share}，责任单位：{t.responsible or '未明确'}。",
-        f"“{t.name_en}” is expected at {ahead} {t.unit} against {goal}{share_en}; "
+        f"“{t.name_zh}”{is_zh} {ahead} {unit.zh}，目标 {goal} {unit.zh}{share}，责任单位：{t.responsible or '未明确'}。",
+        f"“{t.name_en}” {is_en} {ahead} {unit.en} against {goal}{share_en}; "
         f"responsible: {t.responsible or 'nobody named'}.",
     )
 
@@ -79,7 +81,7 @@ def _outlets(ctx: Context) -> list[Text]:
         if e.hours_exceeded:
             out.append(
                 Text(
-                    f"{name.zh}全年超标 {e.hours_exceeded} 小时，需说明原因和整改措施。",
+                    f"{name.zh}本期超标 {e.hours_exceeded} 小时，需说明原因和整改措施。",
                     f"{name.en} exceeded its limit for {e.hours_exceeded} hours: give cause and remedy.",
                 )
             )
@@ -129,8 +131,8 @@ def _points(ctx: Context) -> list[Text]:
     silent = {p.system: p.points - p.heard for p in ctx.year.points if p.points > p.heard}
     return [
         Text(
-            f"{word('systems', s).zh}有 {n} 个在册测点全年没有数据。",
-            f"{n} points of {word('systems', s).en} gave no data all year.",
+            f"{word('systems', s).zh}有 {n} 个在册测点本期没有数据。",
+            f"{n} points of {word('systems', s).en} gave no data in the period.",
         )
         for s, n in silent.items()
     ]

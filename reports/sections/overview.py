@@ -68,6 +68,7 @@ def _figures(ctx: Context) -> tuple[Table, ...]:
     if ctx.several:
         return (years_table(ctx, "years", Text("建设期各年主要指标", "Main figures of the years of the period"), codes),)
     rows: Rows = []
+    complete = ctx.year.span.complete
     for code in codes:
         now = headline(ctx, ctx.year, code)
         before = headline(ctx, ctx.former, code) if ctx.former else None
@@ -78,10 +79,10 @@ def _figures(ctx: Context) -> tuple[Table, ...]:
                 f"headlines/{ctx.year.span.year - 1}/{code}", None, now.unit, "measured", reason=figures.NO_FORMER
             )
         )
-        delta = figures.change(f"headlines/change/{code}", now, before, complete=ctx.year.span.complete)
-        rows.append((headline_name(code), word("units", now.unit), renamed(now, f"headlines/{now.id}"), former, delta))
+        delta = (figures.change(f"headlines/change/{code}", now, before),) if complete else ()
+        rows.append((headline_name(code), word("units", now.unit), renamed(now, f"headlines/{now.id}"), former, *delta))
     y = ctx.year.span.year
-    notes = () if ctx.year.span.complete else (said("open_year"),)
+    notes = () if complete else (said("open_year"),)
     return (
         Table(
             "headlines",
@@ -91,7 +92,7 @@ def _figures(ctx: Context) -> tuple[Table, ...]:
                 Column(Text("单位", "Unit"), width=1.0),
                 Column(Text(f"{y}年", str(y)), width=1.4),
                 Column(Text(f"{y - 1}年", str(y - 1)), width=1.4),
-                Column(Text("变化", "Change"), "%", 1.0),
+                *((Column(Text("变化", "Change"), "%", 1.0),) if complete else ()),
             ),
             tuple(rows),
             notes,

@@ -10,13 +10,14 @@ import msgspec
 from reports import figures
 from reports.context import HEADLINES, Context, headline, renamed
 from reports.model import MIN_COVERAGE, Block, Cell, Chart, Column, Heading, Paragraph, Section, Series, Table, Text, tidy
-from reports.rows import Programme, Target, Year
+from reports.rows import Forecast, Programme, Target, Year
 from reports.words import both, indicator_digits, is_extensive, said, table, word
 
 METHOD = said("target_method")
 SETS = {"zero_carbon_park": ("国家级零碳园区指标", "Indicators of the national zero-carbon park"),
         "eco_park": ("国家生态工业示范园区指标", "Indicators of the national eco-industrial park"),
         "plan": ("基地自定指标", "Indicators of the base's own")}
+CHARTED = 16
 FILL = Text("（由基地填写）", "(to be filled by the base)")
 
 
@@ -58,29 +59,39 @@ def completion(target: Target, value: float | None) -> float | None:
 
 
 def forecast(year: Year, indicator: str, actual: Cell) -> float | None:
-    """The value expected for the whole year; the actual one where the year has ended or the indicator is a ratio.
+    """The value expected for the whole year; the actual one where the year has ended.
 
-    Accounting's forecast where there is one (weeks against the year before), else the same pace to the year's end.
+    Accounting's forecast where there is one (weeks against the year before); else a ratio stays and a sum keeps its pace.
     """
     if actual.value is None or year.span.days == 0:
         return None
-    if year.span.complete or not is_extensive(indicator):
+    if year.span.complete:
         return actual.value
-    if (known := year.forecasts.get(indicator)) is not None:
+    if (known := expected_end(year, indicator)) is not None:
         return known.value
+    if not is_extensive(indicator):
+        return actual.value
     whole = (year.span.last - year.span.first).days + 1
     return actual.value * whole / year.span.days
+
+
+def expected_end(year: Year, indicator: str) -> Forecast | None:
+    """Accounting's forecast; a share in %, as reports print it."""
+    known = year.forecasts.get(indicator)
+    if known is None or known.unit != "1":
+        return known
+    return replace(known, value=100 * known.value, low=100 * known.low, high=100 * known.high, unit="%")
 
 
 def _table(ctx: Context, year: Year, wanted: list[Target]) -> Table:
     y = year.span.year
     columns = (
-        Column(Text("指标", "Indicator"), width=2.2),
-        Column(Text("单位", "Unit"), width=1.0),
+        Column(Text("指标", "Indicator"), width=2.0),
+        Column(Text("单位", "Unit"), width=0.8),
         Column(Text("基准值", "Baseline"), width=1.1),
         Column(Text(f"{y}年目标", f"Target {y}"), width=1.1),
         Column(Text("实际", "Actual"), width=1.2),
-        Column(Text("全年预计", "Forecast"), width=1.2),
+        Column(Text("全年预计", "Forecast"), width=1.7),
         Column(Text("完成率", "Done"), "%", 0.9),
         Column(Text("判断", "Result"), width=0.9),
         Column(Text("责任单位", "Responsible"), width=1.1),
@@ -138,7 +149,7 @@ def _row(ctx: Context, year: Year, t: Target) -> tuple[Text | Cell, ...]:
     expected = None if reason else forecast(year, t.indicator, actual)
     done = completion(t, expected)
     ahead = _derived(f"{name}/forecast", expected, actual.unit or t.unit, actual, reason, digits)
-    if expected is not None and not year.span.complete and (known := year.forecasts.get(t.indicator)) is not None:
+    if expected is not None and not year.span.complete and (known := expected_end(year, t.indicator)) is not None:
         ahead = msgspec.structs.replace(ahead, reason=interval(known.low, known.high, digits, known.target_likely))
     share = _derived(f"{name}/done", None if done is None else 100 * done, "%", actual, reason, 1)
     return (
@@ -212,7 +223,10 @@ def _programme_row(year: Year, p: Programme) -> tuple[Text | Cell, ...]:
     )
     goal = figures.plain(f"{name}/threshold", limit, p.unit, "reference", digits=2, reason=figures.NO_THRESHOLD)
     result = Text("—", "—") if kept is None else Text("达到", "kept") if kept else Text("未达到", "not kept")
-    return (Text(p.name_zh, p.name_en), word("units", p.unit), value, goal, result, both(p.source or "—"))
+    bound = Text("不高于", "at most") if p.sense == "at_most" else Text("不低于", "at least")
+    name_en = p.name_en[:1].upper() + p.name_en[1:]
+    named = Text(p.name_zh, name_en) if limit is None else Text(f"{p.name_zh}（{bound.zh}）", f"{name_en} ({bound.en})")
+    return (named, word("units", p.unit), value, goal, result, both(p.source or "—"))
 
 
 def _withheld(inputs: dict[str, Any]) -> Text:
@@ -254,29 +268,47 @@ def _verdict(t: Target, expected: float | None, year: Year) -> Text:
 
 
 def _progress(ctx: Context) -> list[Block]:
-    """Planned and actual values of every indicator over the years, as a table and a chart where both are numbers."""
-    blocks: list[Block] = []
-    for code in sorted({t.indicator for t in ctx.targets}):
-        mine = {t.year: in_percent(t) for t in ctx.targets if t.indicator == code and t.year in ctx.years}
-        if not mine:
-            continue
-        actual = {y: headline(ctx, facts, code) for y, facts in ctx.years.items()}
-        first = next(iter(mine.values()))
-        name = Text(first.name_zh, first.name_en)
-        blocks.append(
+    """What each year with targets reached of them, in charts of a page; an open year at what is expected of it."""
+    newest = {t.indicator: t for t in sorted(ctx.targets, key=lambda t: t.year) if t.year in ctx.years}
+    years = {t.year for t in ctx.targets}
+    codes = sorted(newest)
+    charts: list[Block] = []
+    size = -(-len(codes) // -(-len(codes) // CHARTED)) if codes else 1
+    for first in range(0, len(codes), size):
+        part = codes[first : first + size]
+        series = tuple(
+            Series(
+                Text(f"{y}年", str(y)) if facts.span.complete else Text(f"{y}年（预计）", f"{y}, forecast"),
+                tuple(_of_target(ctx, facts, code) for code in part),
+            )
+            for y, facts in ctx.years.items()
+            if y in years
+        )
+        title = Text("实际值占目标值比例", "Actual values as a share of the targets")
+        charts.append(
             Chart(
-                f"progress-{code}",
-                Text(f"{name.zh}：计划与实际", f"{name.en}: plan and actual"),
-                "grouped",
-                first.unit,
-                tuple(both(str(y)) for y in ctx.years),
-                (
-                    Series(Text("目标", "Target"), tuple(tidy(mine[y].value) if y in mine else None for y in ctx.years)),
-                    Series(Text("实际", "Actual"), tuple(actual[y].value for y in ctx.years)),
-                ),
+                f"chart-progress-{first}",
+                title,
+                "bars",
+                "%",
+                tuple(_sense(newest[c]) for c in part),
+                series,
+                limit=100.0,
+                limit_name=Text("目标", "target"),
             )
         )
-    return blocks
+    return charts
+
+
+def _of_target(ctx: Context, year: Year, code: str) -> float | None:
+    """Actual or expected value over the target, %; None where they cannot be compared."""
+    goal = next((in_percent(t) for t in ctx.targets if t.indicator == code and t.year == year.span.year), None)
+    if goal is None or goal.value == 0:
+        return None
+    actual = headline(ctx, year, code)
+    known = actual.coverage is None or actual.coverage >= MIN_COVERAGE
+    expected = forecast(year, code, actual) if known and same_unit(actual.unit, goal.unit) else None
+    return None if expected is None else tidy(100 * expected / goal.value)
 
 
 def tasks(ctx: Context) -> Section:

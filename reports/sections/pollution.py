@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports import figures
 from reports.context import Context, years_table
-from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
+from reports.model import Block, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
 from reports.rows import Emission, Event, Limit, Year
 from reports.sections import cases
 from reports.words import named, quantity, said, word
@@ -48,7 +48,7 @@ def _figure(e: Emission, year: Year, field: str) -> str:
 
 def due_hours(e: Emission, year: Year) -> int:
     """Hours of the year so far in which the source ran and was not exempt."""
-    return max(0, 24 * year.span.days - e.hours_stopped - e.hours_exempt)
+    return max(0, year.span.hours - e.hours_stopped - e.hours_exempt)
 
 
 def valid_share(e: Emission, year: Year) -> float | None:
@@ -61,7 +61,7 @@ def _hours(year: Year) -> Table:
     rows: Rows = []
     for e in year.emission:
         recorded = e.hours_valid + e.hours_stopped + e.hours_exempt + e.hours_missing
-        absent = max(0, 24 * year.span.days - recorded)
+        absent = max(0, year.span.hours - recorded)
         share = valid_share(e, year)
         counts = (
             ("valid", e.hours_valid),
@@ -128,14 +128,7 @@ def _means(year: Year) -> Table:
         limit, share = _limit(year, e), valid_share(e, year)
         unit = limit.unit if limit else ("pH" if e.quantity == "ph" else "mg/L" if e.medium == "water" else "mg/m3")
         cells = [
-            Cell(
-                id=_figure(e, year, name),
-                value=tidy(v),
-                unit=unit,
-                coverage=tidy(share),
-                grade="" if v is None else "A",
-                reason=figures.NO_VALID_HOUR if v is None else None,
-            )
+            figures.known(_figure(e, year, name), v, unit, share, absent=figures.NO_VALID_HOUR)
             for name, v in (
                 ("mean_measured", e.mean_measured),
                 ("mean_converted", e.mean_converted),
@@ -207,15 +200,15 @@ def _mass(year: Year) -> Table:
         if e.mass_kg is None and e.quantity in ("ph", "o2"):
             continue
         share, running = valid_share(e, year), e.hours_valid + e.hours_missing
-        mass = Cell(
-            id=_figure(e, year, "mass"),
-            value=tidy(e.mass_kg),
-            unit="kg",
-            coverage=tidy(share),
-            digits=1,
+        mass = figures.known(
+            _figure(e, year, "mass"),
+            e.mass_kg,
+            "kg",
+            share,
+            absent=Text("无流量或无有效浓度", "no flow or no valid concentration"),
+            grade="C" if share is None or share < 0.75 else "A",
             quality="substituted" if e.hours_substituted else "good",
-            grade="" if e.mass_kg is None else "C" if share is None or share < 0.75 else "A",
-            reason=Text("无流量或无有效浓度", "no flow or no valid concentration") if e.mass_kg is None else None,
+            digits=1,
         )
         rows.append(
             (
@@ -244,7 +237,19 @@ def _mass(year: Year) -> Table:
             Column(Text("替代占比", "Share substituted"), "%", 1.1),
         ),
         tuple(rows),
-        (said("mass_meaning"),),
+        (said("mass_meaning"), *_inside(year)),
+    )
+
+
+def _inside(year: Year) -> tuple[Text, ...]:
+    """Which outlets flow to another of the base: the base's total leaves them out."""
+    inside = [e for e in year.emission if e.inside]
+    if not inside:
+        return ()
+    zh = "、".join(dict.fromkeys(f"{e.enterprise_zh or ''} {e.name_zh}".strip() for e in inside))
+    en = "; ".join(dict.fromkeys(f"{e.enterprise_en or ''} {e.name_en}".strip() for e in inside))
+    return (
+        Text(f"{zh}排入园区内其他排口，不计入园区合计。", f"Not in the base's total, flowing to another outlet of it: {en}."),
     )
 
 
@@ -273,7 +278,7 @@ def _chart(year: Year) -> Chart:
 def _transmission(year: Year) -> Table:
     rows: Rows = []
     for t in year.transmission:
-        due = max(0, 24 * year.span.days * t.quantities - t.excluded)
+        due = max(0, year.span.hours * t.quantities - t.excluded)
         coverage = min(1.0, t.valid / due) if due else None
         name, values = (
             f"transmission/{year.span.year}/{t.code}",
@@ -327,15 +332,18 @@ def _event_counts(year: Year) -> Table:
             )
         )
     if not rows:
-        rows.append(
-            (
-                Text("本期平台未记录治理联动事件", "The platform recorded no treatment event in the period"),
-                *(
-                    figures.plain(f"events/none/{f}", 0.0, u, "count")
-                    for f, u in (("n", "events"), ("hours", "h"), ("open", "events"))
-                ),
-            )
+        heard = any(p.heard for p in year.points if p.system == "pollution")
+        silent = None if heard else Text("没有治理设施或排口的数据", "no facility or outlet has data")
+        name = (
+            Text("本期平台未记录治理联动事件", "The platform recorded no treatment event in the period")
+            if heard
+            else Text("未作判断", "Not judged")
         )
+        values = (
+            figures.plain(f"events/none/{f}", 0.0 if heard else None, u, "count", reason=silent)
+            for f, u in (("n", "events"), ("hours", "h"), ("open", "events"))
+        )
+        rows.append((name, *values))
     return Table(
         "events",
         Text("治理设施联动事件", "Treatment events"),
@@ -368,11 +376,11 @@ def _event_list(ctx: Context, events: list[Event]) -> Table:
         "event-list",
         title,
         (
-            Column(Text("类型", "Kind"), width=1.8),
+            Column(Text("类型", "Kind"), width=2.1),
             Column(Text("生产设施", "Production"), width=1.2),
             Column(Text("治理设施", "Treatment"), width=1.2),
-            Column(Text("开始", "Start"), width=1.2),
-            Column(Text("结束", "End"), width=1.2),
+            Column(Text("开始", "Start"), width=1.4),
+            Column(Text("结束", "End"), width=1.4),
             Column(Text("时长", "Hours"), "h", 0.8),
         ),
         rows,

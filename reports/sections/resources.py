@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reports import figures
-from reports.context import Context, carrier_rows, headline, headline_name, renamed, years_table
-from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
+from reports.context import Context, carrier_rows, headline, ratios_table, years_table
+from reports.model import Block, Chart, Column, Paragraph, Rows, Section, Series, Table, Text
 from reports.rows import Balance, Year
 from reports.sections import materials
 from reports.sections.energy import MONTHS, by_month
@@ -23,7 +23,7 @@ def section(ctx: Context) -> Section:
     ]
     if ctx.several:
         blocks.append(years_table(ctx, "resource-years", Text("各年资源利用", "Resources by year"), CODES))
-    blocks += [_ratios(ctx), _water(ctx)]
+    blocks += [ratios_table(ctx, "resources", Text("资源利用效率", "Resource efficiency"), CODES[1:]), _water(ctx)]
     if any(r.carrier in table()["water_carriers"] for r in ctx.year.energy):
         blocks.append(_water_chart(ctx.year))
     blocks += [materials.water_balance(ctx.year), materials.waste_stores(ctx.year), materials.exchanges(ctx.year)]
@@ -31,23 +31,6 @@ def section(ctx: Context) -> Section:
     blocks += [land] if land is not None else []
     blocks.append(_balance(ctx.year))
     return Section("resources", Text("资源利用", "Resources"), tuple(blocks))
-
-
-def _ratios(ctx: Context) -> Table:
-    rows: Rows = []
-    for code in CODES[1:]:
-        cell = headline(ctx, ctx.year, code)
-        rows.append((headline_name(code), word("units", cell.unit), renamed(cell, f"resources/{cell.id}")))
-    return Table(
-        "resource-ratios",
-        Text("资源利用效率", "Resource efficiency"),
-        (
-            Column(Text("指标", "Indicator"), width=2.4),
-            Column(Text("单位", "Unit"), width=1.2),
-            Column(Text("数值", "Value"), width=1.6),
-        ),
-        tuple(rows),
-    )
 
 
 def _water(ctx: Context) -> Table:
@@ -99,15 +82,7 @@ def _balance(year: Year) -> Table:
     for b in year.balance:
         name, coverage = f"balance/{year.span.year}/{b.carrier}/{b.code}", balance_coverage(b, year)
         cells = [
-            Cell(
-                id=f"{name}/{f}",
-                value=tidy(getattr(b, f)),
-                unit=b.unit,
-                coverage=tidy(coverage),
-                digits=0,
-                reason=figures.NO_METER if getattr(b, f) is None else None,
-                grade="A" if getattr(b, f) is not None else "",
-            )
+            figures.known(f"{name}/{f}", getattr(b, f), b.unit, coverage, digits=0)
             for f in ("parent_amount", "children_amount", "unaccounted")
         ]
         share = figures.ratio(f"{name}/share", b.unaccounted, b.parent_compared, "%", coverage, scale=100, digits=2)
@@ -126,16 +101,8 @@ def _balance(year: Year) -> Table:
         )
     if not rows:
         absent = Text("目录中没有总表与分表关系", "no parent and child meters in the catalogue")
-        rows.append(
-            (
-                Text("—", "—"),
-                Text("—", "—"),
-                *(
-                    figures.plain(f"balance/{year.span.year}/none/{f}", None, "", "measured", reason=absent)
-                    for f in ("parent", "children", "unaccounted", "share", "uncertainty")
-                ),
-            )
-        )
+        fields = ("parent", "children", "unaccounted", "share", "uncertainty")
+        rows.append(figures.nothing(2, f"balance/{year.span.year}/none", fields, "", "measured", absent))
     return Table(
         "balance",
         Text("总分表平衡", "Parent meters against their children"),

@@ -37,7 +37,7 @@ def table(db: Db, at: datetime, name: str) -> Table:
 
 def test_a_set_stands_with_threshold_result_and_what_is_not_checked(measured: Db) -> None:
     rows = table(measured, datetime(2027, 1, 15, tzinfo=UTC), "programme-2026-zero_carbon_park")
-    clean = next(r for r in rows.rows if r[0].zh == "清洁能源消费占比")           # type: ignore[union-attr]
+    clean = next(r for r in rows.rows if r[0].zh == "清洁能源消费占比（不低于）")         # type: ignore[union-attr]
     assert (clean[2].value, clean[3].value, clean[4].en) == (12.5, 90, "not kept")   # type: ignore[union-attr]
     heat = next(r for r in rows.rows if r[0].zh.startswith("余热"))               # type: ignore[union-attr]
     assert heat[2].value is None and "ledger" in heat[2].reason.en                # type: ignore[union-attr]

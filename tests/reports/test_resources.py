@@ -71,7 +71,7 @@ def values(cells: list[Cell | Text]) -> list[Any]:
 def test_stores_are_carried_moved_waste_is_in_one_store_and_a_negative_one_is_marked(tables: dict[str, Table]) -> None:
     waste = tables["waste"]
     assert values(row(waste, "一般工业固体废物：炉渣", "永固轧钢")) == [12, 300, None, 250, None, 40, 22, "—"]
-    assert values(row(waste, "一般工业固体废物：炉渣", "清源污水")) == [0, None, 40, None, None, None, 40, "—"]
+    assert values(row(waste, "一般工业固体废物：炉渣", "清源污水")) == [None, None, 40, None, None, None, 40, "—"]
     oil = row(waste, "危险废物：废矿物油", "永固轧钢")
     assert values(oil)[-2:] == [-0.3, "2026-02-28 起库存为负，台账有误"]
     moved = row(waste, "一般工业固体废物：炉渣", "永固轧钢")[5]
