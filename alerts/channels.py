@@ -8,7 +8,8 @@ shift     three days fit better when moved by hours                     clock sk
 flat      run of one value against the longest in its own history       stuck, drop-out to zero
 repeat    changing values copied from the day or week before            copied record, schedule left on
 range     how far outside all of the last four weeks                    short series, of whatever shape
-surge     beyond the usual tenth of a week, in that tenth's own spread    the same, when a greater one was seen already
+surge     young: beyond the usual tenth of a week, in its own spread    the same, when a greater one was seen already
+          fine steps: three hours beyond all of the last four weeks    what lasts
 swing     how much it moves from step to step, same                     hunting, chatter (fine steps only)
 
 The score at t uses nothing after t. Series too short for weeks fall back to days, then to a running median.
@@ -24,6 +25,7 @@ from scipy.ndimage import minimum_filter1d
 
 from alerts.ranges import out_of_range
 from alerts.rolling import (
+    MAD,
     Floats,
     blockwise_scale,
     fill,
@@ -41,7 +43,10 @@ NOTHING_LEFT = 0.12     # of what is expected: a lost signal, or a tenth of it
 LONG_WEEKS = 8          # a series is young before
 USUAL_LEVEL, USUAL_LOW = 29.6, 37.6     # days of one deviation that the two CUSUMs reach in a hundredth of the development set
 FINE_S = 900.0          # steps below are fine
-SPAN_DAYS, SPAN_OF_DAYS, SPAN_OF_WEEK = 28, 0.1, 0.05
+SPAN_DAYS, SPAN_OF_DAYS, SPAN_OF_WEEK = 28, 0.14, 0.05
+JUMP_DAYS, FINE_JUMP_DAYS = 7, 3        # with a value before a jump is one: a week has its Monday
+FEW_RUNS = 4.0          # so many runs of zero or of a bound halve what the next one says
+OUTER, OUTER_SIZE = 0.85, 1.44      # quantile of a size, and where a normal one has it
 MOVES = (-6, -5, -4, -3, -2, 2, 3, 4, 5, 6)     # hours that a clock may be off
 
 
@@ -123,17 +128,18 @@ def channels(x: Floats, step_s: float) -> Channels:
     far = expectation(x, r, ahead)
     e = fill_by_lags(far[:len(x)], x, _running_lags(r), least=5)
     size = _size(x, r)
-    beyond = out_of_range(mean_of_last(x, max(1, r.hour // 4)), r.hour, r.day)
+    beyond, rarity = out_of_range(mean_of_last(x, max(1, r.hour // 4)), r.hour, r.day)
+    fine = step_s < FINE_S
     scores = {
-        "jump": _jump(x, beyond, e, size, r),
-        "ratio": _ratio(x, far[:len(x)], r),
+        "jump": _jump(x, beyond, e, size, r, FINE_JUMP_DAYS) if fine else _jump(x, beyond * rarity, e, size, r, JUMP_DAYS),
+        "ratio": _ratio(x, _running(x, far[:len(x)], r), r),
         **_slow(x, x - e, r),
         "shift": _shift(x, far, r),
         "flat": _flat(x, r),
         "repeat": _repeat(x, r),
         "range": beyond,
-        "surge": _surge(x, step_s, r),
-        "swing": _swing(x, step_s, r),
+        "surge": _beyond_four_weeks(x, r) if fine else _surge(x, r),
+        "swing": _swing(x, r) if fine else np.full_like(x, np.nan),
     }
     return Channels(x, e, size, r, scores)
 
@@ -183,15 +189,17 @@ def _together(*parts: Floats) -> Floats:
     return np.where(up, size, np.where(down, -size, np.where(np.isnan(size), np.nan, 0.0)))
 
 
-def _jump(x: Floats, beyond: Floats, e: Floats, size: Floats, r: Rhythm) -> Floats:
+def _jump(x: Floats, beyond: Floats, e: Floats, size: Floats, r: Rhythm, days: int) -> Floats:
     """A step, against the third greatest of four weeks, times how far it leads beyond all that four weeks have seen. Down it
-    counts only where next to nothing is left of what is expected: less is what machines do that are switched off."""
+    counts only where next to nothing is left of what is expected: less is what machines do that are switched off. Unknown until
+    so many `days` are known."""
     step = np.diff(x, prepend=np.nan)
     n = -(-len(x) // r.day)
     with np.errstate(invalid="ignore"):
         greatest = np.fmax.reduce(np.concatenate([np.abs(step), np.full(n * r.day - len(x), np.nan)]).reshape(n, -1), axis=1)
-    past = np.sort(-lags_of(greatest, range(1, 29)), axis=1)[:, 2]      # NaN goes last
-    usual = np.maximum(np.repeat(-past, r.day)[:len(x)], 0.005 * size + 1e-12)
+    past = np.sort(-lags_of(greatest, range(1, 29)), axis=1)            # NaN goes last
+    third = np.where(np.isnan(past[:, days - 1]), np.nan, -past[:, 2])
+    usual = np.maximum(np.repeat(third, r.day)[:len(x)], 0.005 * size + 1e-12)
     score = np.abs(step / usual * beyond)
     up, gone = (step > 0) & (beyond > 0), (step < 0) & (beyond < 0) & (x <= NOTHING_LEFT * e)
     return np.where(up, score, np.where(gone, -score, np.where(np.isnan(score), np.nan, 0.0)))
@@ -205,8 +213,14 @@ def _cusum(g: Floats, slack: float, r: Rhythm) -> Floats:
     return out
 
 
+def _running(x: Floats, e: Floats, r: Rhythm) -> Floats:
+    """The expectation of a machine that runs: from the weeks or days in which it did."""
+    return expectation(np.where(x > 0, x, np.nan), r) if (x <= 0).any() else e
+
+
 def _ratio(x: Floats, e: Floats, r: Rhythm) -> Floats:
-    """Six hours' ratio to the expectation by weeks or days; a running median would leave it another usual size."""
+    """Six hours' ratio to the expectation by weeks or days; a running median would leave it another usual size. That size is
+    the greater of the middle and the outer ratios': a machine that runs by order is mostly as expected, and else far off."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.log(np.where((x > 0) & (e > 0), x / e, np.nan))
     ratio = np.clip(ratio, -4, 4)
@@ -214,7 +228,8 @@ def _ratio(x: Floats, e: Floats, r: Rhythm) -> Floats:
     usual = quantile_of_lags(recent, [k * max(1, r.day // 4) for k in range(2, 30, 3)], least=3)     # every quarter of the day
     d = recent - fill(usual, np.zeros_like(x))
     every = r.pause
-    usual_size = np.repeat(blockwise_scale(d[::every], r.day // every, 28, least=max(1, 2 * r.day // every)), every)[:len(x)]
+    middle, outer = (blockwise_scale(d[::every], r.day // every, 28, max(1, 2 * r.day // every), q) for q in (0.5, OUTER))
+    usual_size = np.repeat(np.maximum(middle, outer / (OUTER_SIZE * MAD)), every)[:len(x)]
     return np.asarray(d / np.maximum(usual_size, 0.02))
 
 
@@ -250,35 +265,39 @@ def _misfit(x: Floats, moved: Floats, every: int, width: int) -> Floats:
         return np.asarray(1.0 - (mab - ma * mb) / np.sqrt(np.maximum((maa - ma * ma) * (mbb - mb * mb), 1e-12)))
 
 
-def _surge(x: Floats, step_s: float, r: Rhythm) -> Floats:
-    """A young series' hour and last two hours, or a fine one's mean of half a day, against its week. Worked out where it is
-    judged."""
-    if step_s < FINE_S:
-        return _beyond_week(mean_of_last(x, 12 * r.hour), r)
+def _surge(x: Floats, r: Rhythm) -> Floats:
+    """A young series' hour and last two hours against its week. Worked out where it is judged."""
     young = x[:LONG_WEEKS * r.week]
-    score = _together(*(_beyond_week(mean_of_last(young, k * r.hour), r, SPAN_DAYS) for k in (1, 2)))
+    step = np.abs(np.diff(young, prepend=np.nan))
+    least = lag(np.fmin.accumulate(np.where(step > 0, step, np.inf)), 2 * r.hour)
+    unit = np.where(np.isfinite(least), least, 0.0)
+    score = _together(*(_beyond_week(mean_of_last(young, k * r.hour), unit / (k * r.hour), r) for k in (1, 2)))
     return np.concatenate([score, np.full(len(x) - len(young), np.nan)])
 
 
-def _swing(x: Floats, step_s: float, r: Rhythm) -> Floats:
-    if step_s >= FINE_S:
-        return np.full_like(x, np.nan)
-    return _beyond_week(mean_of_last(np.abs(np.diff(x, prepend=np.nan)), 3 * r.hour), r)
+def _swing(x: Floats, r: Rhythm) -> Floats:
+    """Three hours' mean step beyond that of four weeks; calm is no fault."""
+    return np.maximum(_beyond_four_weeks(np.abs(np.diff(x, prepend=np.nan)), r), 0.0)
 
 
-def _beyond_week(m: Floats, r: Rhythm, days: int = 0) -> Floats:
+def _beyond_four_weeks(x: Floats, r: Rhythm) -> Floats:
+    """The mean of three hours, half of it known, against the range of all such means of four weeks; looked at once an hour."""
+    hours = mean_of_last(x, 3 * r.hour, 3 * r.hour // 2)[r.hour - 1::r.hour]
+    return _held(out_of_range(hours, 1, 24)[0], r.hour, len(x))
+
+
+def _beyond_week(m: Floats, unit: Floats, r: Rhythm) -> Floats:
     """How far m lies beyond the tenth and ninetieth percentile of the hours of a week, in their distances from the median.
     These hold when one hour in ten was wrong, so that the greatest fault so far does not hide the next. A distance counts for
-    at least a share of the week's span or, with `days`, of that of so many days but for the greatest and the least of them:
-    a series that has surged on two days says less of the third."""
+    at least the `unit`, the least step ever seen, by which a count of rare events goes up; and for at least a share of the span
+    of four weeks' days but for the greatest and the least: a series that has surged on two days says less of the third."""
     hours = np.full(-(-len(m) // r.hour), np.nan)
     hours[:len(m) // r.hour] = m[r.hour - 1::r.hour]
     past = np.sort(lags_of(hours, range(1, 169)), axis=1)
     low, middle, high = (np.repeat(quantile_of_sorted(past, q, least=24), r.hour)[:len(m)] for q in (0.1, 0.5, 0.9))
     span = SPAN_OF_WEEK * np.repeat(quantile_of_sorted(past, 1.0, least=1) - past[:, 0], r.hour)[:len(m)]
-    if days:
-        span = fill(SPAN_OF_DAYS * _span(m, days, r), span)
-    least = np.maximum(0.1 * np.abs(middle), span) + 1e-12
+    span = fill(SPAN_OF_DAYS * _span(m, SPAN_DAYS, r), span)
+    least = np.maximum(np.maximum(0.1 * np.abs(middle), span), unit) + 1e-12
     over, under = (m - high) / np.maximum(high - middle, least), (low - m) / np.maximum(middle - low, least)
     return np.where(over >= under, np.maximum(over, 0.0), -np.maximum(under, 0.0))
 
@@ -293,20 +312,30 @@ def _span(m: Floats, days: int, r: Rhythm) -> Floats:
 
 
 def _flat(x: Floats, r: Rhythm) -> Floats:
-    """Steps of one value against the third longest such run of the past; runs of zero, a machine that is off, by themselves.
-    A value that is not zero has to have changed three times before; of zero the least of fewer runs will do, or none."""
+    """Steps of one value against the third longest such run of the past. Runs of zero, a machine that is off, are by
+    themselves; so are runs that begin at the greatest or least value seen before, where a scale or a share ends. A value that
+    is not zero has to have stood three times before; of zero the least of fewer runs will do, or none."""
     step = np.diff(x, prepend=np.nan)
     same = step == 0
     run = _run(same)
     out = np.where(np.isnan(x), np.nan, 0.0)
     moved = np.cumsum((step != 0) & ~np.isnan(step)) > 0        # what has never moved has no usual run
-    for part, known in ((x == 0, 0), ((x != 0) & ~np.isnan(x), 3)):
+    bound = _at_bound(x, same) & (x != 0)
+    for part, known in ((x == 0, 0), ((x != 0) & ~bound & ~np.isnan(x), 3), (bound, 3)):
         longest = _longest(np.where(part, run, 0.0), same)
         n = np.count_nonzero(longest, axis=0)
         usual = longest[np.maximum(n, 1) - 1, np.arange(len(x))]
+        before = np.cumsum(part & ~same) - part        # runs of the kind that were over; few say little of the longest
         here = part & moved & (n >= known)
-        out[here] = (run / (usual + 2.0))[here]
+        out[here] = (run / (usual + 2.0) * np.where(before > 0, before / (before + FEW_RUNS), 1.0))[here]
     return out
+
+
+def _at_bound(x: Floats, same: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether the run of a step began at the greatest or least value seen before it."""
+    top, bottom = (f.accumulate(np.concatenate([[np.nan], x[:-1]])) for f in (np.fmax, np.fmin))
+    began = np.maximum.accumulate(np.where(same, 0, np.arange(len(x))))
+    return np.asarray(((x == top) | (x == bottom))[began])
 
 
 def _repeat(x: Floats, r: Rhythm) -> Floats:

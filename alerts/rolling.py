@@ -104,8 +104,8 @@ def sum_of_last(x: NDArray[Any], n: int) -> Floats:
     return out
 
 
-def blockwise_scale(x: Floats, block: int, n_blocks: int, least: int) -> Floats:
-    """Median |x| x 1.4826 over the `n_blocks` blocks that ended before t's own block began."""
+def blockwise_scale(x: Floats, block: int, n_blocks: int, least: int, q: float = 0.5) -> Floats:
+    """Median, or another quantile, of |x| x 1.4826 over the `n_blocks` blocks that ended before t's own block began."""
     n = -(-len(x) // block)
     if not n:
         return x.copy()
@@ -114,7 +114,7 @@ def blockwise_scale(x: Floats, block: int, n_blocks: int, least: int) -> Floats:
     stride = padded.strides[0]
     past = as_strided(padded, (n, width), (stride * block, stride), writeable=False)
     rows = max(1, 1_000_000 // width)     # so many windows at once stay in the cache
-    medians = [quantile_of_sorted(np.sort(past[i:i + rows], axis=1), 0.5, max(least, 1)) for i in range(0, n, rows)]
+    medians = [quantile_of_sorted(np.sort(past[i:i + rows], axis=1), q, max(least, 1)) for i in range(0, n, rows)]
     return np.repeat(MAD * np.concatenate(medians), block)[:len(x)]
 
 

@@ -47,7 +47,7 @@ def test_means_and_scales() -> None:
 @pytest.mark.parametrize(("hour", "day"), [(1, 24), (12, 288)])
 def test_distance_from_the_range_of_four_weeks(hour: int, day: int) -> None:
     x = series(6000 if hour > 1 else 1500)
-    out = ranges.out_of_range(x, hour, day)
+    out, rarity = ranges.out_of_range(x, hour, day)
     for start in range(0, len(x), hour):
         past = x[max(0, start - 28 * day):start]
         past = past[~np.isnan(past)]
@@ -56,8 +56,17 @@ def test_distance_from_the_range_of_four_weeks(hour: int, day: int) -> None:
             assert np.isnan(out[start:start + hour]).all()
             continue
         low, middle, high = np.quantile(past, [0.001, 0.5, 0.999])
-        over = np.maximum(np.maximum(now - high, low - now) / max(high - low, 0.02 * abs(middle), 1e-9), 0.0)
+        spread = max(high - low, 0.02 * abs(middle), 1e-9)
+        over = np.maximum(np.maximum(now - high, low - now) / spread, 0.0) * len(past) / (len(past) + day)
         assert np.allclose(np.abs(out[start:start + hour]), over, rtol=1e-9, equal_nan=True)
+        first, second, third = np.quantile(past, [0.99, 0.95, 0.75])
+        outer = max(first - second, 0.03 * spread)
+        index = np.clip(np.log(outer / (second - third)) / np.log(5), 0.02, 0.8)
+        with np.errstate(invalid="ignore"):
+            log_rarer = np.log(1 + np.maximum(now - first, 0) / outer * (1 - 5 ** -index)) / index
+        above = now > high
+        assert np.allclose(rarity[start:start + hour][above], np.minimum(1, log_rarer[above] / 5) ** 4, rtol=1e-9)
+        assert (rarity[start:start + hour][~above] == 1).all()
 
 
 def test_the_usual_size_is_the_quantile_of_the_year_before() -> None:
