@@ -20,6 +20,7 @@ HATCHES = ("", "//", "..", "xx", "--", "\\\\", "++", "oo")
 MARKERS = ("o", "s", "^", "D", "v")
 DPI = 200
 SIZE_IN = (6.7, 2.9)
+LEGEND = 110  # characters of a line of the legend, with its keys
 HIGHEST_IN = 8.6  # a page holds it with its caption
 
 
@@ -82,7 +83,9 @@ def _draw(chart: Chart, language: Language) -> Figure:
         FuncFormatter(lambda v, _: f"{v:,.4g}" if abs(v) < 1e4 else f"{v:,.0f}")
     )
     if len(chart.series) > 1:
-        figure.legend(loc="outside upper center", ncols=min(6, len(chart.series)), frameon=False)
+        longest = max(sum(2 if ord(c) > 0x2E80 else 1 for c in s.name.of(language)) for s in chart.series)
+        columns = max(1, min(6, len(chart.series), LEGEND // (longest + 8)))
+        figure.legend(loc="outside upper center", ncols=columns, frameon=False)
     return figure
 
 
@@ -127,7 +130,8 @@ def _bars_across(axes: Any, chart: Chart, labels: list[str], language: Language)
             edgecolor="white",
             linewidth=0.4,
         )
-        axes.bar_label(bars, ["—" if v is None else f"{v:,.1f}" for v in series.values], padding=2, fontsize=7 if n < 4 else 6)
+        axes.bar_label(bars, ["—" if v is None else f"{v:,.1f}" for v in series.values], padding=2, fontsize=7 if n < 4 else 6,
+                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4})
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.margins(x=0.12)
