@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 NO_SUBSCRIBERS = 0x10
 FAILED = 0x80
+REFUSED = "the broker refuses the connection"
 CONFIRMS = "ingest_confirms"
 """Mark in the spool: this source was once confirmed, so that only a confirmation counts from then on."""
 
@@ -221,7 +222,7 @@ class Publisher(threading.Thread):
 
     def _on_connect(self, client: mqtt.Client, _user: Any, _flags: Any, reason: Any, _props: Any) -> None:
         if reason.is_failure:
-            self.counters.last_error = f"the broker refuses the connection: {reason}"
+            self._report(f"{REFUSED}: {reason}")
             self._lost = True
             return
         client.subscribe(f"park/v1/+/{self.spool.source}/committed", 1)
@@ -232,7 +233,7 @@ class Publisher(threading.Thread):
 
     def _on_disconnect(self, _client: mqtt.Client, _user: Any, _flags: Any, reason: Any, _props: Any) -> None:
         self._lost = True
-        if not self._ending.is_set():
+        if not self._ending.is_set() and not self.counters.last_error.startswith(REFUSED):
             self._report(f"connection to the broker lost: {reason}")
 
     def _on_publish(self, _client: mqtt.Client, _user: Any, mid: int, reason: Any, _props: Any) -> None:

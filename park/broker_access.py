@@ -89,8 +89,9 @@ def rights_of(name: str, base: str) -> Rights:
     if name == PLATFORM:
         return Rights(("#",), ("#",))
     if name == GATEWAY:
-        return Rights(tuple(f"park/v1/{base}/+/{kind}" for kind in ("readings", "health", "deadletter")),
-                      (f"park/v1/{base}/+/committed",), (f"park/v1/{base}/{OWN_SOURCE}/#",))
+        # it may read MQTT devices too, and ask Sparkplug nodes for a rebirth
+        own = tuple(f"park/v1/{base}/+/{kind}" for kind in ("readings", "health", "deadletter"))
+        return Rights((*own, "spBv1.0/+/NCMD/#", "spBv1.0/+/DCMD/#"), ("#",), (f"park/v1/{base}/{OWN_SOURCE}/#",))
     return Rights(("#",), COMMANDS, (OURS,))
 
 

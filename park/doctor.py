@@ -17,7 +17,7 @@ from park.database import connect, migrations
 from park.engine import engine_of
 from park.errors import ParkError
 from park.holidays import last_year
-from park.mqtt import speaks_v5
+from park.mqtt import refusal, speaks_v5
 from park.settings import Settings
 
 LEAST_FREE_GB = 5.0
@@ -93,7 +93,10 @@ def _calendar(conn: Connection[Any], year: int) -> Finding:
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
-    v5 = speaks_v5(settings.mqtt_url)
+    v5, refused = speaks_v5(settings.mqtt_url), refusal(settings.mqtt_url)
+    if refused is not None:
+        yield Finding("broker", False, f"refuses the user of PARK_MQTT_URL: {refused}", "PARK_MQTT_URL=mqtt://user:password@host:port")
+        return
     yield Finding("broker", True, "MQTT v5" if v5 else "MQTT 3.1.1 only (amqtt); use mosquitto for a park")
 
 

@@ -6,6 +6,7 @@ import json
 import stat
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -14,7 +15,7 @@ import pytest
 from park.broker import Broker, is_embedded
 from park.broker_access import GATEWAY, PLATFORM, listen_address, users
 from park.errors import InputError, SetupError
-from park.mqtt import speaks_v5
+from park.mqtt import connect, new_client, refusal, speaks_v5
 
 OURS = ("park/v1/north/collector/readings", "park/v1/north/collector/committed", "park/v1/north/alerts")
 NOT_A_GATEWAYS = ("park/v1/south/hall-3/readings", "park/v1/north/collector/readings", "park/v1/north/alerts", "tele/x")
@@ -75,6 +76,7 @@ def test_nobody_gets_in_without_the_password_of_a_user(broker: Broker) -> None:
         assert client.answer[0] != "Success", name
         client.close()
     assert speaks_v5(broker.url) is (broker.kind == "mosquitto")
+    assert refusal(broker.url) is None and refusal(broker.url.replace("platform:", "platform:x")) is not None
     assert stat.S_IMODE(broker.users_file.stat().st_mode) == 0o600
     for file in broker.data_dir.iterdir():
         assert known["device"] not in file.read_text(errors="replace") or file == broker.users_file
@@ -89,13 +91,14 @@ def test_devices_never_write_or_hear_what_is_between_the_stages(broker: Broker) 
             _Client(broker, name, known[name]).say(topic)
     device = _Client(broker, "device", known["device"], "#")
     device.say("vendor/d7/up", "spBv1.0/plant/NDATA/edge1")
-    gateway = _Client(broker, GATEWAY, known[GATEWAY], "park/v1/#")
+    gateway = _Client(broker, GATEWAY, known[GATEWAY], "park/v1/north/+/committed")
     gateway.say("park/v1/north/hall-3/readings")
-    platform.say("park/v1/north/hall-3/committed", "spBv1.0/plant/NCMD/edge1", "park/v1/north/alerts")
+    platform.say("park/v1/north/collector/committed", "park/v1/north/hall-3/committed", "spBv1.0/plant/NCMD/edge1")
     until(lambda: len(platform.heard) >= 8 and len(device.heard) >= 1 and len(gateway.heard) >= 1)
     assert platform.heard == ["park/v1/north/hall-3/committed", "park/v1/north/alerts",
                               "vendor/d7/up", "spBv1.0/plant/NDATA/edge1", "park/v1/north/hall-3/readings",
-                              "park/v1/north/hall-3/committed", "spBv1.0/plant/NCMD/edge1", "park/v1/north/alerts"]
+                              "park/v1/north/collector/committed", "park/v1/north/hall-3/committed",
+                              "spBv1.0/plant/NCMD/edge1"]
     assert device.heard == ["spBv1.0/plant/NCMD/edge1"] and gateway.heard == ["park/v1/north/hall-3/committed"]
     if broker.kind == "amqtt":
         log = (broker.data_dir / "broker.log").read_text()
@@ -132,3 +135,22 @@ def test_the_broker_of_a_data_folder_is_known_by_what_its_file_env_exports(tmp_p
     assert is_embedded(folder, Broker(folder, 1883).url) and not is_embedded(folder, "mqtt://127.0.0.1:1884")
     open_to_all = Broker(folder, 1890, host="0.0.0.0").url
     assert is_embedded(folder, open_to_all) and not is_embedded(folder, open_to_all.replace("platform:", "platform:x"))
+
+
+def test_a_connection_that_is_closed_again_and_again_is_not_made_without_a_pause(broker: Broker) -> None:
+    if broker.kind == "amqtt":
+        return   # it drops a refused message and keeps the connection
+    client = new_client(broker.url.replace(PLATFORM, GATEWAY).replace(users(broker.users_file)[PLATFORM],
+                                                                      users(broker.users_file)[GATEWAY]), "refused")
+    made: list[float] = []
+
+    def connected(*_: object) -> None:
+        made.append(time.monotonic())
+        client.publish("park/v1/north/alerts", b"1", qos=0)
+    client.on_connect = connected
+    connect(client, broker.url.replace(PLATFORM, GATEWAY))
+    client.loop_start()
+    until(lambda: len(made) >= 3, 20)
+    client.disconnect()
+    client.loop_stop()
+    assert all(b - a > 0.9 for a, b in pairwise(made[1:]))
