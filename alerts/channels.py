@@ -322,6 +322,8 @@ def _flat(x: Floats, r: Rhythm) -> Floats:
     moved = np.cumsum((step != 0) & ~np.isnan(step)) > 0        # what has never moved has no usual run
     bound = _at_bound(x, same) & (x != 0)
     for part, known in ((x == 0, 0), ((x != 0) & ~bound & ~np.isnan(x), 3), (bound, 3)):
+        if not part.any():
+            continue
         longest = _longest(np.where(part, run, 0.0), same)
         n = np.count_nonzero(longest, axis=0)
         usual = longest[np.maximum(n, 1) - 1, np.arange(len(x))]
