@@ -150,7 +150,12 @@ CREATE OR REPLACE FUNCTION availability_between(base smallint, first_day date, l
 RETURNS TABLE (point_id integer, month date, n_expected bigint, n bigint, n_good bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT a.point_id, date_trunc('month', a.day::timestamp)::date, sum(a.n_expected), sum(a.n), sum(a.n_good)
-    FROM availability_1d a WHERE a.base_id = base AND a.day BETWEEN first_day AND last_day GROUP BY 1, 2
+    FROM availability_1d a
+    WHERE a.base_id = base AND a.day BETWEEN first_day AND last_day AND base = ANY ((SELECT visible_bases())::smallint[])
+      AND (current_setting('role') <> 'park_enterprise' OR a.point_id IN (
+          SELECT p.point_id FROM point p JOIN unit u USING (base_id, unit_id)
+          WHERE p.base_id = base AND u.enterprise_id = visible_enterprise()))
+    GROUP BY 1, 2
 $$;
 
 -- As in the migrations, with base and points looked up first: said as values they go down to the one worker that has them.

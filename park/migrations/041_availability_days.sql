@@ -51,6 +51,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
         FROM point p JOIN base b ON b.base_id = p.base_id CROSS JOIN LATERAL (
             SELECT min(bucket) AS first FROM reading_1d r WHERE r.base_id = base AND r.point_id = p.point_id) f
         WHERE p.base_id = base AND base = ANY ((SELECT visible_bases())::smallint[])
+          AND (current_setting('role') <> 'park_enterprise' OR p.unit_id IN (
+              SELECT u.unit_id FROM unit u WHERE u.base_id = base AND u.enterprise_id = visible_enterprise()))
     ), kept AS MATERIALIZED (
         SELECT k.point_id, date_trunc('month', k.day::timestamp)::date AS month, count(*) AS days,
                sum(k.hours) AS hours, sum(k.n) AS n, sum(k.n_good) AS n_good

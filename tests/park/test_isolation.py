@@ -23,6 +23,7 @@ ROLES = ["park_operator", "park_contractor", "park_enterprise", "park_auditor", 
 # what a role may call, and how it is tried: nothing of another base may come back
 CALLS = {
     "board_today": "SELECT board_today('mini')",
+    "availability_between": "SELECT a::text FROM availability_between(1::smallint, current_date - 30, current_date) a",
     "board_day": "SELECT board_day('mini', now())",
     "evidence_bytes": "SELECT evidence_bytes(1::smallint)",
     "board_series": """SELECT * FROM board_series('mini', ARRAY['e1.main.kw', 'park.kwh'], now() - interval '1 day', now(),
@@ -80,6 +81,13 @@ def rows(db: Db, name: str) -> list[str]:
     return [text for (text,) in db.execute(sql.SQL("SELECT x::text FROM {} x").format(sql.Identifier(name)))]
 
 
+def callable_by(db: Db, role: str) -> set[str]:
+    """Functions of the schema that run with their owner's rights and that the role may call."""
+    return {name for (name,) in db.execute("""SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace
+        AND p.prosecdef AND p.prorettype <> 'trigger'::regtype AND has_function_privilege(%s, p.oid, 'EXECUTE')
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')""", (role,))}
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_bound_to_one_base_reads_nothing_of_another(two: tuple[Db, int, int], role: str) -> None:
     db, mini, other = two
@@ -117,13 +125,26 @@ def test_a_role_bound_to_no_base_reads_none(two: tuple[Db, int, int], role: str)
 @pytest.mark.parametrize("role", [*ROLES, "park_grafana"])
 def test_no_function_opens_another_base(two: tuple[Db, int, int], role: str) -> None:
     db, _, other = two
-    open_ones = {name for (name,) in db.execute("""SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace
-        AND p.prosecdef AND p.prorettype <> 'trigger'::regtype AND has_function_privilege(%s, p.oid, 'EXECUTE')
-        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')""", (role,))}
+    open_ones = callable_by(db, role)
     assert open_ones <= CALLS.keys() | {"visible_bases"}, "it runs with its owner's rights: say in CALLS how to try it"
     for name in open_ones & CALLS.keys():
         with seeing(db, role, f"{{{other}}}"):
             assert not [row for row in db.execute(CALLS[name]) if row != (None,)], name
+
+
+def test_an_enterprise_learns_of_its_own_points_alone_when_they_reported(two: tuple[Db, int, int]) -> None:
+    db, mini, _ = two
+    of = dict(db.execute("""SELECT p.point_id, u.enterprise_id FROM point p JOIN unit u USING (base_id, unit_id)
+                            WHERE p.base_id = %s""", (mini,)).fetchall())
+    asked = "SELECT DISTINCT point_id FROM availability_between(%s::smallint, current_date - 9, current_date)"
+    with db.transaction(force_rollback=True):
+        db.execute("""INSERT INTO reading_1d (bucket, min, max, sum, first, last, point_id, n, n_good, n_usable, base_id)
+            SELECT date_trunc('day', now()) - interval '5 days', 1, 1, 1, 1, 1, point_id, 1, 1, 1, base_id
+            FROM point WHERE base_id = %s ON CONFLICT DO NOTHING""", (mini,))
+        with seeing(db, "park_operator", f"{{{mini}}}"):
+            everyone = {of[point] for (point,) in db.execute(asked, (mini,))}
+        with seeing(db, "park_enterprise", f"{{{mini}}}", 1):
+            assert {of[point] for (point,) in db.execute(asked, (mini,))} == {1} < everyone
 
 
 def test_no_role_reaches_a_partition_beside_its_table(two: tuple[Db, int, int]) -> None:
@@ -159,8 +180,8 @@ def test_a_grafana_login_reads_views_of_its_base_only_whatever_it_sets(two: tupl
         except psycopg.errors.InsufficientPrivilege:     # open to all, with the rights of who asks
             assert not name.startswith("board_"), name
     assert [text for text in rows(login, "board_point") if foreign(text, other)]
-    for call in CALLS.values():
-        assert not [row for row in login.execute(call) if row != (None,)], call
+    for name in callable_by(db, "park_grafana") & CALLS.keys():
+        assert not [row for row in login.execute(CALLS[name]) if row != (None,)], name
 
 
 def test_a_grafana_login_reads_no_table_that_holds_rows_of_a_base(two: tuple[Db, int, int], login: Db) -> None:
