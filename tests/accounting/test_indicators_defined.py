@@ -82,7 +82,14 @@ def test_the_zero_carbon_set_by_hand(measured: Conn) -> None:
     assert clean[0] == pytest.approx(30.0) and clean[4]["threshold"] == 90 and clean[4]["kept"] is False
     waste = value(measured, "zc.solid_waste_use")
     assert waste[0] == pytest.approx(87.5) and waste[3] == "B" and waste[4]["kept"] is True
-    assert value(measured, "zc.water_reuse")[0] == pytest.approx(80.0)
+    reuse = value(measured, "zc.water_reuse")
+    assert reuse[0] is None and reuse[4]["withheld"].endswith("nothing of ledger.water_recirculated in the ledger")
+    fresh = measured.execute("SELECT sum(amount) FROM energy_total WHERE carrier = 'water' AND day >= '2026-01-01'").fetchone()
+    assert fresh is not None
+    book(measured, "water_recirculated", 15 * fresh[0], "m3", "2026-01-01", "2026-08-31")
+    run_pass(measured, NOW)
+    reuse = value(measured, "zc.water_reuse")               # fresh 1, reclaimed 4, used again in the works 15
+    assert reuse[0] == pytest.approx(95.0) and reuse[3] == "B" and reuse[4]["kept"] is True
     heat = value(measured, "zc.waste_heat_use")
     assert heat[0] is None and heat[4]["withheld"] == "ledger.waste_heat.used: nothing of ledger.waste_heat.used in the ledger"
 
