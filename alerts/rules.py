@@ -263,6 +263,8 @@ def covers(rule: Rule, p: Point) -> bool:
     )
     if rule.kind == "stuck" and p.kind == "state" and "points" not in s:
         return False    # a state stands for days by nature
+    if rule.kind == "stale" and "formula" in p.attributes and "points" not in s:
+        return False    # it is silent when its parts are, and those are told of
     if rule.base_id != p.base_id or ("tag" in s and s["tag"] not in p.tags):
         return False
     return all(value in (s[name] if isinstance(s[name], list) else [s[name]]) for name, value in tests if name in s)

@@ -155,4 +155,7 @@ def _no_data(conn: facts.Connection, base: Base, year: int, as_of: datetime | No
         return f"no accounted data of {base.code} in {year} were known at {as_of:%Y-%m-%dT%H:%M:%SZ}; {known} known then"
     if first is None:
         return f"there are no accounted data of {base.code} at all: run `park account` once readings are stored"
+    if first.year == year:
+        return (f"no whole day of {base.code} in {year} is accounted yet: the first data are of {first}; "
+                "a report takes days that are over, ask again tomorrow")
     return f"there are no accounted data of {base.code} in {year}; there are some from {first} to {last}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -163,6 +164,9 @@ def test_a_scope_covers_what_fits_every_one_of_its_words() -> None:
     assert not covers(rule("limit", {"quantity": "nox"}, high=1), p)
     assert not covers(rule("limit", {"quantity": "so2", "tag": "spare"}, high=1), p)
     assert not covers(rule("stuck"), point(2, kind="state"))
+    computed = point(2, attributes={"formula": "a.kw + b.kw"})
+    named = replace(rule("stale"), scope={"points": [computed.code]})
+    assert not covers(rule("stale"), computed) and covers(named, computed)
     assert set(table()["kinds"]) >= {"limit", "rate", "stale", "stuck", "emission_limit", "baseline", "linkage", "balance"}
 
 

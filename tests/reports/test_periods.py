@@ -145,6 +145,13 @@ def test_a_base_without_any_data_says_what_to_run(mini: Db) -> None:
         draft(mini, "mini", "annual", 2026, AFTER)
 
 
+def test_a_base_whose_first_day_is_not_over_is_told_to_wait(mini: Db) -> None:
+    mini.execute("""INSERT INTO energy_total (base_id, day, carrier, unit, amount, n_expected, n_known, n_good)
+                    VALUES (1, '2026-07-01', 'electricity', 'kWh', 5, 96, 20, 20)""")
+    with pytest.raises(InputError, match="no whole day of mini in 2026 is accounted yet: the first data are of 2026-07-01"):
+        draft(mini, "mini", "annual", 2026, datetime(2026, 7, 1, 6, tzinfo=UTC))
+
+
 def test_outlets_count_hours_events_and_transmission(park_year: Db) -> None:
     report = draft(park_year, "mini", "annual", 2026, AFTER).report
     name = "emission/2026/e1.stack/so2"
