@@ -25,10 +25,10 @@ from park.errors import SetupError
 USERS = "users.json"
 
 
-def free_port() -> int:
-    """A TCP port on loopback that is free at this moment."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that is free at this moment on an address; on every address for 0.0.0.0 or ::."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as s:
+        s.bind((host, 0))
         port: int = s.getsockname()[1]
         return port
 
@@ -58,7 +58,7 @@ class Broker:
     def __init__(self, data_dir: Path, port: int | None = None, *, host: str | None = None, base: str = "-",
                  kind: str | None = None) -> None:
         self.data_dir = data_dir.absolute()
-        self.port = port or free_port()
+        self.port = port or free_port(host or "127.0.0.1")
         self.host = host
         self.base = base
         self.kind = kind or ("mosquitto" if _mosquitto() else "amqtt")

@@ -64,7 +64,7 @@ def town(db: Conn) -> Conn:
     return db
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")   # its event loop would be in the way of other files
 def browser() -> Iterator[Browser]:
     """Chromium as the machine has it."""
     with sync_playwright() as playwright:
