@@ -1,8 +1,9 @@
 """From a channel's score to a probability and to an alarm: calibrated on the series' own past, thresholds frozen.
 
 size   what the channel usually reaches (its 99th percentile): the development set's, drawn towards the series' own past
-p      tail probability a step: 0.01 (score / size)^-1/TAIL, a Pareto tail whose index comes from the development set
-alarm  score / size over the frozen multiple for the alarm budget
+alarm  strength, score / size over the frozen multiple for the alarm budget, reaches 1
+p      tail probability a step, the same scale for every channel: the budget's share of a step at strength 1, and from there
+       strength^-1/TAIL, a Pareto tail whose index comes from the development set
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import numpy as np
 import yaml
 
 from alerts.channels import FINE_S, LONG_WEEKS, Rhythm
-from alerts.discovery import tail_p
+from alerts.discovery import TAIL
 from alerts.rolling import Floats
 
 TABLE = Path(__file__).parent / "thresholds.yaml"
+MONTH_S = 30.4375 * 86_400
 MOST = 1000.0       # usual sizes beyond which a score says no more: what stood still for days has next to none
 FASTER = ("ratio", "range", "surge", "swing")     # one alarm together; the others each by itself
 
@@ -130,7 +132,8 @@ def judge(scores: Mapping[str, Floats], step_s: float, budget: float) -> Verdict
     strength[:, :r.day] = 0.0       # nothing alarms before there is a day to go by
     best = _strongest(strength)
     at = np.arange(n)
-    p = tail_p(relative[best, at], 1.0)
+    with np.errstate(divide="ignore"):
+        p = np.minimum(1.0, budget * step_s / MONTH_S * strength[best, at] ** (-1 / TAIL))
     signed = np.nan_to_num(np.stack(list(scores.values()))[best, at])
     return Verdict(names, strength[best, at], best, p, signed, strength >= 1.0)
 

@@ -24,7 +24,6 @@ from alerts.channels import channels
 from alerts.rolling import Floats
 
 BUDGETS = (0.1, 0.3, 1.0)
-MONTH_S = 30.4375 * 86400
 FACTORS = tuple(np.geomspace(0.6, 2.0, 25).tolist())
 EARLY = 0.15            # the first part of a series without given warm-up is not judged
 
@@ -72,7 +71,7 @@ def evaluate(series: Sequence[Labelled], onsets: Mapping[str, Iterable[int]]) ->
     for s in series:
         before = len(hits)
         at = np.array(sorted(o for o in onsets[s.name] if o >= s.judged_from), int)
-        long = (len(s.values) - s.judged_from) * s.step_s / MONTH_S
+        long = (len(s.values) - s.judged_from) * s.step_s / calibrate.MONTH_S
         months += long
         inside = np.zeros(len(at), bool)
         for kind, first, end in s.faults:
@@ -118,7 +117,7 @@ def control(series: Sequence[Labelled], a_month: float, seed: int = 7) -> Result
     rng = np.random.default_rng(seed)
     onsets = {}
     for s in series:
-        months = (len(s.values) - s.judged_from) * s.step_s / MONTH_S
+        months = (len(s.values) - s.judged_from) * s.step_s / calibrate.MONTH_S
         onsets[s.name] = rng.integers(s.judged_from, len(s.values), rng.poisson(a_month * months)).tolist()
     return evaluate(series, onsets)
 

@@ -283,7 +283,8 @@ def test_the_command_writes_onsets_and_scores(tmp_path: Path, monkeypatch: pytes
     assert list(found[0]) == ["series", "start", "end", "kind", "channel", "score", "p_value", "expected", "low", "high"]
     at = [(datetime.fromisoformat(o["start"]) - START) / timedelta(hours=1) for o in found]
     hit = [o for o, i in zip(found, at, strict=True) if o["series"] == "m1" and first <= i < end]
-    assert hit and float(hit[0]["score"]) >= 1 and float(hit[0]["p_value"]) < 0.01
+    assert hit and float(hit[0]["score"]) >= 1
+    assert all(float(o["p_value"]) <= 0.3 / 730 for o in found), "no alarm is likelier by chance than its budget allows"
     with (tmp_path / "s.csv").open() as f:
         scores = list(csv.DictReader(f))
     assert len(scores) == 2 * len(x) and list(scores[0]) == list(SCORE_COLUMNS)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from alerts import calibrate
+from alerts.calibrate import MONTH_S
 from alerts.channels import channels
-from alerts.evaluate import MONTH_S
 from alerts.rolling import Floats
 
 HOUR, FINE = 3600.0, 300.0

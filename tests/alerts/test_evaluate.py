@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from alerts import evaluate, ramps
-from alerts.evaluate import MONTH_S, Labelled
+from alerts.calibrate import MONTH_S
+from alerts.evaluate import Labelled
 from alerts.rolling import Floats
 
 HOUR = 3600.0
