@@ -45,6 +45,14 @@ CREATE EXTENSION IF NOT EXISTS postgres_fdw;
 CREATE SCHEMA IF NOT EXISTS spread;
 CREATE SCHEMA IF NOT EXISTS shown;
 
+-- As in the migrations, with what a week takes on the workers.
+CREATE OR REPLACE FUNCTION reading_weeks() RETURNS TABLE (monday timestamptz, bytes bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+    SELECT to_date(right(w.relname, 6), 'IYYYIW')::timestamp AT TIME ZONE 'UTC', citus_total_relation_size(w.oid)
+    FROM pg_inherits i JOIN pg_class w ON w.oid = i.inhrelid
+    WHERE i.inhparent = 'public.reading'::regclass AND w.relname ~ '_w[0-9]{6}$' ORDER BY 1
+$$;
+
 -- The server points at the database that it stands in, also in a copy under another name; a password or an address that was
 -- set by hand stays.
 CREATE OR REPLACE FUNCTION spread.follow() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

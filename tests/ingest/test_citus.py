@@ -78,6 +78,7 @@ def test_a_week_is_a_distributed_partition(db: Db) -> None:
 def test_rollups_of_several_bases_equal_a_recompute_with_late_corrected_and_deleted_readings(three: Db) -> None:
     fill(three)
     assert three.execute("SELECT count(DISTINCT base_id) FROM reading_1h").fetchone() == (3,)
+    assert [week for week, size in three.execute("SELECT * FROM reading_weeks()") if size > 1_800 * 50] == [MONDAY]
     assert differences(three) == []
     store, directory = Store(three, future_after_s=600, late_after_s=900), load_directory(three)
     at = int((MONDAY + timedelta(minutes=100)).timestamp()) * 1000
