@@ -21,19 +21,26 @@ RETURNS void LANGUAGE sql AS $$
         WHERE p.base_id = base AND p.point_id = ANY (points)
     ), day AS MATERIALIZED (
         SELECT d::date AS day, d AT TIME ZONE b.timezone AS low, (d + interval '1 day') AT TIME ZONE b.timezone AS high
-        FROM base b CROSS JOIN LATERAL generate_series(
-            greatest(first_day::timestamp, (SELECT min(first) FROM alive) AT TIME ZONE b.timezone)::date::timestamp,
+        FROM base b CROSS JOIN (SELECT min(first) AS first FROM alive) f CROSS JOIN LATERAL generate_series(
+            CASE WHEN f.first IS NOT NULL THEN greatest(first_day, (f.first AT TIME ZONE b.timezone)::date)::timestamp END,
             last_day::timestamp, interval '1 day') d
         WHERE b.base_id = base
+    ), due AS MATERIALIZED (
+        SELECT a.point_id, d.day, floor(extract(epoch FROM d.high - d.low) / 3600) AS hours
+        FROM alive a JOIN day d ON d.high > a.first AND d.high <= a.last
+        WHERE NOT only_missing
+           OR NOT EXISTS (SELECT FROM availability_day k WHERE k.base_id = base AND k.point_id = a.point_id AND k.day = d.day)
+    ), found AS (      -- put together by grouping, not by a join: the planner does not know how many there are
+        SELECT d.point_id, d.day, d.hours, 0 AS n, 0 AS n_good FROM due d
+        UNION ALL
+        SELECT r.point_id, (r.bucket AT TIME ZONE b.timezone)::date, NULL, 1, (r.n_good > 0)::integer
+        FROM (SELECT DISTINCT point_id FROM due) w JOIN base b ON b.base_id = base
+        JOIN reading_1h r ON r.base_id = base AND r.point_id = w.point_id
+        WHERE r.bucket >= (SELECT min(low) FROM day) AND r.bucket < (SELECT max(high) FROM day)
     )
     INSERT INTO availability_day AS t (base_id, point_id, day, hours, n, n_good)
-    SELECT base, a.point_id, d.day, floor(extract(epoch FROM d.high - d.low) / 3600), h.n, h.n_good
-    FROM alive a JOIN day d ON d.high > a.first AND d.high <= a.last
-    CROSS JOIN LATERAL (
-        SELECT count(*) AS n, count(*) FILTER (WHERE r.n_good > 0) AS n_good FROM reading_1h r
-        WHERE r.base_id = base AND r.point_id = a.point_id AND r.bucket >= d.low AND r.bucket < d.high) h
-    WHERE NOT only_missing
-       OR NOT EXISTS (SELECT FROM availability_day k WHERE k.base_id = base AND k.point_id = a.point_id AND k.day = d.day)
+    SELECT base, point_id, f.day, max(f.hours), sum(f.n), sum(f.n_good)
+    FROM found f GROUP BY f.point_id, f.day HAVING max(f.hours) IS NOT NULL
     ON CONFLICT (base_id, point_id, day) DO UPDATE SET hours = excluded.hours, n = excluded.n, n_good = excluded.n_good
     WHERE (t.hours, t.n, t.n_good) IS DISTINCT FROM (excluded.hours, excluded.n, excluded.n_good)
 $$;
