@@ -1,18 +1,3 @@
--- As in 036, with the day from the base's zone: whoever asks for days without instants (`ts`) has the others set aside before a row meets
--- the factors of its counter, half the work. With `ts` the days are found by their index, a twentieth.
-CREATE OR REPLACE VIEW energy_1d WITH (security_barrier) AS
-SELECT i.base_id, (i.ts AT TIME ZONE b.timezone)::date AS day, i.point_id, c.enterprise_id, c.unit_id, c.carrier, c.direction,
-       c.boundary, c.unit, i.amount * c.multiplier AS amount, i.estimated * c.multiplier AS estimated,
-       i.n_expected, i.n_known, i.n_good,
-       i.amount * c.multiplier * c.tce_calorific AS tce_calorific,
-       i.amount * c.multiplier * c.tce_equivalent AS tce_equivalent,
-       -- own generation (PV) emits nothing where it is used; its grid share is not bought
-       i.amount * c.multiplier * CASE WHEN c.direction = 'generation' THEN 0 ELSE c.co2_kg END AS co2_kg,
-       coalesce(c.factor_ids, '{}') AS factor_ids, i.ts
-FROM interval_1d_known i JOIN base_known b ON b.base_id = i.base_id
-JOIN counter_factor c ON c.base_id = i.base_id AND c.point_id = i.point_id AND i.ts >= c.begins AND i.ts < c.ends
-WHERE c.base_id = ANY ((SELECT visible_bases())::smallint[]);
-
 -- As in 026, without looking through all counters for every flow.
 CREATE OR REPLACE VIEW fed_inside AS
 WITH RECURSIVE flow AS MATERIALIZED (
