@@ -18,10 +18,12 @@ Span = tuple[int, datetime, datetime]
 
 def recount(conn: Connection, base_id: int, zone: str, spans: Sequence[Span], now: datetime) -> None:
     """Count again the days that are over within spans (point, first, until)."""
-    today = now.astimezone(ZoneInfo(zone)).date()
-    former = [(p, low) for p, low, _ in spans if low < local_midnight(today, zone)]
+    tz = ZoneInfo(zone)
+    today = now.astimezone(tz).date()
+    former = [span for span in spans if span[1] < local_midnight(today, zone)]
     if former:
-        _count(conn, base_id, [p for p, _ in former], min(low for _, low in former).astimezone(ZoneInfo(zone)).date(), today,
+        first, last = min(low for _, low, _ in former), max(high for *_, high in former)
+        _count(conn, base_id, [p for p, *_ in former], first.astimezone(tz).date(), min(today, last.astimezone(tz).date()),
                only_missing=False)
 
 

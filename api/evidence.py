@@ -58,7 +58,7 @@ def _is(ending: str, content: bytes) -> bool:
     try:
         names = zipfile.ZipFile(io.BytesIO(content)).namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
+        return False   # NotImplementedError: a version of ZIP that zipfile does not read
     return "[Content_Types].xml" in names and any(n.startswith("xl/" if ending == "xlsx" else "word/") for n in names)
 
 

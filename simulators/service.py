@@ -133,6 +133,7 @@ async def run(options: Options, clock: Clock = utc_now, stop: asyncio.Event | No
 def _stop_on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
+        # beside the main thread and on Windows a loop has no signals: there whoever started it stops it
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
             loop.add_signal_handler(sign, stop.set)
 
