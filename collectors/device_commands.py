@@ -56,6 +56,8 @@ def device_read(
         help="Instead of --host: rtu:///dev/ttyUSB0?baud=9600&parity=N, or serial:///dev/ttyUSB0?baud=2400&parity=E.")] = None,
     address: Annotated[str, typer.Option(
         help="Number on the front of a DL/T 645 or CJ/T 188 meter; AA... asks the only one on the line.")] = "AAAAAAAAAAAA",
+    word_order: Annotated[Literal["big", "little"] | None, typer.Option(help="Of a Modbus meter set otherwise.")] = None,
+    byte_order: Annotated[Literal["big", "little"] | None, typer.Option(help="Likewise.")] = None,
 ) -> None:
     """Read one meter and show every value beside its plausible range, and the requests used.
 
@@ -79,7 +81,7 @@ def device_read(
         if format_ == "table":
             _show_meter(bus, _console())
     else:
-        reading = asyncio.run(modbus.read_device(found, url, unit, given))
+        reading = asyncio.run(modbus.read_device(found.in_order(word_order, byte_order), url, unit, given))
         plain, outside = modbus.as_plain(reading), any(v.inside is False for v in reading.values)
         if format_ == "table":
             _show_reading(reading, _console())
@@ -204,6 +206,8 @@ def _show_reading(reading: DeviceReading, console: Console) -> None:
     console.print(table)
     if reading.parameters:
         console.print("parameters: " + ", ".join(_told(k, v) for k, v in reading.parameters.items()), markup=False)
+    if reading.hint:
+        console.print(reading.hint, style="bold", soft_wrap=True, markup=False)
     for r in reading.requests:
         console.print(f"function {r.function}, registers {r.address}+{r.count}: {r.result}, {r.ms:.1f} ms", soft_wrap=True)
 

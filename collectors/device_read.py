@@ -56,6 +56,7 @@ class DeviceReading:
     parameters: dict[str, float]
     values: list[ValueRead] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    hint: str | None = None
 
 
 async def read_device(template: Template, connection: str, unit: int,
@@ -84,7 +85,8 @@ async def read_device(template: Template, connection: str, unit: int,
                 continue
         _decode(reading, done, answers)
     except DeviceTimeout as exc:
-        raise DeviceTimeout(f"{exc}; is it the port of a Modbus device (--port), its unit id (--unit), its --framing?") from exc
+        raise DeviceTimeout(f"{exc}; is it the port of a Modbus device (--port), its unit id (--unit), its --framing? "
+                            f"A slow one is given time by --connection '{_patient(connection)}'") from exc
     finally:
         link.close()
     if not done:
@@ -128,6 +130,11 @@ async def _ask(link: ModbusLink, reading: DeviceReading, read: Read) -> bytes:
             await asyncio.sleep(limits.gap_ms / 1000)
 
 
+def _patient(connection: str) -> str:
+    """The connection with more patience, as it stands in the catalogue, too."""
+    return f"{connection.partition('?')[0]}?timeout_s=5"
+
+
 def _decode(reading: DeviceReading, reads: list[Read], answers: list[bytes | None]) -> None:
     points = reading.template.points
     values = Decoder(reading.template, points, reads, reading.parameters).decode(answers)
@@ -138,6 +145,26 @@ def _decode(reading: DeviceReading, reads: list[Read], answers: list[bytes | Non
         quality = word_of(int(values.quality[i])) if values.present[i] else "link_fault"
         label = p.labels.get(int(value)) if value is not None and p.labels else None
         reading.values.append(ValueRead(p, value, quality, raw.get(i, ""), label))
+    reading.hint = _other_order(reading, reads, answers)
+
+
+def _other_order(reading: DeviceReading, reads: list[Read], answers: list[bytes | None]) -> str | None:
+    """The order of words and bytes in which everything is plausible, when something is not as the template has it.
+
+    Read the wrong way round most numbers are absurdly small rather than too large, so that zeros and ranges must agree:
+    a value that counts is inside its range and, unless it is exactly zero, not below a billionth of its unit.
+    """
+    def absurd(template: Template) -> int:
+        values = Decoder(template, template.points, reads, reading.parameters).decode(answers)
+        return sum(1 for p, v in zip(template.points, values.value, strict=True) if p.words > 1 and not np.isnan(v)
+                   and (0 < abs(v) < 1e-9 or (p.valid is not None and not p.valid[0] <= v <= p.valid[1])))
+    if not absurd(reading.template):
+        return None
+    for word, byte in (("little", "big"), ("big", "big"), ("little", "little"), ("big", "little")):
+        if absurd(reading.template.in_order(word, byte)) == 0:
+            return (f"with word_order {word} and byte_order {byte} every value is plausible: try --word-order {word} "
+                    f"--byte-order {byte}, and give the device `attributes: {{word_order: {word}, byte_order: {byte}}}`")
+    return None
 
 
 def as_plain(reading: DeviceReading) -> dict[str, object]:
@@ -149,6 +176,7 @@ def as_plain(reading: DeviceReading) -> dict[str, object]:
         "values": [{"key": v.point.key, "quantity": v.point.quantity, "value": v.value, "unit": v.point.unit,
                     "quality": v.quality, "valid": v.point.valid, "inside": v.inside, "label": v.label,
                     "register": v.point.register_, "address": v.point.address, "raw": v.raw} for v in reading.values],
+        "hint": reading.hint,
         "requests": [{"function": r.function, "address": r.address, "count": r.count, "ms": round(r.ms, 2), "result": r.result}
                      for r in reading.requests],
     }

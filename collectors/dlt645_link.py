@@ -84,6 +84,7 @@ class MeterLink(Link[Frame]):
         self._find: dlt645_frame.Find = dlt645_frame.find
         self._accept: Callable[[Frame], bool] = lambda _: False
         self._ser = 0
+        self.answered = ""  # number of the meter that answered last: who was there when anybody was asked
 
     def data_received(self, data: bytes) -> None:
         frames, self._buffer = split(self._buffer + data, self._find)
@@ -137,6 +138,7 @@ class MeterLink(Link[Frame]):
             raise DeviceTimeout(f"{self._where(meter, head)}: no answer") from exc
         finally:
             self._answer = None
+        self.answered = frame.address
         if frame.control & ERROR:
             raise self._refusal(meter, head, frame)
         return frame

@@ -66,8 +66,12 @@ async def read_meter(template: MeterTemplate, connection: str, address: str, giv
                     values, moments = decode_item(template, item, data, parameters, zone)
                     reading.values |= values
                     times |= moments
+    except DeviceTimeout as exc:
+        raise DeviceTimeout(f"{exc}; is it the number on the meter's front (--address; without it the only meter on the line "
+                            "answers), its line, baud rate and parity (--connection)?") from exc
     finally:
         link.close()
+    reading.address = link.answered or meter.address
     reading.values = dated(template, reading.values, times)
     return reading
 

@@ -36,6 +36,9 @@ METERS = Polled("dlt645", parse_line, load_meter, MeterUnit, MeterLink)
 
 NOT_POLLED = "no point of the catalogue takes a key of it; it is not polled"
 
+ORDERS = ("word_order", "byte_order")
+"""Attributes of a Modbus device whose registers stand in another order than its template says."""
+
 Known = Mapping[tuple[str, str], PolledUnit]
 """Units that run already, by base and device."""
 
@@ -73,16 +76,18 @@ def _units(devices: Sequence[FieldDevice], protocol: Polled, known: Known) -> tu
     """Units of one protocol by connection, and mistakes."""
     by_url: dict[str, list[PolledUnit]] = {}
     mistakes: list[str] = []
-    templates: dict[str, Any] = {}
+    templates: dict[tuple[str, ...], Any] = {}
     for d in of_protocol(devices, protocol.protocol):
         name, url = d.device.template, d.device.connection
         try:
             if name is None or url is None:
                 raise InputError(f"a {protocol.protocol} device needs template and connection")
-            if name not in templates:
-                templates[name] = _loaded(protocol, name, known)
+            orders = tuple(d.device.attributes.get(k) for k in ORDERS) if protocol is MODBUS else ()
+            key = (name, *map(repr, orders))
+            if key not in templates:
+                templates[key] = _loaded(protocol, name, orders, known)
             protocol.endpoint(url)
-            unit = _same(known.get((d.base, d.code)), d, templates[name]) or protocol.unit(d, templates[name])
+            unit = _same(known.get((d.base, d.code)), d, templates[key]) or protocol.unit(d, templates[key])
         except ParkError as exc:
             mistakes.append(f"device {d.code}: {exc}")
             continue
@@ -94,11 +99,13 @@ def _units(devices: Sequence[FieldDevice], protocol: Polled, known: Known) -> tu
     return by_url, mistakes
 
 
-def _loaded(protocol: Polled, name: str, known: Known) -> Any:
+def _loaded(protocol: Polled, name: str, orders: tuple[object, ...], known: Known) -> Any:
     """The template; the object that units have already when it says the same, so that it is compared once."""
     loaded = protocol.load(name)
-    former = next((u.template for u in known.values() if u.template.template == loaded.template), None)
-    return former if former == loaded else loaded
+    if orders:
+        loaded = loaded.in_order(*orders)
+    former = {id(u.template): u.template for u in known.values() if u.template.template == loaded.template}
+    return next((t for t in former.values() if t == loaded), loaded)
 
 
 def _same(unit: PolledUnit | None, device: FieldDevice, template: object) -> PolledUnit | None:

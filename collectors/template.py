@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from park.errors import NotFound, known_names
+from park.errors import InputError, NotFound, known_names
 from park.quantities import conversion, quantities, units
 from park.yaml_lines import read_model
 
@@ -192,6 +192,14 @@ class Template(Row):
             if unknown:
                 raise ValueError(f"a test expects points that are not there: {', '.join(unknown)}")
         return self
+
+    def in_order(self, word: object, byte: object) -> Template:
+        """The same model with registers in another order, as one meter may be set to; None leaves the template's."""
+        for name, order in (("word_order", word), ("byte_order", byte)):
+            if order not in (None, "big", "little"):
+                raise InputError(f"expected {name}: big or little, got {order!r}")
+        given = {k: v for k, v in (("word_order", word), ("byte_order", byte)) if v is not None}
+        return self.model_copy(update={"defaults": self.defaults.model_copy(update=given)}) if given else self
 
     def point(self, key: str) -> TemplatePoint:
         """The point with that key; NotFound naming the known keys."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -20,9 +21,13 @@ import psycopg
 import pytest
 from pyModbusTCP.server import ModbusServer
 
+from collectors.device_read import read_device
 from collectors.hj212_frame import build_frame
+from collectors.park_devices import FieldDevice, Target
+from collectors.polled import polled_gateways
+from collectors.template import load_template
 from park.broker import Broker, free_port
-from park.catalogue import read_catalogue
+from park.catalogue import Device, read_catalogue
 from park.catalogue_store import apply
 from park.mqtt import connect, new_client
 from tests.collectors.conftest import Collector
@@ -280,6 +285,34 @@ points:
     assert done.returncode == 0, done.stderr
     (value,) = json.loads(done.stdout)["values"]
     assert (value["value"], value["unit"], value["raw"]) == (49380.0, "W", "3039 0000")
+
+
+def test_registers_in_another_order_are_told_by_device_read_and_read_with_the_devices_attribute() -> None:
+    template = load_template("eastron.sdm630")
+    words = {p.address: struct.unpack(">HH", struct.pack(">f", 50.0 if p.key == "frequency" else 0.9))[::-1]
+             for p in template.points}
+    server = ModbusServer("127.0.0.1", free_port(), no_block=True)
+    server.start()
+    try:
+        for address, pair in words.items():
+            server.data_bank.set_input_registers(address, list(pair))
+        url = f"tcp://127.0.0.1:{server.port}"
+        told = asyncio.run(read_device(template, url, 1)).hint
+        swapped = asyncio.run(read_device(template.in_order("little", None), url, 1))
+    finally:
+        server.stop()
+    assert told is not None and "attributes: {word_order: little, byte_order: big}" in told
+    assert swapped.hint is None and {v.inside for v in swapped.values} == {True}
+    device = Device(code="d", protocol="modbus", template="eastron.sdm630", connection=url, unit_id=1,
+                    attributes={"word_order": "little"})
+    fields = [FieldDevice("b", "Asia/Shanghai", d, {"frequency": Target("f", "Hz", "gauge", 60)})
+              for d in (device, device.model_copy(update={"code": "e", "attributes": {}}),
+                        device.model_copy(update={"code": "g", "attributes": {"word_order": "litle"}}))]
+    (gateway,), mistakes = polled_gateways(fields)
+    assert [u.template.defaults.word_order for u in gateway.units] == ["little", "big"]
+    assert mistakes == ["device g: expected word_order: big or little, got 'litle'"]
+    again = polled_gateways(fields, known={("b", u.field.code): u for u in gateway.units})[0][0]
+    assert [a is b for a, b in zip(again.units, gateway.units, strict=True)] == [True, True], "units that did not change go on"
 
 
 def test_device_commands_tell_what_is_wrong(tmp_path: Path, field_gateway: Callable[..., Any]) -> None:
