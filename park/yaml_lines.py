@@ -21,18 +21,22 @@ def read_yaml(file: Path, expected: str) -> tuple[dict[str, Any], dict[Place, in
 
     CatalogueError for a file that cannot be read, is not YAML, is no mapping (`expected` says of what) or has a key twice.
     """
+    node: yaml.Node | None = None
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
         raw = yaml.load(text, Loader=yaml.CSafeLoader)
-    except (OSError, UnicodeDecodeError) as exc:
-        raise CatalogueError([Mistake(str(file), None, "", f"cannot be read: {exc}")]) from exc
+    except UnicodeDecodeError as exc:
+        line = exc.object[:exc.start].count(b"\n") + 1
+        raise CatalogueError([Mistake(str(file), line, "", "is not UTF-8 (perhaps GB18030): save it as UTF-8")]) from exc
+    except OSError as exc:
+        raise CatalogueError([Mistake(str(file), None, "", f"cannot be read: {exc.strerror or exc}")]) from exc
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line = mark.line + 1 if mark else None
         raise CatalogueError([Mistake(str(file), line, "", f"not YAML: {exc.problem or exc.context}")]) from exc
     except (yaml.YAMLError, ValueError) as exc:
-        raise CatalogueError([Mistake(str(file), None, "", f"not YAML: {exc}")]) from exc
+        raise CatalogueError([Mistake(str(file), *_unmade(node), f"not YAML: {exc}")]) from exc
     if raw is None or node is None:
         return {}, {}
     if not isinstance(raw, dict):
@@ -82,6 +86,25 @@ def where(place: Place, raw: Any) -> str:
         if isinstance(step, int) and isinstance(value, dict) and ("code" in value or "key" in value):
             text += f" ({value.get('code', value.get('key'))})"
     return text
+
+
+def _unmade(node: yaml.Node | None) -> tuple[int | None, str]:
+    """Line and text of the first scalar that is no value, such as the date 2025-13-01."""
+    waiting = [node] if node is not None else []
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, yaml.ScalarNode) and not one.style:
+            try:
+                yaml.safe_load(one.value)
+            except ValueError:
+                return one.start_mark.line + 1, one.value
+            except yaml.YAMLError:
+                continue
+        elif isinstance(one, yaml.MappingNode):
+            waiting += [part for pair in reversed(one.value) for part in reversed(pair)]
+        elif isinstance(one, yaml.SequenceNode):
+            waiting += reversed(one.value)
+    return None, ""
 
 
 def _note(node: yaml.Node, place: Place, lines: dict[Place, int]) -> list[tuple[str, int]]:

@@ -61,6 +61,10 @@ def test_broken_yaml_is_named_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text("base: {code: a, name: A}\npoints:\n  - {code: x, quantity: [}\n")
     assert check_files([file])[0].startswith(f"{file}:3: not YAML")
+    file.write_text("base:\n  code: a\n  name: A\n  since: 2025-13-01\n")
+    assert check_files([file])[0] == f"{file}:4: 2025-13-01: not YAML: month must be in 1..12"
+    file.write_bytes("base:\n  code: a\n  name: 园区\n".encode("gb18030"))
+    assert check_files([file]) == [f"{file}:3: is not UTF-8 (perhaps GB18030): save it as UTF-8"]
 
 
 def test_a_key_that_stands_twice_is_a_mistake(tmp_path: Path) -> None:
