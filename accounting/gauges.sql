@@ -43,6 +43,7 @@ WITH computed AS (
     ON CONFLICT (base_id, point_id) DO UPDATE
     SET ts = excluded.ts, value = excluded.value, quality = excluded.quality, arrived_at = excluded.arrived_at
     WHERE excluded.ts >= l.ts
+       OR (l.ts > now() + interval '1 minute' AND (excluded.ts >= l.arrived_at OR l.arrived_at > now()))
 )
 INSERT INTO reading (ts, value, point_id, base_id, quality)
 SELECT ts, nullif(value, 'NaN'), %(point)s, %(base)s, quality FROM computed

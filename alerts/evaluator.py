@@ -141,7 +141,7 @@ def _compare(state: State, m: Floats, ages: Floats, now: float, in_force: Flags 
     since[settled] = np.nan
     plan = state.plan
     evidence = _evidence(plan, candidates, ages, now)
-    began = np.where(np.isnan(since[candidates]), evidence, since[candidates])
+    began = np.fmin(since[candidates], evidence)        # none before; or begun by a clock that was ahead and is right again
     rising = ~state.active[candidates]
     recent = state.raises[candidates] * np.exp((state.raised_at[candidates] - now) / CHATTER_S)
     clear = plan.clear_hold_s[candidates]

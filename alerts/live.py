@@ -25,18 +25,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("park.alerts")
 OVERLAP = timedelta(seconds=5)      # batches commit in another order than they arrive
+AHEAD_S = 60.0      # a reading that claims to be from later than this counts as of when it was read: its clock was wrong
 POINT_ARRAYS = ("value", "at", "rate", "flat_since")
 PAIR_ARRAYS = ("since", "raises", "raised_at")
 
 
 @dataclass
 class Live:
-    """(P,) newest value, quality code and epoch of each point; NaN: never seen. `seen_to` is the newest arrival read;
+    """(P,) newest value, quality code and epoch of each point; NaN: never seen. `said` is the epoch that the reading itself
+    claims, which may lie ahead of the clock; `seen_to` is the newest arrival read;
     `news_at` the newest epoch that the last refresh brought (a reading's, or a collector's word about its devices)."""
 
     value: Floats
     quality: NDArray[np.int16]
     at: Floats
+    said: Floats
     seen_to: datetime = datetime(1970, 1, 2, tzinfo=UTC)
     news_at: float = np.nan
     health_at: float = -np.inf
@@ -44,27 +47,30 @@ class Live:
 
 def empty(n_points: int) -> Live:
     """Before the first reading."""
-    return Live(np.full(n_points, np.nan), np.full(n_points, Quality.MISSING, np.int16), np.full(n_points, np.nan))
+    def unknown() -> Floats:
+        return np.full(n_points, np.nan)
+    return Live(unknown(), np.full(n_points, Quality.MISSING, np.int16), unknown(), unknown())
 
 
-def refresh(conn: Connection, context: Context, live: Live) -> int:
+def refresh(conn: Connection, context: Context, live: Live, now: float) -> int:
     """Take the readings that arrived since the last call; returns how many rows were newer than what was known."""
     row = conn.execute(Q["database_now"]).fetchone()
     assert row is not None
     rows = conn.execute(Q["latest"], {"since": live.seen_to - OVERLAP}).fetchall()
     live.seen_to, health = row
-    live.news_at = float(health) if health is not None and health > live.health_at else np.nan
-    live.health_at = max(live.health_at, -np.inf if health is None else float(health))
+    live.news_at = float(health) if health is not None and health != live.health_at else np.nan
+    live.health_at = -np.inf if health is None else float(health)
     known = [(context.index[r[0], r[1]], r) for r in rows if (r[0], r[1]) in context.index]
     if not known:
         return 0
     where = np.array([i for i, _ in known], np.intp)
-    at = np.array([r[2] for _, r in known], float)
+    said = np.array([r[2] for _, r in known], float)
+    at = np.where(said == live.said[where], live.at[where], np.where(said > now + AHEAD_S, now, said))
     new = ~(at <= live.at[where])
     news = int(np.count_nonzero(new))
     live.news_at = float(np.fmax(live.news_at, np.max(at[new], initial=-np.inf)))
     live.value[where] = np.array([r[3] for _, r in known], float)      # None becomes NaN
-    live.at[where] = at
+    live.at[where], live.said[where] = at, said
     live.quality[where] = np.array([r[4] for _, r in known], np.int16)
     return news
 
@@ -141,6 +147,9 @@ def restore(context: Context, stored: bytes | None, open_now: dict[Key, tuple[bo
         _carry(arrays, old, POINT_ARRAYS, [where.get((p.base_id, p.point_id)) for p in context.points])
         where = {tuple(k): i for i, k in enumerate(old["pairs"].tolist())}
         _carry(arrays, old, PAIR_ARRAYS, [where.get(_numbers(pair_key(pair))) for pair in context.pairs])
+    ahead = np.fmax(arrays["at"], arrays["flat_since"]) > now + AHEAD_S
+    for name in POINT_ARRAYS:
+        arrays[name][ahead] = np.nan
     arrays["raised_at"] = np.minimum(arrays["raised_at"], now)
     arrays["since"] = np.where(context.plan.by_clock, np.minimum(arrays["since"], now), arrays["since"])
     active = np.array([open_now.get(pair_key(pair), (False, ""))[0] for pair in context.pairs], bool)

@@ -127,12 +127,14 @@ def wait_s(attempts: int) -> float:
 
 
 def enrol(conn: Connection, channel: str) -> None:
-    """From now on the channel gets every transition; what was before a channel existed is not its news."""
+    """From now on the channel gets every transition; what was before a channel existed is not its news. Said again with every
+    pass, since the clock may have been ahead when it was said first."""
     conn.execute(Q["enrol_channel"], {"shard": f"channel:{channel}"})
 
 
 def deliver(conn: Connection, channel: Channel, pace: Pace, now: float, console: str = "") -> int:
     """One pass: book what is new, send what is due in one message; returns the number of transitions delivered."""
+    enrol(conn, channel.name)
     conn.execute(Q["book_deliveries"], {"channel": channel.name, "shard": f"channel:{channel.name}"})
     with conn.cursor(row_factory=dict_row) as cur:
         due = cur.execute(Q["due_deliveries"], {"channel": channel.name, "most": MOST_A_MESSAGE}).fetchall()
@@ -191,7 +193,6 @@ def _serve(url: str, channel: Channel, stop: threading.Event, clock: Callable[[]
             with connect(url, autocommit=True, name=f"park notify {channel.name}") as conn:
                 if not wait_alone(conn, f"channel {channel.name}", stop):     # another process sends what is due
                     return
-                enrol(conn, channel.name)
                 conn.execute("LISTEN park_transition")
                 while not stop.is_set():
                     deliver(conn, channel, pace, clock(), console)

@@ -31,8 +31,9 @@ SELECT base_id, code, timezone FROM base
 SELECT base_id, point_id, extract(epoch FROM ts)::float8, value, quality FROM latest WHERE arrived_at >= %(since)s
 
 -- name: database_now
--- The server's clock, which marks arrivals, and when a collector last spoke of its devices.
-SELECT clock_timestamp(), (SELECT extract(epoch FROM max(at))::float8 FROM device_state)
+-- The server's clock, which marks arrivals, and when a collector last spoke of its devices, by a clock that is not ahead.
+SELECT clock_timestamp(), (SELECT extract(epoch FROM max(at))::float8 FROM device_state
+                           WHERE at <= clock_timestamp() + interval '15 minutes')
 
 -- name: open_alerts
 -- Open alerts, the truth that an evaluator starts from.
@@ -300,8 +301,9 @@ SELECT DISTINCT ON (base_id, point_id) w.base_id, w.point_id,
 FROM power_band w JOIN point p USING (base_id, point_id) ORDER BY base_id, point_id, valid_from DESC
 
 -- name: enrol_channel
--- When a channel began to listen.
-INSERT INTO evaluator_snapshot (shard, at, state) VALUES (%(shard)s, now(), '') ON CONFLICT DO NOTHING
+-- When a channel began to listen; not later than now, though the clock that told it may have been ahead.
+INSERT INTO evaluator_snapshot (shard, at, state) VALUES (%(shard)s, now(), '')
+ON CONFLICT (shard) DO UPDATE SET at = now() WHERE evaluator_snapshot.at > now()
 
 -- name: book_deliveries
 -- A delivery for each transition since the channel began that has none; shelved and suppressed alerts, and those out of service,
@@ -476,7 +478,8 @@ UPDATE route SET tested_at = greatest(now(), %(asked)s), test_error = %(error)s 
 
 -- name: due_deliveries
 -- What a channel has to send now, with the alert as it is. Where there is more than a message takes, critical ones go before the
--- others, and the first of each cause before what follows it, so that no cause waits behind another's flood.
+-- others, and the first of each cause before what follows it, so that no cause waits behind another's flood. What waits for a time
+-- that a clock told which was ahead waits no longer.
 SELECT t.transition_id AS id, t.change, t.at, t.actor, t.note, t.detail, b.code AS base, a.alert_id AS alert, r.code AS rule,
        r.name_zh, r.name_en, a.severity, a.channel, p.code AS point, u.code AS unit_of_tree, d.code AS device, a.value, a.expected,
        a.low, a.high, a.unit, a.active, a.acknowledged, a.late, a.opened_at, a.first_out, a.explanation, v.attempts
@@ -485,7 +488,8 @@ JOIN base b ON b.base_id = a.base_id JOIN rule r ON r.base_id = a.base_id AND r.
 LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
 LEFT JOIN unit u ON u.base_id = a.base_id AND u.unit_id = coalesce(a.unit_id, p.unit_id)
 LEFT JOIN device d ON d.base_id = a.base_id AND d.device_id = a.device_id
-WHERE v.channel = %(channel)s AND v.state = 'due' AND v.next_at <= now()
+WHERE v.channel = %(channel)s AND v.state = 'due'
+  AND (v.next_at <= now() OR t.at > now() + interval '1 minute' OR (v.attempts > 0 AND v.next_at > now() + interval '16 minutes'))
 ORDER BY a.severity = 'critical' DESC,
          row_number() OVER (PARTITION BY a.base_id, coalesce(a.first_out, -a.rule_id), a.severity ORDER BY v.transition_id),
          v.transition_id

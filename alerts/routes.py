@@ -128,6 +128,7 @@ def _line(route: Route, words: dict[str, str], zone: ZoneInfo, d: dict[str, Any]
 def deliver(conn: Connection, route: Route, pace: Pace, now: float) -> int:
     """One pass of a route: book what is new, send what is due in one message; returns the number delivered."""
     key = {"route": route.route_id, "channel": route.channel, "shard": f"channel:{route.channel}"}
+    enrol(conn, route.channel)
     conn.execute(Q["book_route"], key)
     with conn.cursor(row_factory=dict_row) as cur:
         due = cur.execute(Q["due_deliveries"], {"channel": route.channel, "most": MOST_A_MESSAGE}).fetchall()
@@ -211,7 +212,6 @@ def _serve(url: str, route: Route, pace: Pace, stop: threading.Event, clock: Cal
     while not stop.is_set():
         try:
             with connect(url, autocommit=True, name=f"park notify {route.channel}") as conn:
-                enrol(conn, route.channel)
                 while not stop.is_set():
                     answer_test(conn, route)
                     deliver(conn, route, pace, clock())

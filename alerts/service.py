@@ -36,6 +36,7 @@ SAVE_S = 5.0
 SLOW_S = 30.0
 RELOAD_S = 3600.0   # flat history is learned again
 STEP_BACK = timedelta(seconds=2)    # a clock that goes back by more has been set: what waits for a later time is due anew
+STEP_AHEAD_S = 60.0                 # one that goes ahead by more: nobody was silent for so long
 GOES_ON = timedelta(minutes=10)     # after a longer stop nobody knows that a condition lasted
 
 
@@ -73,7 +74,7 @@ def start(conn: Connection, now: datetime, heard: Hearing | None = None, part: P
     known = open_alerts(conn, part)
     state = live.restore(context, bytes(row[0]) if row else None, known, now.timestamp())
     newest = live.empty(len(context.points))
-    live.refresh(conn, context, newest)
+    live.refresh(conn, context, newest, now.timestamp())
     evaluator = Evaluator(context, state, newest, known, linkage.Memory(), heard or Hearing(now.timestamp()),
                           baseline.Memory(), now, now, loaded_at=now, part=part, told=told or Tally())
     if row is not None and abs(now - row[1]) < GOES_ON:
@@ -120,7 +121,7 @@ def reload(conn: Connection, e: Evaluator, now: datetime) -> Evaluator:
 
 def step(conn: Connection, e: Evaluator, now: datetime) -> int:
     """One tick: read what is new, judge, write; returns the number of transitions."""
-    live.refresh(conn, e.context, e.live)
+    live.refresh(conn, e.context, e.live, now.timestamp())
     offline = {(b, d) for b, d in conn.execute(Q["offline_devices"], {"since": now - timedelta(minutes=10)}).fetchall()}
     before, at, e.stepped_at = e.state, now.timestamp(), now
     if abs(at - e.live.news_at) <= LIVE_S:
@@ -222,8 +223,13 @@ def _serve(conn: Connection, stop: threading.Event, clock: Clock, tick_s: float,
     e = start(conn, clock(), part=part, told=told)
     log.info("evaluating %d rules over %d pairs of %d points",
              len(e.context.rules), len(e.context.pairs), len(e.context.points))
+    before_s = clock().timestamp() - time.monotonic()
     while not stop.is_set():
         began, now = time.monotonic(), clock()
+        ahead_s, before_s = now.timestamp() - began - before_s, now.timestamp() - began
+        if ahead_s > STEP_AHEAD_S:
+            log.warning("the clock went ahead by %.0f s, or this machine stood still; listening anew", ahead_s)
+            e.hearing = Hearing(now.timestamp())
         if now < e.stepped_at - STEP_BACK:
             log.warning("the clock went back by %s; beginning anew", e.stepped_at - now)
             e = start(conn, now, part=part, told=e.told)

@@ -106,12 +106,16 @@ WITH differing AS (
 SELECT base_id, reason, count(*) FROM kept GROUP BY base_id, reason
 
 -- name: upsert_latest
--- The newest reading of each point, by the rule of corrections where the instant is the same.
+-- The newest reading of each point, by the rule of corrections where the instant is the same. What lies ahead of this clock by more than
+-- a minute came from a clock that was wrong: it gives way to the first reading from after its arrival, and to any where its arrival
+-- too is ahead, because then it was the clock of this server that was put back.
 INSERT INTO latest (base_id, point_id, ts, value, quality, arrived_at)
 SELECT base_id, point_id, ts, value, quality, now() FROM newest ORDER BY base_id, point_id
 ON CONFLICT (base_id, point_id) DO UPDATE
 SET ts = excluded.ts, value = excluded.value, quality = excluded.quality, arrived_at = excluded.arrived_at
 WHERE excluded.ts > latest.ts
+   OR (latest.ts > now() + interval '1 minute' AND excluded.ts <= now() + interval '1 minute'
+       AND (excluded.ts >= latest.arrived_at OR latest.arrived_at > now()))
    OR (excluded.ts = latest.ts AND (excluded.quality < 10 OR latest.quality >= 10)
        AND (excluded.value, excluded.quality) IS DISTINCT FROM (latest.value, latest.quality))
 
@@ -143,7 +147,8 @@ ORDER BY base_id, outcome
 ON CONFLICT (base_id, day, outcome) DO UPDATE SET n = ingest_counter.n + excluded.n
 
 -- name: upsert_device_state
--- What devices last said of themselves; an older word does not replace a newer one. Gives back the known devices' codes.
+-- What devices last said of themselves; an older word does not replace a newer one, unless that came from a clock that was ahead.
+-- Gives back the known devices' codes.
 WITH said AS (
     SELECT DISTINCT ON (base_id, device) *
     FROM jsonb_to_recordset(%(states)s) AS s (base_id smallint, device text, state text, last_answer timestamptz,
@@ -157,7 +162,7 @@ WITH said AS (
     ON CONFLICT (base_id, device_id) DO UPDATE
     SET state = excluded.state, last_answer = coalesce(excluded.last_answer, device_state.last_answer),
         latency_ms = excluded.latency_ms, errors = excluded.errors, at = excluded.at
-    WHERE excluded.at >= device_state.at
+    WHERE excluded.at >= device_state.at OR device_state.at > now() + interval '1 minute'
 )
 SELECT d.base_id, d.code FROM said s JOIN device d ON d.base_id = s.base_id AND d.code = s.device
 
@@ -167,7 +172,8 @@ INSERT INTO pass (base_id, pass, at, detail)
 SELECT DISTINCT ON (base_id, source) base_id, 'collector:' || source, at, spool
 FROM jsonb_to_recordset(%(spools)s) AS s (base_id smallint, source text, at timestamptz, spool jsonb)
 ORDER BY base_id, source, at DESC
-ON CONFLICT (base_id, pass) DO UPDATE SET at = excluded.at, detail = excluded.detail WHERE excluded.at >= pass.at
+ON CONFLICT (base_id, pass) DO UPDATE SET at = excluded.at, detail = excluded.detail
+WHERE excluded.at >= pass.at OR pass.at > now() + interval '1 minute'
 
 -- name: lock_rollup
 -- One rollup pass at a time over a part of the points, none while a week is closed; held to the end of the transaction.

@@ -18,7 +18,7 @@ from alerts import context, notify, roster, routes, service, store
 from park import catalogue_store
 from park.catalogue import read_catalogue
 from tests.alerts.test_routes import Robot, add, go, happen, robot
-from tests.alerts.test_service import add_rule, log_of, read, until
+from tests.alerts.test_service import add_rule, bases_held, log_of, read, until
 
 __all__ = ["robot"]
 Db = psycopg.Connection[Any]
@@ -92,9 +92,34 @@ def test_a_hold_of_hours_outlasts_catalogues_and_restarts(mini: Db, again: str) 
     assert log_of(mini) == [("bypass", "raise")]
 
 
-def test_a_clock_that_is_set_back_stops_nothing(mini: Db, database_url: str) -> None:
+@pytest.mark.parametrize("whose", ["device", "server"])
+def test_what_a_clock_says_that_is_ahead_is_judged_and_so_is_what_comes_when_it_is_right_again(mini: Db, whose: str) -> None:
+    mini.execute("UPDATE rule SET params = '{\"high\": 35, \"hold_s\": 60, \"clear_hold_s\": 60}'")
+    add_rule(mini, "jump", "rate", {"quantity": "o2"}, {"rise_per_min": 5})
+    add_rule(mini, "silent", "stale", {"quantity": ["so2", "o2", "nox"]}, {"after_s": 300, "unseen": False})
+    ahead = timedelta(hours=3)
+    e = service.start(mini, T0 + ahead * (whose == "server"))
+    for minute in range(12):
+        now, says = T0 + timedelta(minutes=minute), T0 + timedelta(minutes=minute) + ahead * (minute < 4)
+        clock = says if whose == "server" else now
+        if minute == 4 and whose == "server":
+            service.commit_snapshot(mini, e)
+            mini.execute("UPDATE evaluator_snapshot SET at = %s", (now + ahead,))
+            e = service.start(mini, clock)
+        read(mini, "e1.stack.so2", 50.0 if minute in (2, 3, 6, 7) else 20.0, says)
+        read(mini, "e1.stack.o2", 12.0 if minute < 9 else 19.0, says)
+        if minute < 4:
+            read(mini, "e1.stack.nox", 1.0 + minute, says)      # and then it is silent
+        service.step(mini, e, clock)
+    told = log_of(mini)
+    assert [c for r, c in told if r == "stack-so2"] == ["raise", "return", "reraise", "return"]
+    assert [c for r, c in told if r == "jump"] == ["raise", "return"]
+    assert [c for r, c in told if r == "silent"] == ["raise"]
+
+
+def test_a_clock_that_is_set_ahead_and_back_stops_nothing_and_makes_nobody_silent(mini: Db, database_url: str) -> None:
     mini.execute("UPDATE rule SET params = '{\"high\": 35}'")
-    offset, stop = timedelta(hours=1), threading.Event()
+    offset, stop = timedelta(0), threading.Event()
     seen: list[datetime] = []
 
     def clock() -> datetime:
@@ -109,13 +134,19 @@ def test_a_clock_that_is_set_back_stops_nothing(mini: Db, database_url: str) -> 
         SELECT r.base_id, rule_id, point_id, 'high', now(), now() + interval '1 hour' FROM rule r, point p
         WHERE p.code = 'e1.stack.nox'""")
     mini.execute("UPDATE rule SET scope = '{\"quantity\": [\"so2\", \"nox\"]}'")
+    add_rule(mini, "silent", "stale", {"quantity": "o2"}, {"after_s": 300, "unseen": False})
     thread = threading.Thread(target=service.run, args=(database_url, stop, clock))
     thread.start()
     try:
-        until(lambda: len(seen) > 8)
-        offset = timedelta(0)
+        until(lambda: bool(bases_held(mini)))
+        read(mini, "e1.stack.o2", 12.0, datetime.now(UTC))
+        for ahead in (timedelta(0), timedelta(hours=1), timedelta(0)):
+            offset = ahead
+            seen.clear()
+            until(lambda: len(seen) > 12)
         mini.execute("UPDATE alert SET shelved_until = now()")
         until(lambda: ("stack-so2", "unshelve") in log_of(mini))        # what is done with every save goes on
+        assert "silent" not in {rule for rule, _ in log_of(mini)}
     finally:
         stop.set()
         thread.join(5)

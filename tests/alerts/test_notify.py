@@ -93,6 +93,19 @@ def test_what_was_before_a_channel_existed_is_not_its_news(mini: Db, receiver: R
     assert notify.deliver(mini, hook, notify.Pace(), 0.0) == 0 and not receiver.got
 
 
+def test_a_clock_that_was_ahead_puts_no_message_off(mini: Db, receiver: Receiver) -> None:
+    hook = notify.Webhook(receiver.url, "x")
+    notify.enrol(mini, hook.name)
+    mini.execute("UPDATE evaluator_snapshot SET at = at + interval '3 hours'")      # the channel began three hours from now
+    assert notify.deliver(mini, hook, notify.Pace(), 0.0) == 0
+    raise_one(mini)
+    receiver.status = 503
+    assert notify.deliver(mini, hook, notify.Pace(), 1.0) == 0 and len(receiver.got) == 1
+    receiver.status = 200
+    mini.execute("UPDATE delivery SET next_at = next_at + interval '3 hours'")      # and so was the next try
+    assert notify.deliver(mini, hook, notify.Pace(), 2.0) == 1
+
+
 def test_a_failed_delivery_is_tried_again_with_back_off_and_given_up_in_the_end(mini: Db, receiver: Receiver) -> None:
     hook = notify.Webhook(receiver.url, "x")
     notify.enrol(mini, hook.name)

@@ -122,3 +122,27 @@ def test_readings_over_many_years_make_only_the_weeks_they_need(mini: Db, store:
     weeks = mini.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'reading'::regclass").fetchone()
     assert weeks == (2,)
     assert len(readings(mini)) == 2
+
+
+def newest_of(db: Db) -> list[tuple[Any, ...]]:
+    return db.execute("SELECT p.code, l.value FROM latest l JOIN point p USING (base_id, point_id) ORDER BY 1").fetchall()
+
+
+def test_readings_of_a_clock_that_was_ahead_give_way_to_the_first_right_ones(mini: Db, store: Store) -> None:
+    def come(seq: int, *rows: tuple[str, float, float]) -> None:
+        now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        codes, after_s, values = zip(*rows, strict=True)
+        columns = Columns(seq, codes, [now_ms + round(s * 1000) for s in after_s], values, None)
+        write(store, Message(1, "s1", "park/v1/mini/s1/readings", now_ms * 1000, columns))
+    come(1, ("e1.main.kw", 540, 1.0), ("e1.gas", 30, 1.0), ("e1.water", 540, 1.0))
+    come(2, ("e1.main.kw", 541, 2.0))               # still ahead, and newer
+    come(3, ("e1.main.kw", -60, 3.0))               # from before the wrong one came: a spool that is emptied
+    assert newest_of(mini) == [("e1.gas", 1), ("e1.main.kw", 2), ("e1.water", 1)]
+    come(4, ("e1.main.kw", 0.5, 4.0), ("e1.gas", 0.5, 4.0))
+    assert newest_of(mini) == [("e1.gas", 1), ("e1.main.kw", 4), ("e1.water", 1)], "half a minute ahead heals by itself"
+    come(5, ("e1.main.kw", -300, 5.0))
+    assert newest_of(mini)[1] == ("e1.main.kw", 4)
+    # the server's own clock was three hours ahead, and arrivals with it
+    mini.execute("UPDATE latest SET ts = ts + interval '3 hours', arrived_at = arrived_at + interval '3 hours'")
+    come(6, ("e1.main.kw", -2, 6.0), ("e1.gas", -2, 6.0))
+    assert newest_of(mini) == [("e1.gas", 6), ("e1.main.kw", 6), ("e1.water", 1)]
