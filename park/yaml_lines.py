@@ -27,8 +27,8 @@ def read_yaml(file: Path, expected: str) -> tuple[dict[str, Any], dict[Place, in
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
         raw = yaml.load(text, Loader=yaml.CSafeLoader)
     except UnicodeDecodeError as exc:
-        line = exc.object[:exc.start].count(b"\n") + 1
-        raise CatalogueError([Mistake(str(file), line, "", "is not UTF-8 (perhaps GB18030): save it as UTF-8")]) from exc
+        at = exc.object[:exc.start].count(b"\n") + 1
+        raise CatalogueError([Mistake(str(file), at, "", "is not UTF-8 (perhaps GB18030): save it as UTF-8")]) from exc
     except OSError as exc:
         raise CatalogueError([Mistake(str(file), None, "", f"cannot be read: {exc.strerror or exc}")]) from exc
     except yaml.MarkedYAMLError as exc:
