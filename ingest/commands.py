@@ -66,11 +66,15 @@ def import_(
     base: Annotated[str | None, typer.Option(help="Code of the base; not needed where there is only one.")] = None,
     catalogue: Annotated[Path | None, typer.Option(help="Apply this catalogue first.", exists=True, dir_okay=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge the rows; store nothing.")] = False,
+    local_time: Annotated[bool, typer.Option(
+        "--local-time", help="Times without an offset (2025/1/1 0:15) are the base's own.")] = False,
 ) -> None:
     """Load readings from a file; again after an interruption, it goes on where it was. 导入历史数据。
 
     `at` is an instant with offset (2026-11-23T03:00:00Z) or epoch milliseconds; an empty value is a missing one.
-    Rows that cannot be stored are written to FILE.rejected.csv with their line and the reason; exit status 1 then.
+    What a spreadsheet saves is read too: GB18030, heads such as 测点, 时间, 数值, numbers such as "1,234.5", and with
+    --local-time times of the base. Rows that cannot be stored are written to FILE.rejected.csv with their line and the
+    reason; exit status 1 then.
     """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -83,7 +87,8 @@ def import_(
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("rows"),
                   TimeElapsedColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task(file.name, total=None)
-        done = import_file(url, code, file, lambda n: progress.advance(task, n), dry_run=dry_run)
+        done = import_file(url, code, file, lambda n: progress.advance(task, n), dry_run=dry_run,
+                           local_time=local_time)
     typer.echo(f"{done.rows} rows read, {done.rejected} rejected, " +
                ("nothing stored (dry run)" if dry_run else f"{done.stored} new to the database"))
     if done.aside is not None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from ingest.bulk import Target, Week, finish, load_target, load_weeks, week_of
 from ingest.condense import MONDAY_US, WEEK_US
 from ingest.directory import UNKNOWN
+from ingest.spreadsheet import encoding_of, heads_of, local_instant, ungrouped
 from ingest.validation import EARLIEST_US
 from park.clock import Clock, parse_instant, utc_now
 from park.database import connect
@@ -70,14 +72,16 @@ class Sound:
 
 
 def import_file(url: str, base_code: str, path: Path, told: Callable[[int], None], *, dry_run: bool = False,
-                clock: Clock = utc_now) -> Outcome:
-    """Import a file; `told` hears of rows read. InputError when the file cannot be read or lacks a column."""
+                local_time: bool = False, clock: Clock = utc_now) -> Outcome:
+    """Import a file; `told` hears of rows read; with `local_time` times without offset are the base's own. InputError when
+    the file cannot be read or lacks a column."""
     with connect(url, autocommit=True, name="park import") as conn:
         target = load_target(conn, base_code)
     outcome = Outcome()
     latest_us = int((clock().timestamp() + load_settings().future_after_s) * 1e6)
     with _Aside(path, outcome) as aside:
-        sound = _judged(read_pieces(path), target, latest_us, aside, outcome, told)
+        sound = _judged(read_pieces(path), target, latest_us, ZoneInfo(target.timezone) if local_time else None, aside, outcome,
+                        told)
         if dry_run:
             for _ in sound:
                 pass
@@ -102,12 +106,14 @@ def _read_csv(path: Path) -> Iterator[Piece]:
         bad.append((row.number, f"expected {row.expected_columns} columns, got {row.actual_columns}: {row.text[:200]}"))
         return "skip"
 
+    encoding = encoding_of(path)
     with path.open("rb") as file:
-        header = file.readline().decode("utf-8-sig", "replace").strip()
-    names = [n.strip().strip('"') for n in header.split(",")]
+        header = file.readline().decode("utf-8-sig" if encoding == "utf-8" else encoding, "replace").strip()
+    names = heads_of(header)
     _check_columns(path, names)
     reader = pacsv.open_csv(
-        path, read_options=pacsv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False, skip_rows=1, column_names=names),
+        path, read_options=pacsv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False, skip_rows=1, column_names=names,
+                                            encoding=encoding),
         parse_options=pacsv.ParseOptions(invalid_row_handler=note, ignore_empty_lines=False),
         convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), include_columns=_wanted(names),
                                              strings_can_be_null=False))
@@ -144,20 +150,22 @@ def _wanted(names: list[str]) -> list[str]:
     return [c for c in COLUMNS if c in names]
 
 
-def _judged(pieces: Iterator[Piece], target: Target, latest_us: int, aside: _Aside, outcome: Outcome,
+def _judged(pieces: Iterator[Piece], target: Target, latest_us: int, zone: ZoneInfo | None, aside: _Aside, outcome: Outcome,
             told: Callable[[int], None]) -> Iterator[Sound]:
     known = target.directory.rows_of(target.base_id)
+    expected = "2026-11-23T03:00:00Z or epoch milliseconds" + (
+        "; times of the base without an offset need --local-time" if zone is None else ", or 2026/11/23 11:00 of the base")
     for piece in pieces:
         for line, reason in piece.bad_lines:
             aside.write(line, reason)
         columns = piece.columns
         row = _by_word(columns["point"], known, UNKNOWN)
-        ts_us = _instants(columns["at"])
+        ts_us = _instants(columns["at"], zone)
         value, number = _values(columns["value"])
         words = WORDS | {"": 0}
         quality = _by_word(columns["quality"], words, UNKNOWN) if "quality" in columns else np.zeros(len(row), np.int64)
         reasons = ((row == UNKNOWN, "unknown point"), (ts_us == np.iinfo(np.int64).min, "at: expected an instant such as "
-                    "2026-11-23T03:00:00Z or epoch milliseconds"), (ts_us < EARLIEST_US, "at: before 1990"),
+                    + expected), (ts_us < EARLIEST_US, "at: before 1990"),
                    (ts_us > latest_us, "at: in the future"),
                    (np.isin((ts_us - MONDAY_US) // WEEK_US, target.closed), "at: the readings of its week were dropped"),
                    (~number, "value: expected a number or nothing"),
@@ -190,8 +198,9 @@ def _by_word(column: Any, codes: Any, unknown: int) -> NDArray[np.int64]:
     return table[indices]
 
 
-def _instants(column: Any) -> NDArray[np.int64]:
-    """Epoch microseconds; the smallest int64 where the cell is no instant. Numbers are epoch milliseconds."""
+def _instants(column: Any, zone: ZoneInfo | None) -> NDArray[np.int64]:
+    """Epoch microseconds; the smallest int64 where the cell is no instant. Numbers are epoch milliseconds; what has no
+    offset is of the zone, where one is given."""
     none = np.iinfo(np.int64).min
     if pa.types.is_timestamp(column.type):
         if column.type.tz is None:
@@ -204,10 +213,13 @@ def _instants(column: Any) -> NDArray[np.int64]:
             return np.asarray(pc.cast(column, pa.int64())) * 1000
         return np.asarray(pc.cast(pc.cast(column, _INSTANT), pa.int64()))
     except (pa.ArrowInvalid, AttributeError):
-        return np.fromiter(map(_instant, column.to_pylist()), np.int64, len(column))
+        return np.fromiter((_instant(text, zone) for text in column.to_pylist()), np.int64, len(column))
 
 
-def _instant(text: str | None) -> int:
+def _instant(text: str | None, zone: ZoneInfo | None) -> int:
+    local = local_instant(text, zone) if text and zone is not None else None
+    if local is not None:
+        return round(local.timestamp() * 1e6)
     try:
         return int(text) * 1000 if text and text.isdigit() else round(parse_instant(text or "").timestamp() * 1e6)
     except (InputError, OverflowError, ValueError):
@@ -228,7 +240,7 @@ def _values(column: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 def _number(text: str | None) -> tuple[float, bool]:
     try:
-        return float(text) if text and text.strip() else np.nan, True
+        return float(ungrouped(text)) if text and text.strip() else np.nan, True
     except ValueError:
         return np.nan, False
 

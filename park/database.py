@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -28,7 +29,9 @@ def connect(url: str, *, autocommit: bool = False, name: str = "park") -> Connec
     try:
         return psycopg.connect(url, autocommit=autocommit, application_name=name, options=OPTIONS, connect_timeout=10)
     except psycopg.OperationalError as exc:
-        raise StorageError(f"no database at PARK_DATABASE_URL: {exc}; start it, or run `park demo`") from exc
+        remedy = ("start it" if os.environ.get("PARK_DATABASE_URL") else "the variable is not set here: `. park-data/env` names"
+                  " the database of a running `park up` or `park demo`, from the folder in which it was started")
+        raise StorageError(f"no database at PARK_DATABASE_URL: {str(exc).strip()}; {remedy}") from exc
 
 
 @cache

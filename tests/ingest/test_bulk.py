@@ -215,6 +215,17 @@ def test_rows_of_a_week_whose_readings_were_dropped_are_set_aside(mini: Db, data
         load_blocks(database_url, "mini", [block(7, 900, seed=2)])
 
 
+def test_what_a_spreadsheet_saved_is_read_with_the_bases_times(mini: Db, database_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "抄表.csv"
+    path.write_bytes('测点,时间,数值\r\ne1.gas,2026/11/1 8:05,"1,234,567.5"\r\ne1.gas,2026-11-01 08:06:00,-7\r\n'
+                     'e1.gas,2026/11/31 8:07,1\r\ne1.gas,2026/11/1 8:08,"1,23"\r\n'.encode("gb18030"))
+    assert import_file(database_url, "mini", path, lambda _: None).stored == 0
+    with (tmp_path / "抄表.csv.rejected.csv").open(encoding="utf-8") as file:
+        assert sum("--local-time" in r["reason"] for r in csv.DictReader(file)) == 4
+    assert import_file(database_url, "mini", path, lambda _: None, local_time=True).rejected == 2
+    assert stored(mini) == [("e1.gas", 1793491500, 1234567.5, 0), ("e1.gas", 1793491560, -7, 0)]
+
+
 def test_a_dry_run_stores_nothing(mini: Db, database_url: str, tmp_path: Path) -> None:
     path = tmp_path / "readings.csv"
     path.write_text(CSV)
