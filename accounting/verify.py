@@ -29,6 +29,10 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
                       "tce_equivalent", "co2_kg", "cost", "factor_ids", "billed", "made_inside", "feedstock", "green",
                       "tce_calorific_assessed",
                       "tce_equivalent_assessed", "co2_market_kg", "setting_ids", "market_factor_ids", "ledger_ids")),
+    "emission_day": (("unit_id", "quantity", "day"),
+                     ("hours_valid", "hours_stopped", "hours_exempt", "hours_insufficient", "hours_missing", "measured",
+                      "converted", "measured_by_flow", "converted_by_flow", "max_converted", "mass_kg", "hours_substituted",
+                      "hours_exceeded")),
     "emission_1h": (("unit_id", "quantity", "ts"), ("n_valid", "state", "measured", "converted", "oxygen", "flow", "mass_kg",
                                                     "substituted", "substitution", "limit_id", "limit_value", "exceeded",
                                                     "exempt_id")),
@@ -41,7 +45,8 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 MAY_BE_NULL = {"enterprise_id", "production_id", "treatment_id", "outlet_id"}
 NUMBERS = {"amount", "estimated", "cost", "generation", "export", "tce_calorific", "tce_equivalent", "co2_kg", "measured",
-           "converted", "oxygen", "flow", "mass_kg", "value", "coverage", "total", "energy_kwh", "estimated_kwh",
+           "converted", "measured_by_flow", "converted_by_flow", "max_converted", "oxygen", "flow", "mass_kg", "value",
+           "coverage", "total", "energy_kwh", "estimated_kwh",
            "reactive_kvarh", "demand_kw", "kwh_per_kva", "quantity", "billed", "made_inside", "feedstock", "green",
            "tce_calorific_assessed", "tce_equivalent_assessed", "co2_market_kg"}
 

@@ -421,10 +421,10 @@ SELECT CASE WHEN u.role IN ('outlet', 'treatment') THEN 'pollution'
                  'production_count') THEN 'resource'
             ELSE 'energy' END AS system,
        sum(a.n_expected)::bigint AS n_expected, sum(a.n)::bigint AS n, sum(a.n_good)::bigint AS n_good
-FROM availability_1d a
-JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+FROM availability_between(%(base)s::smallint, %(first)s, %(last)s) a
+JOIN point p ON p.base_id = %(base)s AND p.point_id = a.point_id
 LEFT JOIN unit u ON u.base_id = p.base_id AND u.unit_id = p.unit_id
-WHERE a.base_id = %(base)s AND a.day BETWEEN %(first)s AND %(last)s AND NOT p.attributes ? 'formula' GROUP BY 1
+WHERE NOT p.attributes ? 'formula' GROUP BY 1
 
 -- name: infrastructure_equipping
 -- What should be metered and whether it is: carriers at the gate of each enterprise, electricity of each production and

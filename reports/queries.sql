@@ -140,20 +140,22 @@ GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 5
 -- What went from one meter's owner to another's, by the flows of kind exchange and cascade.
 WITH day AS MATERIALIZED (
     SELECT * FROM energy_1d WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s AND ts >= %(start)s AND ts < %(end)s
-      AND point_id = ANY (ARRAY(SELECT child_id FROM flow_known WHERE base_id = %(base)s AND kind IN ('exchange', 'cascade'))))
-SELECT f.carrier, f.kind, coalesce(seller.name_zh, parent.name_zh) AS from_zh, coalesce(seller.name_en, parent.name_en) AS from_en,
-       coalesce(buyer.name_zh, child.name_zh) AS to_zh, coalesce(buyer.name_en, child.name_en) AS to_en, child.code,
-       e.unit, count(DISTINCT e.day) AS days, sum(e.amount) AS amount, sum(e.n_expected)::bigint AS n_expected,
-       sum(e.n_known)::bigint AS n_known, sum(e.n_good)::bigint AS n_good
-FROM flow_known f
-JOIN point_known parent ON parent.base_id = f.base_id AND parent.point_id = f.parent_id
-JOIN point_known child ON child.base_id = f.base_id AND child.point_id = f.child_id
-LEFT JOIN unit_known pu ON pu.base_id = f.base_id AND pu.unit_id = parent.unit_id
-LEFT JOIN enterprise_known seller ON seller.base_id = f.base_id AND seller.enterprise_id = pu.enterprise_id
-LEFT JOIN unit_known cu ON cu.base_id = f.base_id AND cu.unit_id = child.unit_id
-LEFT JOIN enterprise_known buyer ON buyer.base_id = f.base_id AND buyer.enterprise_id = cu.enterprise_id
-JOIN day e ON e.point_id = f.child_id AND e.day >= f.valid_from AND (f.valid_to IS NULL OR e.day < f.valid_to)
-WHERE f.base_id = %(base)s AND f.kind IN ('exchange', 'cascade')
+      AND point_id = ANY (ARRAY(SELECT child_id FROM flow_known WHERE base_id = %(base)s AND kind IN ('exchange', 'cascade')))),
+named AS MATERIALIZED (  -- names once for each flow, not for each of its days
+    SELECT f.carrier, f.kind, coalesce(seller.name_zh, parent.name_zh) AS from_zh, coalesce(seller.name_en, parent.name_en) AS from_en,
+           coalesce(buyer.name_zh, child.name_zh) AS to_zh, coalesce(buyer.name_en, child.name_en) AS to_en, child.code, f.child_id,
+           f.valid_from, f.valid_to
+    FROM flow_known f
+    JOIN point_known parent ON parent.base_id = f.base_id AND parent.point_id = f.parent_id
+    JOIN point_known child ON child.base_id = f.base_id AND child.point_id = f.child_id
+    LEFT JOIN unit_known pu ON pu.base_id = f.base_id AND pu.unit_id = parent.unit_id
+    LEFT JOIN enterprise_known seller ON seller.base_id = f.base_id AND seller.enterprise_id = pu.enterprise_id
+    LEFT JOIN unit_known cu ON cu.base_id = f.base_id AND cu.unit_id = child.unit_id
+    LEFT JOIN enterprise_known buyer ON buyer.base_id = f.base_id AND buyer.enterprise_id = cu.enterprise_id
+    WHERE f.base_id = %(base)s AND f.kind IN ('exchange', 'cascade'))
+SELECT n.carrier, n.kind, n.from_zh, n.from_en, n.to_zh, n.to_en, n.code, e.unit, count(DISTINCT e.day) AS days, sum(e.amount) AS amount,
+       sum(e.n_expected)::bigint AS n_expected, sum(e.n_known)::bigint AS n_known, sum(e.n_good)::bigint AS n_good
+FROM named n JOIN day e ON e.point_id = n.child_id AND e.day >= n.valid_from AND (n.valid_to IS NULL OR e.day < n.valid_to)
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 3, 5
 
 -- name: cost_by_period
@@ -382,10 +384,10 @@ VALUES (%(base)s, %(kind)s, %(year)s, %(version)s, %(data)s, %(hash)s, %(as_of)s
 
 -- name: transmission
 -- Hours of each outlet that were due, that arrived at all, and that were valid: transmission rate x valid rate.
-WITH counted AS MATERIALIZED (  -- by short keys first: millions of hours are not sorted by names
-    SELECT unit_id, quantity, count(*) AS recorded, count(*) FILTER (WHERE state IN ('stopped', 'exempt')) AS excluded,
-           count(*) FILTER (WHERE state IN ('valid', 'insufficient')) AS received, count(*) FILTER (WHERE state = 'valid') AS valid
-    FROM emission_1h_known WHERE base_id = %(base)s AND ts >= %(start)s AND ts < %(end)s GROUP BY 1, 2)
+WITH counted AS MATERIALIZED (
+    SELECT unit_id, quantity, sum(hours_valid + hours_stopped + hours_exempt + hours_missing) AS recorded,
+           sum(hours_stopped + hours_exempt) AS excluded, sum(hours_valid + hours_insufficient) AS received, sum(hours_valid) AS valid
+    FROM emission_1d WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s GROUP BY 1, 2)
 SELECT u.code, u.name_zh, u.name_en, en.name_zh AS enterprise_zh, en.name_en AS enterprise_en, count(*)::integer AS quantities,
        sum(e.recorded)::bigint AS recorded, sum(e.excluded)::bigint AS excluded, sum(e.received)::bigint AS received,
        sum(e.valid)::bigint AS valid

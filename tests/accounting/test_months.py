@@ -102,6 +102,38 @@ def test_sums_over_periods_equal_those_of_their_days(spring: Conn) -> None:
     assert_same(spring)
 
 
+BALANCE = "SELECT * FROM balance_between(1::smallint, %(first)s, %(last)s)"
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def assert_same_balance(conn: Conn) -> None:
+    """Of an instant looked back to the days are asked; this one is after everything."""
+    for period in PERIODS:
+        days, months = sums(conn, BALANCE, period, LATER), sums(conn, BALANCE, period)
+        assert len(days) == len(months) > 0, period
+        for a, b in zip(days, months, strict=True):
+            for x, y in zip(a, b, strict=True):
+                assert x == y or (isinstance(x, float) and y == pytest.approx(x, rel=1e-9, abs=1e-9)), (period, a, b)
+
+
+def test_a_balance_takes_whole_months_and_says_what_its_days_say(spring: Conn) -> None:
+    march = sums(spring, BALANCE, PERIODS[1], LATER)
+    assert all(row[3] == row[4] == 31 for row in march)                     # every day can be compared
+    with spring.transaction(force_rollback=True):
+        spring.execute("DELETE FROM interval_1d")
+        assert [r[:5] for r in sums(spring, BALANCE, PERIODS[1])] == [r[:5] for r in march]     # no day was asked
+    for change in ("SELECT 1",
+                   """UPDATE interval_1d SET amount = NULL, n_known = 0 WHERE ts = '2026-03-09T16:00Z'
+                        AND point_id = (SELECT point_id FROM point WHERE code = 'e2.main.kwh')""",
+                   "UPDATE flow SET valid_to = '2026-04-11' FROM point WHERE point_id = child_id AND code = 'e2.main.kwh'",
+                   "UPDATE point SET direction = 'export' WHERE code = 'e1.furnace.kwh'",
+                   "UPDATE flow SET valid_from = '2026-03-20' FROM point WHERE point_id = child_id AND code ~ 'furnace.kwh'"):
+        spring.execute(change)
+        spring.execute("SELECT roll_months(1::smallint, array_agg(point_id), array_agg('2026-03-01'::date)) FROM point")
+        assert_same_balance(spring)
+    assert {r[4] for r in sums(spring, BALANCE, PERIODS[1])} != {31}
+
+
 def test_late_readings_change_the_month_with_the_day(spring: Conn, feed: Feed) -> None:
     before, then = sums(spring, BY_MONTHS, PERIODS[1]), clock(spring)
     at = FIRST + timedelta(days=20)
