@@ -36,6 +36,8 @@ def collect(
                                                    help="Port on which data loggers (HJ 212) connect.")] = None,
     hj212_host: Annotated[str, typer.Option(help="Address on which data loggers connect.")] = "0.0.0.0",
     metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port.")] = None,
+    also_database: Annotated[bool, typer.Option(
+        "--also-database", help="Beside the files, what the database has of their base: adopted data loggers.")] = False,
 ) -> None:
     """Collect from the devices of a catalogue: Modbus, DL/T 645 and CJ/T 188 meters, HJ 212 data loggers, MQTT devices.
 
@@ -47,7 +49,7 @@ def collect(
     if listen and not once:
         raise typer.BadParameter("expected it together with --once", param_hint="--listen")
     run_service(catalogue or [], once=once, listen_s=listen, source=source, hj212_host=hj212_host, hj212_port=hj212_port,
-                metrics_port=metrics_port)
+                metrics_port=metrics_port, also_database=also_database)
 
 
 def mqtt_list() -> None:

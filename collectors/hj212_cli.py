@@ -120,7 +120,8 @@ def adopt(
         print(f"written to {output}: `park catalogue apply` it with the other files of {base}")
     else:
         _apply(settings.database_url, base, rows)
-        print("in the database; a collector that reads files (park up) hears it once it stands in them: -o FILE")
+        print("in the database: collectors that read it (that of `park up` does) hear it from now on, one that reads files "
+              "alone once it stands in them: -o FILE")
     print(f"{rows['devices'][0]['code']}: {len(rows['points'])} points; no quantity known for: {', '.join(unknown) or 'none'}")
     for point in rows["points"]:
         code = point["source"]["key"].partition(".")[0]

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from collectors.catalogue_source import CatalogueSource, DatabaseCatalogue, FileCatalogue, OwnPart
+from collectors.catalogue_source import CatalogueSource, DatabaseCatalogue, FileCatalogue, FilesAndDatabase, OwnPart
 from collectors.collection import DEFAULT_HJ212_PORT, Collection, CollectOptions
 from collectors.run import collect, collect_once
 from park.errors import InputError
@@ -19,14 +19,14 @@ from park.wire import TOPIC
 
 
 def run_service(files: Sequence[Path], *, once: bool, source: str, hj212_host: str, hj212_port: int | None,
-                metrics_port: int | None, listen_s: float = 0.0) -> None:
+                metrics_port: int | None, listen_s: float = 0.0, also_database: bool = False) -> None:
     """Run `park collect` with the settings of the environment until SIGTERM or SIGINT."""
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # its framer shouts at every late answer; we count them
     if TOPIC.match(f"park/v1/x/{source}/readings") is None:
         raise InputError(f"expected a source name of letters, digits and _ . : -, got {source!r}")
-    catalogue = OwnPart(FileCatalogue(files) if files else DatabaseCatalogue(settings.database_url), source)
+    catalogue = OwnPart(_catalogue(files, settings.database_url, also_database), source)
     options = CollectOptions(source, settings.mqtt_url, settings.data_dir, hj212_host,
                              DEFAULT_HJ212_PORT if hj212_port is None else hj212_port, hj212_always=hj212_port is not None,
                              spool_max_mb=settings.spool_max_mb, spool_full=settings.spool_full,
@@ -35,6 +35,12 @@ def run_service(files: Sequence[Path], *, once: bool, source: str, hj212_host: s
         _show(run_loop(collect_once(catalogue, options, listen_s)))
         return
     run_loop(_until_signal(catalogue, options, metrics_port))
+
+
+def _catalogue(files: Sequence[Path], database_url: str, also_database: bool) -> CatalogueSource:
+    if not files:
+        return DatabaseCatalogue(database_url)
+    return FilesAndDatabase(FileCatalogue(files), DatabaseCatalogue(database_url)) if also_database else FileCatalogue(files)
 
 
 def run_loop(main: Coroutine[Any, Any, Any]) -> Any:

@@ -193,7 +193,7 @@ def behind(supervisor: Supervisor, ports: Ports, host: str) -> None:
 
 def before(supervisor: Supervisor, catalogue: Sequence[str], ports: Ports, hj212_host: str) -> None:
     """The stage before the broker, and the one that judges what comes through it."""
-    supervisor.add("collect", "collect", *catalogue, "--hj212-host", hj212_host,
+    supervisor.add("collect", "collect", *catalogue, "--also-database", "--hj212-host", hj212_host,
                    "--hj212-port", str(ports.hj212))
     supervisor.add("alert", "alert")
 

@@ -14,8 +14,10 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
+import yaml
 
 from park.broker import Broker
+from park.catalogue_store import export
 from tests.collectors.conftest import Collector
 from tests.command import park
 
@@ -216,7 +218,9 @@ def test_a_stranger_is_adopted_commanded_and_stored_once_over_a_restart(
         tmp_path: Path, broker: Broker, mini: psycopg.Connection[Any], database_url: str, collect: Callable[..., Collector],
         ingest: Callable[[str], None], until: Any) -> None:
     ingest(broker.url)
-    collector = collect(broker.url, PARK_DATABASE_URL=database_url)
+    files = tmp_path / "mini.yaml"
+    files.write_text("base: {code: mini, name: Mini}\n", encoding="utf-8")     # no logger stands in what `park up` reads
+    collector = collect(broker.url, files, "--also-database", PARK_DATABASE_URL=database_url)
     until(lambda: "listening" in collector.log())
     logger = FieldLogger(collector.hj212_port, NEW, edition=2)
     at = datetime.now(SHANGHAI).replace(microsecond=0)
@@ -260,4 +264,17 @@ def test_a_stranger_is_adopted_commanded_and_stored_once_over_a_restart(
     assert dict(mini.execute(outcomes).fetchall())["stored"] == 1
     kept = "SELECT count(*) FROM dead_letter WHERE reason = 'unknown_device' AND payload LIKE '%7.25%'"
     assert mini.execute(kept).fetchone() == (1,), "the stranger's message lies there once, however often it came"
+    more = tmp_path / "more.yaml"
+    now = export(mini, "mini")      # another file is applied
+    now["points"].append({"code": "d.new.zs", "quantity": "so2", "unit": "mg/m3", "kind": "gauge",
+                          "source": {"device": "d.new", "key": "a21026.zsrtd"}})
+    more.write_text(yaml.safe_dump(now, allow_unicode=True), encoding="utf-8")
+    code, said = _park(tmp_path, database_url, "catalogue", "apply", str(more))
+    assert code == 0, said
+
+    def has_the_new_point() -> bool:
+        logger.send(logger.segment("2011", f"DataTime={at:%Y%m%d%H%M%S};a21026-ZsRtd=8.5,a21026-Flag=N"))
+        time.sleep(0.2)
+        return ("d.new.zs", at, 8.5) in mini.execute(stored).fetchall()
+    until(has_the_new_point)
     logger.close()

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from collectors.catalogue_source import FileCatalogue, OwnPart
+from collectors.catalogue_source import DatabaseCatalogue, FileCatalogue, FilesAndDatabase, OwnPart, beside
 from collectors.collection import Collection, CollectOptions
 from collectors.health_readings import KEYS, health_mistakes
 from collectors.park_devices import FieldDevice, Target
 from collectors.polled import polled_gateways
 from collectors.run import apply_catalogue, close_collection, open_collection
 from park.broker import Broker
-from park.catalogue import Device
+from park.catalogue import Catalogue, Device
 from park.errors import InputError
 from park.mqtt import connect, new_client
 from park.wire import decode_batch
@@ -236,3 +236,25 @@ def test_collectors_that_have_one_catalogue_share_its_devices(tmp_path: Path) ->
         for code, about in (("d.a", ""), ("d.b", "collector: hall-3"), ("d.c", "collector: hall-4"))))
     read = {name: [d.code for d in OwnPart(FileCatalogue([file]), name).load()] for name in ("collector", "hall-3", "hall-4")}
     assert read == {"collector": ["d.a"], "hall-3": ["d.b"], "hall-4": ["d.c"]}
+
+
+def test_beside_the_files_stands_what_only_the_database_has_and_not_what_got_another_name(tmp_path: Path) -> None:
+    def catalogue(*rows: tuple[str, str, str]) -> Catalogue:      # device, its MN, its point
+        return Catalogue.model_validate({
+            "base": {"code": "b", "name": "B"},
+            "devices": [{"code": d, "protocol": "hj212", "mn": mn} for d, mn, _ in rows],
+            "points": [{"code": p, "quantity": "so2", "unit": "mg/m3", "kind": "gauge", "source": {"device": d, "key": p}}
+                       for d, _, p in rows if p]})
+    own = catalogue(("one", "M1", "p1"), ("two.new", "M2", "p2"), ("three", "M3", "p3"))
+    stored = catalogue(("one", "M1", "p1b"), ("two", "M9", "p2"), ("taken", "M3", "p9"),
+                       ("adopted", "M4", "p4"), ("bare", "M5", ""))
+    got = beside(own, stored)
+    assert [d.code for d in got.devices] == ["one", "two.new", "three", "adopted", "bare"]
+    assert {"p1", "p1b", "p4"} <= {p.code for p in got.points}
+    file = tmp_path / "b.yaml"
+    file.write_text("base: {code: b, name: B}\ndevices: [{code: one, protocol: hj212, mn: M1}]\n", encoding="utf-8")
+    alone = FilesAndDatabase(FileCatalogue([file], poll_s=0.01), DatabaseCatalogue("postgresql://127.0.0.1:1/none"))
+    assert [d.code for d in alone.load()] == ["one"], "the files serve while the database is away"
+    assert not alone.wait_for_change(0.05)
+    file.write_text("base: {code: b, name: B}\ndevices: []\n", encoding="utf-8")
+    assert alone.wait_for_change(5.0)
