@@ -32,7 +32,7 @@ def print_bill(database_url: str, base: str, month: str, enterprise: str | None,
     if customer not in found:
         have = ", ".join(sorted(found)) or "none"
         raise NotFound(f"no bill of {customer} for {month}: it needs a gate counter with known slots and an electricity "
-                       f"tariff; there are bills of: {have}")
+                       f"tariff; in that month there are bills of: {have}")
     console = Console()
     if output == "json":
         print(json.dumps(as_data(base, first, found[customer]), ensure_ascii=False, indent=2))
