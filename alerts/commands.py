@@ -124,6 +124,7 @@ def route_add(
     from alerts import main
 
     main.add_route(base, name, kind, target, secret, _language(language), severities, quiet, digest, after, person, on_duty)
+    typer.echo(f"{name} of {base} is told from now on; `park route test {base} {name}` sends a test message")
 
 
 def route_list() -> None:
@@ -139,6 +140,7 @@ def route_remove(base: Annotated[str, typer.Argument(help="Code of the base.")],
     from alerts import main
 
     main.remove_route(base, name)
+    typer.echo(f"{name} of {base} is told no more")
 
 
 def route_test(base: Annotated[str, typer.Argument(help="Code of the base.")],

@@ -15,6 +15,7 @@ from alerts.words import table
 from park.errors import NotFound
 
 WORDS = table(section="handover")
+RANKS = table(section="message")
 
 
 def note(conn: Connection, base: str, now: datetime, shift: timedelta, language: str) -> str:
@@ -73,4 +74,4 @@ def _alert(words: dict[str, str], language: str, a: dict[str, Any], opened: str)
     text = a["explanation"].get(language) or a[f"name_{language}"] or a["rule"]
     state = words["acked" if a["acknowledged"] else "unacked"]
     assigned = f", {words['assigned']} {a['assigned_to']}" if a["assigned_to"] else ""
-    return f"#{a['alert_id']} [{a['severity']}] {opened} {text} ({state}{assigned})"
+    return f"#{a['alert_id']} [{RANKS[language][a['severity']]}] {opened} {text} ({state}{assigned})"

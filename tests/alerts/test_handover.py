@@ -40,7 +40,7 @@ def test_the_note_lists_what_is_open_waiting_and_shelved_and_what_was_said(
     assert lines[0].startswith("# 交接班记录 微型示范基地 ")
     assert lines[1] == "本班:发生 4,恢复 2,确认 1,关闭 1,未送达通知 0"
     at = lines.index("## 未恢复 (1)")
-    assert "[critical]" in lines[at + 1] and "乙 (未确认, 负责人 zhao)" in lines[at + 1]
+    assert "[紧急]" in lines[at + 1] and "乙 (未确认, 负责人 zhao)" in lines[at + 1]
     assert "甲" in lines[lines.index("## 已恢复待确认 (1)") + 1]
     assert "丙" in lines[lines.index("## 已搁置 (1)") + 1] and "wang: 更换滤袋 (至 " in text
     assert lines[lines.index("## 本班备注 (2)") + 2].endswith("comment: 已通知企业") and "丁" not in text
