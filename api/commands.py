@@ -12,7 +12,7 @@ GROUPS: dict[str, str] = {"token": "Bearer tokens of the API: who may see and do
 
 
 def serve(host: Annotated[str | None, typer.Option(help="Address to listen on; PARK_HOST, 127.0.0.1 by default.")] = None,
-          port: Annotated[int | None, typer.Option(help="Port; PARK_PORT, 8000 by default.")] = None) -> None:
+          port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; PARK_PORT, 8000 by default.")] = None) -> None:
     """Serve the API under /api/v1 and the console at /, until SIGTERM or Ctrl-C.
 
     Behind a proxy that ends TLS, keep the default address and let the proxy pass /api/v1/alerts/stream unbuffered.

@@ -6,11 +6,12 @@ Exit status: 0 done, 1 something wrong in the input, 2 wrong usage.
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import typer.rich_utils
@@ -33,6 +34,18 @@ STAGES = (park, collectors, ingest, accounting, alerts, api, reports, grafana, s
 app = typer.Typer(name="park", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Energy and pollution telemetry of an industrial park: collect, account, alert, report. "
                        "工业园区能源与污染监测平台。")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"park-telemetry {park.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(_version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_show_version,
+                                                    help="Show the version and exit.")] = False) -> None:
+    pass
 
 
 def _register() -> None:
@@ -74,15 +87,21 @@ _register()
 
 def main() -> None:
     """Entry point: a ParkError becomes its text on standard error and its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")   # a login whose locale has no Chinese still gets its answer
     if not sys.stdout.isatty():
         os.environ.setdefault("COLUMNS", "160")  # a pipe has no width of its own, and tables would be cut at 80
     try:
-        app()
+        app(prog_name="park")
     except ParkError as exc:
         print(f"park: {exc}", file=sys.stderr)
         sys.exit(exc.exit_status)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as exc:      # a folder that may not be written, a full disk: the answer is the user's, not a traceback
+        print(f"park: {exc.filename or 'the system'}: {exc.strerror or exc}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

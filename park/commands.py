@@ -21,7 +21,7 @@ Files = Annotated[list[Path], typer.Argument(help="YAML files of one catalogue; 
 def demo(
     days: Annotated[int | None, typer.Option(min=0, max=3660, help="Days of history to load before the start. "
                                              "Without it a year is loaded while the platform already runs.")] = None,
-    port: Annotated[int, typer.Option(help="Port of console and API.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of console and API.")] = 8000,
     data_dir: Annotated[Path | None, typer.Option(help="Where database, spools, tokens and logs are kept.",
                                                   show_default="PARK_DATA_DIR, or park-data")] = None,
 ) -> None:

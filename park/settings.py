@@ -5,10 +5,12 @@ No setting holds a rule of the domain: factors, limits and tariffs are dated row
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from park.errors import InputError
@@ -17,7 +19,7 @@ from park.errors import InputError
 class Settings(BaseSettings):
     """Where the platform's neighbours are, and the sizes of its queues. Times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="PARK_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="PARK_", extra="ignore", env_ignore_empty=True)
 
     database_url: str = "postgresql:///park"
     """libpq URL of the database; `park demo` sets it to the embedded server's socket."""
@@ -28,7 +30,7 @@ class Settings(BaseSettings):
     language: Literal["zh", "en"] = "zh"
     """Language of messages and documents where a request does not say: zh or en."""
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
     batch_rows: int = 10_000
     batch_s: float = 0.05
     """Ingest commits a batch at this many rows or after this time, whichever comes first; one that has to wait for the batch
@@ -56,7 +58,27 @@ class Settings(BaseSettings):
     webhook_secret: str = ""
     public_url: str = ""
     """Where people reach the console, https://park.example; links in messages begin with it, and there are none without."""
-    log_level: str = "INFO"
+    log_level: Literal["CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"] = "INFO"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_database(cls, value: str) -> str:
+        if not value.startswith(("postgresql://", "postgres://")) and "=" not in value:
+            raise ValueError("expected postgresql://user:password@host:port/name")
+        return value
+
+    @field_validator("mqtt_url")
+    @classmethod
+    def _is_broker(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("mqtt", "mqtts", "ssl", "tcp") or not parts.hostname or parts.port == 0:
+            raise ValueError("expected mqtt://user:password@host:port, or mqtts://")
+        return value
 
 
 def load_settings() -> Settings:
@@ -64,5 +86,10 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as exc:
-        raise InputError("; ".join(f"PARK_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}, got {e['input']!r}"
-                                   for e in exc.errors())) from exc
+        raise InputError("; ".join(f"PARK_{'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}, "
+                                   f"got {_without_password(e['input'])!r}" for e in exc.errors())) from exc
+
+
+def _without_password(value: object) -> object:
+    """A setting as a message may show it: an address without who logs in and by what."""
+    return re.sub(r"//[^@]*@", "//...@", value) if isinstance(value, str) else value
