@@ -181,15 +181,17 @@ def _judge_rule(context: Context, rule: Rule, live: Live, memory: Memory, now: d
 
 
 def _contradicted(context: Context, rule: Rule, unit: Unit, j: Judged, memory: Memory, now: datetime) -> list[Finding]:
-    """The unit's signal against its power, an alert about the point that gives the signal."""
+    """The unit's signal against its power, an alert about the point that gives the signal. A signal that denies what runs
+    hides nothing: at most medium. One that claims a run without power is as grave as its rule."""
     verdict = UNKNOWN if j.contradiction is None else int(j.contradiction)
     key = (rule.base_id, rule.rule_id, j.signal_point, unit.unit_id, None)
     since = _held(rule, key, verdict, memory, now)
     if since is None:
         return []
     text = _explain_contradiction(context, rule, unit, j, since) if verdict else {}
+    severity = "medium" if j.signal == STANDS and rule.severity in ("critical", "high") else rule.severity
     return [Finding(rule, verdict == 1, now, point_id=j.signal_point, unit_id=unit.unit_id, channel="signal_power_disagree",
-                    explanation=text)]
+                    severity=severity, explanation=text)]
 
 
 def _held(rule: Rule, key: Key, verdict: int, memory: Memory, now: datetime) -> float | None:

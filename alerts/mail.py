@@ -6,6 +6,7 @@ smtps:// speaks TLS from the start; smtp:// goes on to TLS where the server offe
 from __future__ import annotations
 
 import smtplib
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from alerts.notify import TIMEOUT_S, NotDelivered
+from alerts.posting import LONGEST_S, TIMEOUT_S, NotDelivered, cut_after
 from park.errors import InputError
 
 
@@ -47,9 +48,11 @@ def send(address: str, secret: str, title: str, lines: Sequence[str]) -> None:
     try:
         t = target_of(address)
         message = _message(t, title, lines)
-        with _connection(t) as smtp:
+        wires: list[socket.socket] = []
+        with cut_after(LONGEST_S, lambda: wires[-1] if wires else None), _connection(t, wires) as smtp:
             if not t.secure and smtp.has_extn("starttls"):
                 smtp.starttls(context=ssl.create_default_context())
+                wires += [smtp.sock] if smtp.sock is not None else []
                 smtp.ehlo()
                 encrypted = True
             else:
@@ -67,10 +70,20 @@ def send(address: str, secret: str, title: str, lines: Sequence[str]) -> None:
         raise NotDelivered(f"{len(refused)} of {len(t.to)} recipients refused")
 
 
-def _connection(t: Target) -> smtplib.SMTP:
+def _connection(t: Target, wires: list[socket.socket]) -> smtplib.SMTP:
+    """A session with the server; its socket is put into `wires` before the first word is waited for."""
+    class Plain(smtplib.SMTP):
+        def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+            wires.append(super()._get_socket(host, port, timeout))  # type: ignore[misc]
+            return wires[-1]
+
+    class Secure(smtplib.SMTP_SSL):
+        def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+            wires.append(super()._get_socket(host, port, timeout))  # type: ignore[misc]
+            return wires[-1]
     if t.secure:
-        return smtplib.SMTP_SSL(t.host, t.port, timeout=TIMEOUT_S, context=ssl.create_default_context())
-    smtp = smtplib.SMTP(t.host, t.port, timeout=TIMEOUT_S)
+        return Secure(t.host, t.port, timeout=TIMEOUT_S, context=ssl.create_default_context())
+    smtp = Plain(t.host, t.port, timeout=TIMEOUT_S)
     smtp.ehlo()
     return smtp
 

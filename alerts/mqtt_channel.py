@@ -6,7 +6,7 @@ import json
 
 import paho.mqtt.client as mqtt
 
-from alerts.notify import TIMEOUT_S, NotDelivered
+from alerts.posting import TIMEOUT_S, NotDelivered
 from park.mqtt import connect, new_client
 
 

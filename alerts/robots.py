@@ -13,13 +13,11 @@ import hashlib
 import hmac
 import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from alerts.notify import TIMEOUT_S, NotDelivered
+from alerts.posting import NotDelivered, post
 
 WECOM_BYTES = 4096
 ROBOT_BYTES = 18_000    # DingTalk and Feishu take 20,000
@@ -81,14 +79,9 @@ def _post(target: str, body: Mapping[str, Any], codes: Sequence[str]) -> None:
     """POST JSON; the errors never name the address, which is a key."""
     data = json.dumps(body, ensure_ascii=False).encode()
     try:
-        request = urllib.request.Request(target, data, {"Content-Type": "application/json; charset=utf-8"}, method="POST")
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            told = json.loads(answer.read(65_536))
-    except urllib.error.HTTPError as exc:
-        exc.close()
-        raise NotDelivered(f"answer {exc.code}") from exc
-    except (OSError, ValueError) as exc:
-        raise NotDelivered(f"{type(exc).__name__}: {getattr(exc, 'reason', 'no JSON in the answer')}") from exc
+        told = json.loads(post(target, data, {"Content-Type": "application/json; charset=utf-8"}))
+    except (ValueError, RecursionError) as exc:
+        raise NotDelivered(f"{type(exc).__name__}: no JSON in the answer") from exc
     code = next((told[c] for c in codes if isinstance(told, dict) and c in told), None)
     if code != 0:
         reason = str(told.get("errmsg") or told.get("msg") or told)[:200] if isinstance(told, dict) else "no code"

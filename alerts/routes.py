@@ -19,8 +19,9 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from alerts import mail, robots
-from alerts.notify import AFTER_FAULT_S, MOST_A_MESSAGE, UNFORESEEN, NotDelivered, Pace, critical_causes, enrol, failed, link
+from alerts.notify import AFTER_FAULT_S, MOST_A_MESSAGE, UNFORESEEN, Pace, critical_causes, enrol, failed, link
 from alerts.part import wait_alone
+from alerts.posting import NotDelivered
 from alerts.store import Connection, Q
 from alerts.words import table
 from park.database import connect

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
@@ -13,7 +14,11 @@ from alerts import service
 from alerts.explain import name_en, name_zh
 from alerts.linkage import RUNS, STANDS, UNKNOWN, Row, state_of
 from alerts.rules import Point
+from park.catalogue import read_catalogue
 from park.quality import Quality
+from simulators.catalogue import catalogue_files
+from simulators.model import Park
+from simulators.scenario import Faults, read_scenario
 
 Db = psycopg.Connection[Any]
 T0 = datetime.now(UTC).replace(microsecond=0)
@@ -100,6 +105,13 @@ def test_a_signal_that_says_on_does_not_hide_a_treatment_that_draws_nothing(park
     assert [c for _, c in channels(park)] == ["raise", "return", "raise", "return"]
 
 
+def test_a_signal_that_denies_what_runs_is_no_critical_alert(park: Db) -> None:
+    e = service.start(park, T0)
+    for minute in range(5):
+        feed(park, e, minute, e1_furnace_kw=500, e1_filter_kw=50, e1_filter_run=0)
+    assert park.execute("SELECT channel, severity FROM alert").fetchall() == [("signal_power_disagree", "medium")]
+
+
 def test_a_signal_that_lags_for_less_than_the_hold_is_no_contradiction(park: Db) -> None:
     e = service.start(park, T0)
     for minute, (kw, run) in enumerate([(50, 1), (0.2, 1), (0.2, 1), (0.2, 0), (50, 0), (50, 1)]):
@@ -115,3 +127,22 @@ def test_a_text_names_the_unit_once(place: str, name: str, zh: str) -> None:
     p = Point(1, 1, "p.so2", name, "", "so2", "mg/m3", "gauge", None, 1, "p", None, None, None, 60, (), {}, place, "Stack 1")
     assert name_zh(p) == zh
     assert name_en(p) == "Stack 1 p.so2"
+
+
+def test_in_the_park_of_the_demo_power_says_what_the_signals_say_while_nothing_is_wrong() -> None:
+    """Pumps that run on while a facility stands are no run of it: each night would have a false alert."""
+    told = read_scenario("lvyuan").model_copy(update={"faults": Faults()})
+    catalogue = read_catalogue(catalogue_files(told.catalogue))
+    model = Park(catalogue, told)
+    t = datetime(2026, 11, 16, tzinfo=UTC).timestamp() + np.arange(0, 7 * 86_400, 300.0)
+    values, _ = model.readings(t)
+    treats = {u.code: u.attributes.get("treats", []) for u in catalogue.units if u.role == "treatment"}
+    for rule in [r for r in catalogue.rules if r.kind == "linkage"]:
+        for unit in rule.scope["units"]:
+            off = float(rule.params["treatment_off_kw" if unit in treats else "production_on_kw"])
+            if f"{unit}.state" not in model.column_of:
+                continue
+            power, on = (values[:, model.column_of[f"{unit}.{key}"]] for key in ("kw", "state"))
+            steady = np.r_[False, on[1:] == on[:-1]]
+            disagree = steady & ((power > 1.1 * off) & (on == 0) | (power < off) & (on == 1))
+            assert disagree.mean() < 0.005, (rule.code, unit, off, float(disagree.mean()))

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from alerts import mail, notify, robots, routes
+from alerts import mail, notify, posting, robots, routes
 from alerts.words import table
 from park.cli import app
 from park.errors import InputError
@@ -197,11 +197,11 @@ def test_mail_goes_to_all_in_utf8_and_a_refused_recipient_is_told(mini: Db, post
     assert (sender, to) == ("park@park.test", ["wang@park.test", "li@park.test"])
     assert message["Subject"] == "微型示范基地:1 条报警消息(重要 1)"
     assert "1号排气筒二氧化硫高于上限" in message.get_content()
-    with pytest.raises(notify.NotDelivered, match="1 of 2 recipients refused"):
+    with pytest.raises(posting.NotDelivered, match="1 of 2 recipients refused"):
         mail.send(post.url.replace("li@park.test", "li@nobody.test"), "", "t", ["x"])
-    with pytest.raises(notify.NotDelivered, match="a password is not sent without"):
+    with pytest.raises(posting.NotDelivered, match="a password is not sent without"):
         mail.send(post.url.replace("smtp://", "smtp://park@"), "pw", "t", ["x"])
-    with pytest.raises(notify.NotDelivered, match="ConnectionRefusedError"):
+    with pytest.raises(posting.NotDelivered, match="ConnectionRefusedError"):
         mail.send("smtp://127.0.0.1:1/?from=a@b&to=c@d", "", "t", ["x"])
     with pytest.raises(InputError):
         mail.target_of("smtp://host/?to=c@d")
