@@ -79,7 +79,11 @@ def back_up(url: str, destination: Path, *, now: datetime, jobs: int = 2, figure
         tools = find_tools(version // 10_000, bin_dir)
         folder = destination / f"park_{now:%Y-%m-%dT%H%M%SZ}"
         part = folder.with_name(folder.name + ".part")
-        part.mkdir(parents=True, mode=0o700)
+        try:
+            part.mkdir(parents=True, mode=0o700)
+        except OSError as exc:
+            raise SetupError(f"the folder {part} cannot be made: {exc.strerror or exc}; is its disk there, and may this user "
+                             "write to it?") from exc
         try:
             manifest = _write(conn, url, part, tools, told, jobs=jobs, figures=figures, head={
                 "format": FORMAT, "made_at": now.isoformat(), "database": database, "server": version, "engine": engine,
@@ -159,7 +163,7 @@ def _seal(part: Path, manifest: Manifest, told: Told) -> None:
     """Checksums of every file, then the manifest, all on the disk."""
     paths = sorted(p for p in part.rglob("*") if p.is_file())
     for k, path in enumerate(paths):
-        told("checksums", k, len(paths))
+        told("checksums", k + 1, len(paths))
         manifest.files[str(path.relative_to(part))] = path.stat().st_size, _digest(path)
     with (part / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(asdict(manifest), file, indent=1, ensure_ascii=False)
@@ -207,7 +211,7 @@ def check_files(folder: Path, manifest: Manifest, told: Told = quiet) -> None:
 
 def _faults(folder: Path, manifest: Manifest, told: Told) -> Iterator[str]:
     for k, (name, (size, digest)) in enumerate(manifest.files.items()):
-        told("checksums", k, len(manifest.files))
+        told("checksums", k + 1, len(manifest.files))
         path = folder / name
         if not path.is_file():
             yield f"{name} is missing"

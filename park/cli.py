@@ -102,6 +102,28 @@ def main() -> None:
     except OSError as exc:      # a folder that may not be written, a full disk: the answer is the user's, not a traceback
         print(f"park: {exc.filename or 'the system'}: {exc.strerror or exc}", file=sys.stderr)
         sys.exit(1)
+    except Exception as exc:
+        told = _of_database(exc)
+        if told is None:
+            raise
+        print(f"park: {told}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _of_database(exc: Exception) -> str | None:
+    """What an error of the server means where its remedy is known; None for one that only a developer can answer."""
+    if "psycopg" not in sys.modules:
+        return None
+    from psycopg import errors
+
+    said = str(exc).splitlines()[0] if str(exc) else ""
+    if isinstance(exc, errors.UndefinedColumn | errors.UndefinedTable | errors.UndefinedFunction):
+        return f"the database's schema is not of this version ({said}): `park migrate` brings it there"
+    if isinstance(exc, errors.InsufficientPrivilege):
+        return f"the login of PARK_DATABASE_URL has not the rights for this ({said}): name the platform's own login"
+    if isinstance(exc, errors.ReadOnlySqlTransaction):
+        return f"the database takes no changes now ({said}): is it a standby, or being restored?"
+    return None
 
 
 if __name__ == "__main__":

@@ -178,6 +178,11 @@ def test_a_folder_that_is_no_backup_is_refused(target: Postgres, tmp_path: Path,
 
 
 def test_a_backup_that_fails_leaves_nothing_behind(source: Postgres, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match="cannot be made: Not a directory; is its disk there"):
+        back_up(source.url(), tmp_path / "file" / "x", now=NOW)
+    (tmp_path / "file").unlink()
+
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):

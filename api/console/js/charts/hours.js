@@ -18,7 +18,7 @@ export function standsOut(hour) {
 export function hoursChart({ hours, width, height, label, number, describe, title, gapText, now }) {
   const inner = { x: MARGIN.left, y: MARGIN.top, w: width - MARGIN.left - MARGIN.right, h: height - MARGIN.top - MARGIN.bottom };
   const values = hours.flatMap((h) => [h.amount, h.high]).filter((v) => v !== null);
-  const steps = ticks(Math.min(0, ...values), Math.max(1e-9, ...values), height > 180 ? 5 : 3);
+  const steps = values.some((v) => v) ? ticks(Math.min(0, ...values), Math.max(0, ...values), height > 180 ? 5 : 3) : [0];
   const y = linear(steps[0], steps.at(-1), inner.y + inner.h, inner.y);
   const slot = inner.w / hours.length;
   const x = (i) => inner.x + i * slot;

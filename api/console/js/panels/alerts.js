@@ -1,6 +1,6 @@
 // Live alerts: what needs someone first, each with what happened, since when, how far off, and the steps to take.
 
-import { h, show } from "../dom.js";
+import { byId, h, show } from "../dom.js";
 import { t, w, nameOf } from "../i18n.js";
 import { dateTime, hourMinute, since } from "../format.js";
 import { SEVERITIES, severityShape } from "../shapes.js";
@@ -22,7 +22,18 @@ export function makeAlerts(target, given) {
   element = target;
   context = given;
   element.addEventListener("keydown", onKey);
+  document.addEventListener("keydown", (event) => {
+    if (["ArrowDown", "j"].includes(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey && nothingHasTheFocus()) {
+      element.querySelector(".alert")?.focus();
+      event.preventDefault();
+    }
+  });
   setInterval(draw, 15000);
+}
+
+/** The keys that the panel names work from a page that was just opened, too. */
+function nothingHasTheFocus() {
+  return document.activeElement === document.body && byId("drawer").hidden && !byId("dialog").open;
 }
 
 /** Mark an alert as just come. */
