@@ -166,7 +166,7 @@ WITH judged AS (
     LEFT JOIN unit u USING (base_id, unit_id)
     LEFT JOIN latest l USING (base_id, point_id)
     LEFT JOIN device_state s USING (base_id, device_id)
-    WHERE p.base_id = %(base)s AND p.removed_at IS NULL
+    WHERE p.base_id = %(base)s AND p.removed_at IS NULL AND NOT p.attributes ? 'formula'   -- what is computed sends nothing
       AND (%(enterprise)s::integer IS NULL OR u.enterprise_id = %(enterprise)s)
 )
 SELECT system, count(*)::integer AS total,

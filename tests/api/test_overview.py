@@ -193,7 +193,10 @@ def test_a_missing_hour_is_null_in_the_last_day(panel: Panel) -> None:
 
 # --- health
 
-def test_points_are_counted_by_system_and_freshness(panel: Panel) -> None:
+def test_points_that_send_are_counted_by_system_and_freshness(panel: Panel, park: Conn) -> None:
+    park.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind, unit_id, attributes)
+        SELECT base_id, 'computed', '', '', 'active_energy', 'kWh', 'counter', unit_id, '{"formula": "a - b"}' FROM unit
+        WHERE code = 'grid'""")
     systems = {s.pop("system"): s for s in panel("health")["systems"]}
     assert systems["pollution"] == {"total": 18, "online": 17, "stale": 0, "offline": 1, "unusable": 1}
     assert systems["resource"] == {"total": 2, "online": 1, "stale": 0, "offline": 1, "unusable": 0}
