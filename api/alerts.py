@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query
 from psycopg import AsyncCursor
 from psycopg.types.json import Jsonb
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.access import Data, Who, allowed
@@ -33,7 +33,8 @@ class Step(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    note: str = Field(default="", max_length=2000)
+    note: str = Field(default="", max_length=2000, validation_alias=AliasChoices("note", "reason"),
+                      description="Also taken as `reason`, the word of ISA-18.2 for shelving.")
     minutes: float | None = Field(default=None, gt=0, le=7 * 24 * 60, allow_inf_nan=False)
     until: AwareDatetime | None = None
     to: str | None = Field(default=None, max_length=200)

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import Query
 from psycopg import AsyncCursor
 
-from api.answers import instant
 from api.store import SQL
-from park.clock import utc_now
+from park.clock import parse_as_of, utc_now
 from park.errors import InputError
 
-AsOf = Annotated[str | None, Query(max_length=40, description="An instant with an offset: figures, factors and limits as known "
-                                   "then. Beyond 30 days back it is taken as the local midnight before it.")]
+AsOf = Annotated[str | None, Query(max_length=40, description="Figures, factors and limits as known then: an instant with an "
+                                   "offset, or a base-local day, which is its end. Beyond 30 days back an instant is taken as "
+                                   "the local midnight before it.")]
 
 
 async def look_back(db: AsyncCursor[Any], zone: str, as_of: str | None) -> datetime | None:
@@ -22,11 +22,12 @@ async def look_back(db: AsyncCursor[Any], zone: str, as_of: str | None) -> datet
 
     InputError for an instant to come: nobody knows what will be known.
     """
-    asked = instant(as_of, "as_of")
-    if asked is None:
+    if as_of is None:
         return None
-    if asked > utc_now():
-        raise InputError(f"as_of: expected an instant in the past, got {as_of}")
+    try:
+        asked = parse_as_of(as_of.strip().replace(" ", "+"), zone, utc_now())   # a '+' that was not encoded arrives as a blank
+    except (InputError, OverflowError, ValueError) as exc:
+        raise InputError(f"as_of: {exc}") from exc
     row = await (await db.execute(SQL["look_back"], {"as_of": asked, "zone": zone})).fetchone()
     assert row is not None
     taken: datetime = row["as_of"]

@@ -35,6 +35,21 @@ def parse_instant(text: str) -> datetime:
     return instant.astimezone(UTC)
 
 
+def parse_as_of(text: str, zone: str, now: datetime) -> datetime:
+    """The instant meant by "as known on": an instant with an offset, or a base-local day, which is its end, or `now` in it.
+
+    InputError for what is to come: nobody knows what will be known.
+    """
+    if len(text) == len("2026-11-23") and "T" not in text:
+        day = parse_period(text, zone)
+        asked = min(day.end, now) if day.start <= now else day.end
+    else:
+        asked = parse_instant(text)
+    if asked > now:
+        raise InputError(f"expected an instant or a day that is not to come, got {text}")
+    return asked
+
+
 @dataclass(frozen=True)
 class Period:
     """A base-local year, quarter, month or day, as half-open UTC instants [start, end)."""

@@ -39,7 +39,7 @@ def test_the_steps_of_an_operator_leave_a_trail_and_impossible_ones_are_conflict
     assert step("shelve", minutes=30) == 422                    # a reason is missing
     assert step("shelve", note="works on the line") == 422      # a time is missing
     assert step("shelve", minutes=60 * 24 * 8, note="x") == 422
-    assert step("shelve", minutes=30, note="works on the line") == 200
+    assert step("shelve", minutes=30, reason="works on the line") == 200
     (shelved,) = operator.get("/alerts?state=shelved").json()["alerts"]
     assert (shelved["id"], shelved["shelf"]["by"]) == (alert, "operator of the test")
     assert shelved["shelf"]["reason"] == "works on the line"

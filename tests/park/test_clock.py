@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from park.clock import local_midnight, parse_instant, parse_period
+from park.clock import local_midnight, parse_as_of, parse_instant, parse_period
 from park.errors import InputError
 
 
@@ -38,6 +38,16 @@ def test_an_instant_needs_an_offset() -> None:
         parse_instant("2026-11-23T11:00:00")
     with pytest.raises(InputError, match="expected an instant"):
         parse_instant("yesterday")
+
+
+def test_known_on_a_day_is_known_at_its_end_in_the_base() -> None:
+    now = datetime(2026, 11, 23, 3, tzinfo=UTC)
+    assert parse_as_of("2026-11-22", "Asia/Shanghai", now) == datetime(2026, 11, 22, 16, tzinfo=UTC)
+    assert parse_as_of("2026-11-23", "Asia/Shanghai", now) == now
+    assert parse_as_of("2026-11-22T08:00:00+08:00", "Asia/Shanghai", now) == datetime(2026, 11, 22, tzinfo=UTC)
+    for text in ("2026-11-24", "2026-11-23T03:00:01Z", "2026-11-22T08:00:00", "2026-11-31", "2026-11"):
+        with pytest.raises(InputError):
+            parse_as_of(text, "Asia/Shanghai", now)
 
 
 def test_midnight_of_a_base_is_not_midnight_of_utc() -> None:
