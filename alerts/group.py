@@ -1,8 +1,9 @@
 """Sensors of one process judged together: how far their smoothed values lie from how they usually belong together.
 
 EWMA of robustly standardised values, Mahalanobis distance with a shrunk covariance, both learned on the first REFERENCE
-steps (warm-up, in which nothing alarms); a sensor that wanders there has no usual value and is left out. The alarm level
-comes from the reference's own tail. Causal.
+steps (warm-up, in which nothing alarms); a sensor that wanders there has no usual value and is left out. The same is done with
+the size of the steps: a sensor that hunts or is noisy may keep its level. The alarm level comes from the reference's own
+tail. Causal.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ SMOOTHING = 0.12
 SHRINK = 0.6
 WANDER = 3.0        # a sensor whose blocks of the reference vary so many times more than noise would has no usual value
 BLOCK = 40
+RESTLESS = 1.15     # so much further must the size of the steps lie than the values
+FEW = 0.2           # a shorter reference has seen less of its own tail: power by which the alarm level rises
 CLIP = 2.5          # deviations beyond which a sensor says no more: one that runs away must not outlast its fault
 # multiples of the reference's 99th percentile that alarm, by false alarms per series-month; frozen on development data
 LEVELS = {0.1: 1.8, 0.3: 1.5, 1.0: 1.35}
@@ -39,36 +42,50 @@ def judge(values: Floats, budget: float) -> Group:
     """The verdict on (S, T) values on one grid; unknown values hold the last known one."""
     n_ref = min(REFERENCE, max(30, values.shape[1] // 2))
     x = _held(values, n_ref)
-    reference = x[:, :n_ref]
+    middle, scale = _usual(x[:, :n_ref])
+    level_of, by_level = _distance(x, middle, scale, n_ref)
+    steps = np.abs(np.diff(x, axis=1, prepend=x[:, :1]))
+    restless, by_step = _distance(steps, *_usual(steps[:, :n_ref]), n_ref)
+    restless /= RESTLESS
+    relative = np.maximum(level_of, restless)
+    strength = relative / level(budget)
+    p = np.minimum(1.0, 0.01 * np.maximum(relative, 1e-9) ** -4.0)
+    contributor = np.where(level_of >= restless, np.argmax(by_level, axis=0), np.argmax(by_step, axis=0))
+    return Group(strength, p, contributor, strength >= 1.0, np.repeat(middle[:, None], x.shape[1], axis=1), scale)
+
+
+def _usual(reference: Floats) -> tuple[Floats, Floats]:
+    """(S,) middle and usual deviation of each sensor."""
     middle = np.median(reference, axis=1)
-    scale = np.maximum(1.4826 * np.median(np.abs(reference - middle[:, None]), axis=1), 1e-3 * reference.std(axis=1) + 1e-9)
+    deviation = 1.4826 * np.median(np.abs(reference - middle[:, None]), axis=1)
+    return middle, np.maximum(deviation, 1e-3 * reference.std(axis=1) + 1e-9)
+
+
+def _distance(x: Floats, middle: Floats, scale: Floats, n_ref: int) -> tuple[Floats, Floats]:
+    """(T,) smoothed distance over the reference's 99th percentile, 0 during warm-up; (S, T) what each sensor adds to it."""
     z = np.clip((x - middle[:, None]) / scale[:, None], -CLIP, CLIP)
     z[~_steady(z[:, :n_ref])] = 0.0
     smooth = _ewma(z)
     settle = min(n_ref // 4, round(3 / SMOOTHING))
-    cov = np.cov(smooth[:, settle:n_ref])
-    cov = np.atleast_2d(cov)
+    cov = np.atleast_2d(np.cov(smooth[:, settle:n_ref]))
     cov = (1 - SHRINK) * cov + SHRINK * np.diag(np.diag(cov)) + 1e-6 * np.eye(len(x))
-    centre = smooth[:, settle:n_ref].mean(axis=1)
-    d = smooth - centre[:, None]
+    d = smooth - smooth[:, settle:n_ref].mean(axis=1)[:, None]
     solved = np.linalg.solve(cov, d)
     distance = np.sqrt(np.maximum((d * solved).sum(axis=0), 0.0))
     usual = float(np.quantile(distance[settle:n_ref], 0.99))
-    relative = distance / max(usual, 1e-9)
-    relative[:n_ref] = 0.0      # warm-up
-    strength = relative / level(budget)
-    p = np.minimum(1.0, 0.01 * np.maximum(relative, 1e-9) ** -4.0)
-    return Group(strength, p, np.argmax(np.abs(d * solved), axis=0), strength >= 1.0,
-                 np.repeat(middle[:, None], x.shape[1], axis=1), scale)
+    relative = distance / max(usual * (REFERENCE / n_ref) ** FEW, 1e-9)
+    relative[:n_ref] = 0.0
+    return relative, np.abs(d * solved)
 
 
 def _steady(z: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """(S,) which sensors hold a level over the reference: a temperature that still climbs would alarm for ever after.
-    Where fewer than two do, the two that wander least."""
+    Where fewer than two of those that move do, the two of them that wander least."""
     size = min(BLOCK, max(2, z.shape[1] // 4))
     blocks = z[:, :z.shape[1] // size * size].reshape(len(z), -1, size).mean(axis=2)
     wander = blocks.var(axis=1) * size / np.maximum(z.var(axis=1), 1e-12)
-    return np.asarray(wander <= max(WANDER, float(np.sort(wander)[min(1, len(wander) - 1)])))
+    moving = np.sort(wander[z.var(axis=1) > 1e-12])      # what stands still says nothing of the others
+    return np.asarray(wander <= max(WANDER, float(moving[min(1, len(moving) - 1)]) if len(moving) else 0.0))
 
 
 def level(budget: float) -> float:

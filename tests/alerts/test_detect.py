@@ -131,6 +131,20 @@ def test_no_score_of_a_group_changes_when_the_future_is_cut_off() -> None:
     assert set(whole.contributor[920:]) == {2}
 
 
+def test_a_sensor_of_a_group_that_grows_restless_is_found_and_one_that_stands_still_hides_nothing() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(0, 1, (1, 1200)) + rng.normal(0, 0.5, (6, 1200))
+    x[5] = 40.0
+    noisy, wide = x.copy(), x.copy()
+    noisy[1:3, 800:] += rng.normal(0, 5.0, (2, 400))
+    wide[1:3, 800:] += 3.0
+    for changed in (noisy, wide):
+        g = group.judge(changed, 0.3)
+        assert g.hot[:800].mean() < 0.02 and g.hot[830:].mean() > 0.7
+        assert np.isin(g.contributor[840:], (1, 2)).mean() > 0.8
+    assert group.judge(x[:, :150], 0.3).hot.mean() < 0.1
+
+
 def test_a_lower_budget_never_alarms_more() -> None:
     x, _, _ = faulty("scale")
     scores = channels(x, HOUR).scores
@@ -212,6 +226,13 @@ def test_unsorted_and_doubled_rows_make_one_grid(tmp_path: Path) -> None:
     rows = [f"2026-01-05 {h:02d}:00,{v}" for h, v in ((2, 4), (0, 1), (1, 2), (1, 4), (3, 5))]
     s = read_series(write(tmp_path / "f.csv", rows))[0]
     assert s.values.tolist() == [1, 3, 4, 5]
+
+
+def test_rows_that_tremble_make_a_grid_of_the_round_step(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    at = AT + 300 * np.arange(600) + rng.uniform(-40, 40, 600)
+    s = read_series(write(tmp_path / "f.csv", [f"{t:.0f},{i}" for i, t in enumerate(at)]))[0]
+    assert s.step_s == 300.0 and len(s.values) == 600
 
 
 def test_what_is_no_series_is_told_as_such(tmp_path: Path) -> None:
