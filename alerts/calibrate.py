@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import yaml
 
 from alerts.channels import FINE_S, LONG_WEEKS, Rhythm
 from alerts.discovery import TAIL
+from alerts.ranks import windows
 from alerts.rolling import Floats
 
 TABLE = Path(__file__).parent / "thresholds.yaml"
@@ -82,32 +84,34 @@ def size(name: str, score: Floats, r: Rhythm) -> Floats:
 
 def _high_quantile(a: Floats, block: int, width: int) -> Floats:
     """(blocks,) 99th percentile of what is known of the `width` steps before each block, NaN where that is too little. Only
-    values over a floor are sorted; a window in which the floor leaves too few is done in full."""
-    n_blocks = -(-len(a) // block)
-    total = np.concatenate([[0], np.cumsum(~np.isnan(a))])
-    start = np.arange(n_blocks) * block
+    values over a floor are put in order; windows in which the floor leaves too few are done in full."""
+    start = block * np.arange(-(-len(a) // block))
     first = np.maximum(start - width, 0)
+    unknown = np.isnan(a)
+    total = np.concatenate([[0], np.cumsum(~unknown)])
     n = total[start] - total[first]
-    at = 0.99 * (n - 1)
-    low = np.floor(at).astype(np.intp)
-    share = at - low
-    out = np.full(n_blocks, np.nan)
-    enough = np.flatnonzero(n >= max(100, block // 2))
-    if not len(enough):
+    out = np.full(len(start), np.nan)
+    at = np.flatnonzero(~unknown)
+    asked = np.flatnonzero(n >= max(100, block // 2))
+    if not len(asked):
         return out
-    ordered = np.sort(a[~np.isnan(a)])
-    high = np.flatnonzero(a >= ordered[int(0.96 * (len(ordered) - 1))])
-    begin, end = np.searchsorted(high, first), np.searchsorted(high, start)
-    tops = a[high]
-    for i in enough.tolist():
-        deep = n[i] - low[i]        # the lower neighbour is so many from the top
-        part = tops[begin[i]:end[i]]
-        if len(part) < deep:
-            part = a[first[i]:start[i]]
-            part = part[~np.isnan(part)]
-        part = np.sort(part)
-        x, y = part[len(part) - deep], part[min(len(part) - deep + 1, len(part) - 1)]
-        out[i] = y - (y - x) * (1 - share[i]) if share[i] >= 0.5 else x + (y - x) * share[i]
+    values = a[at]
+    floor = np.sort(values)[int(0.96 * (len(values) - 1))]      # a partition would stumble over many that are alike
+    part = np.flatnonzero(values >= floor)
+    if len(part) > 0.1 * len(values):       # most are alike, such as 0
+        above = np.flatnonzero(values > floor)
+        part = above if len(above) else part
+    cell = block if width >= start[-1] else gcd(block, width)
+    while len(asked):
+        past = windows(values[part], at[part], cell, first[asked] // cell, start[asked] // cell)
+        left_out = n[asked] - past.n
+        deep = 0.99 * (n[asked] - 1)
+        low = np.floor(deep).astype(np.intp)
+        share, ok = deep - low, low >= left_out
+        p, q = past.kth(np.stack([low, np.minimum(low + 1, n[asked] - 1)]) - left_out)
+        out[asked[ok]] = np.where(share >= 0.5, q - (q - p) * (1 - share), p + (q - p) * share)[ok]
+        asked = asked[~ok]
+        part = np.arange(total[first[asked[0]]], total[start[asked[-1]]]) if len(asked) else part
     return out
 
 

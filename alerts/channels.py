@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d
 
 from alerts.ranges import out_of_range
+from alerts.ranks import blockwise_scale
 from alerts.rolling import (
     MAD,
     Floats,
-    blockwise_scale,
+    Ints,
     fill,
     fill_by_lags,
     lag,
@@ -47,6 +48,7 @@ SPAN_DAYS, SPAN_OF_DAYS, SPAN_OF_WEEK = 28, 0.14, 0.05
 JUMP_DAYS, FINE_JUMP_DAYS = 7, 3        # with a value before a jump is one: a week has its Monday
 FEW_RUNS = 4.0          # so many runs of zero or of a bound halve what the next one says
 OUTER, OUTER_SIZE = 0.85, 1.44      # quantile of a size, and where a normal one has it
+EVERY = slice(None)
 MOVES = (-6, -5, -4, -3, -2, 2, 3, 4, 5, 6)     # hours that a clock may be off
 
 
@@ -128,8 +130,8 @@ def channels(x: Floats, step_s: float) -> Channels:
     far = expectation(x, r, ahead)
     e = fill_by_lags(far[:len(x)], x, _running_lags(r), least=5)
     size = _size(x, r)
-    beyond, rarity = out_of_range(mean_of_last(x, max(1, r.hour // 4)), r.hour, r.day)
     fine = step_s < FINE_S
+    beyond, rarity = out_of_range(mean_of_last(x, max(1, r.hour // 4)), r.hour, r.day, with_rarity=not fine)
     scores = {
         "jump": _jump(x, beyond, e, size, r, FINE_JUMP_DAYS) if fine else _jump(x, beyond * rarity, e, size, r, JUMP_DAYS),
         "ratio": _ratio(x, _running(x, far[:len(x)], r), r),
@@ -228,7 +230,7 @@ def _ratio(x: Floats, e: Floats, r: Rhythm) -> Floats:
     usual = quantile_of_lags(recent, [k * max(1, r.day // 4) for k in range(2, 30, 3)], least=3)     # every quarter of the day
     d = recent - fill(usual, np.zeros_like(x))
     every = r.pause
-    middle, outer = (blockwise_scale(d[::every], r.day // every, 28, max(1, 2 * r.day // every), q) for q in (0.5, OUTER))
+    middle, outer = blockwise_scale(d[::every], r.day // every, 28, max(1, 2 * r.day // every), 0.5, OUTER)
     usual_size = np.repeat(np.maximum(middle, outer / (OUTER_SIZE * MAD)), every)[:len(x)]
     return np.asarray(d / np.maximum(usual_size, 0.02))
 
@@ -271,8 +273,10 @@ def _surge(x: Floats, r: Rhythm) -> Floats:
     step = np.abs(np.diff(young, prepend=np.nan))
     least = lag(np.fmin.accumulate(np.where(step > 0, step, np.inf)), 2 * r.hour)
     unit = np.where(np.isfinite(least), least, 0.0)
-    score = _together(*(_beyond_week(mean_of_last(young, k * r.hour), unit / (k * r.hour), r) for k in (1, 2)))
-    return np.concatenate([score, np.full(len(x) - len(young), np.nan)])
+    one = _beyond_week(mean_of_last(young, r.hour), unit / r.hour, r)
+    # where the hour says nothing, both together do not; two hours are known wherever one is
+    two = _beyond_week(mean_of_last(young, 2 * r.hour), unit / (2 * r.hour), r, np.unique(np.flatnonzero(one) // r.hour))
+    return np.concatenate([_together(one, two).ravel()[:len(young)], np.full(len(x) - len(young), np.nan)])
 
 
 def _swing(x: Floats, r: Rhythm) -> Floats:
@@ -286,20 +290,27 @@ def _beyond_four_weeks(x: Floats, r: Rhythm) -> Floats:
     return _held(out_of_range(hours, 1, 24)[0], r.hour, len(x))
 
 
-def _beyond_week(m: Floats, unit: Floats, r: Rhythm) -> Floats:
-    """How far m lies beyond the tenth and ninetieth percentile of the hours of a week, in their distances from the median.
-    These hold when one hour in ten was wrong, so that the greatest fault so far does not hide the next. A distance counts for
-    at least the `unit`, the least step ever seen, by which a count of rare events goes up; and for at least a share of the span
-    of four weeks' days but for the greatest and the least: a series that has surged on two days says less of the third."""
-    hours = np.full(-(-len(m) // r.hour), np.nan)
-    hours[:len(m) // r.hour] = m[r.hour - 1::r.hour]
-    past = np.sort(lags_of(hours, range(1, 169)), axis=1)
-    low, middle, high = (np.repeat(quantile_of_sorted(past, q, least=24), r.hour)[:len(m)] for q in (0.1, 0.5, 0.9))
-    span = SPAN_OF_WEEK * np.repeat(quantile_of_sorted(past, 1.0, least=1) - past[:, 0], r.hour)[:len(m)]
-    span = fill(SPAN_OF_DAYS * _span(m, SPAN_DAYS, r), span)
-    least = np.maximum(np.maximum(0.1 * np.abs(middle), span), unit) + 1e-12
+def _beyond_week(m: Floats, unit: Floats, r: Rhythm, at: Ints | slice = EVERY) -> Floats:
+    """(hours, steps) how far m lies beyond the tenth and ninetieth percentile of the hours of a week, in their distances from
+    the median; only of the hours `at`, the others get 0. These hold when one hour in ten was wrong, so that the greatest fault
+    so far does not hide the next. A distance counts for at least the `unit`, the least step ever seen, by which a count of rare
+    events goes up; and for at least a share of the span of four weeks' days but for the greatest and the least: a series that
+    has surged on two days says less of the third."""
+    now = _in_hours(m, r)
+    past = np.sort(lags_of(now[:, -1], range(1, 169))[at], axis=1)
+    low, middle, high = (quantile_of_sorted(past, q, least=24)[:, None] for q in (0.1, 0.5, 0.9))
+    span = SPAN_OF_WEEK * (quantile_of_sorted(past, 1.0, least=1) - past[:, 0])[:, None]
+    of_days, unit, m = (_in_hours(v, r)[at] for v in (_span(m, SPAN_DAYS, r), unit, m))
+    least = np.maximum(np.maximum(0.1 * np.abs(middle), fill(SPAN_OF_DAYS * of_days, span)), unit) + 1e-12
     over, under = (m - high) / np.maximum(high - middle, least), (low - m) / np.maximum(middle - low, least)
-    return np.where(over >= under, np.maximum(over, 0.0), -np.maximum(under, 0.0))
+    out = np.zeros_like(now)
+    out[at] = np.where(over >= under, np.maximum(over, 0.0), -np.maximum(under, 0.0))
+    return out
+
+
+def _in_hours(x: Floats, r: Rhythm) -> Floats:
+    """(hours, steps) the last one filled up with unknown."""
+    return np.concatenate([x, np.full(-len(x) % r.hour, np.nan)]).reshape(-1, r.hour)
 
 
 def _span(m: Floats, days: int, r: Rhythm) -> Floats:

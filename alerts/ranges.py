@@ -2,7 +2,8 @@
 
 A value inside the past scores 0 whatever the exact edges are. So the edges (0.1 and 99.9 % quantiles) are worked out only
 for hours in which a value lies beyond a bound that is cheap: the k-th greatest of the past is at least the k-th greatest of
-the maxima of its blocks.
+the maxima of its blocks. An edge is looked for in the few hours with the greatest maxima alone, for its values lie there; the
+whole past is put in order only for what is then found outside.
 
 How far outside means little where the tail is heavy: the next peak of a concentration is often twice the last. So what lies
 above also gets its rarity, after a generalised Pareto tail laid through three upper quantiles of the same four weeks.
@@ -13,18 +14,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from alerts.rolling import Floats, Ints
+from alerts.rolling import Floats, Ints, tops_of_blocks
 
 WEEKS_D = 28
 EDGE = 0.001
 UPPER = (0.01, 0.05, 0.25)      # shares of the past above the three quantiles that the tail goes through
+WINDOWS_AT_ONCE = 100_000       # values of windows that stay in the cache
+MOST_AT_ONCE = 4_000_000        # candidates for the edges, by the memory they take
 INDEX = (0.02, 0.8)             # of the tail: from all but exponential to so heavy that the mean hardly exists
 RARE, STEEP = 5.0, 4            # rare is exp(5) times rarer than the first quantile, one in 15,000; less counts by its power
 
 
-def out_of_range(m: Floats, hour: int, day: int) -> tuple[Floats, Floats]:
+def out_of_range(m: Floats, hour: int, day: int, with_rarity: bool = False) -> tuple[Floats, Floats]:
     """(T,) width-fold distance of m outside the quantiles of the 28 days before its hour, less with few of them known, NaN
-    before there is enough past; (T,) 0 to 1, how rare it is above, 1 wherever it is not above."""
+    before there is enough past; (T,) 0 to 1, how rare it is above, 1 wherever it is not above or nobody asks."""
     n_hours = max(0, -(-len(m) // hour))
     width = WEEKS_D * day
     total = np.concatenate([[0], np.cumsum(~np.isnan(m))])
@@ -35,53 +38,107 @@ def out_of_range(m: Floats, hour: int, day: int) -> tuple[Floats, Floats]:
     score = np.where(np.repeat(enough, hour)[:len(m)] & ~np.isnan(m), 0.0, np.nan)
     rarity = np.ones(len(m))
     near = np.flatnonzero(enough & _beyond(m, hour, width, n_hours))
-    most = max(1, 2_000_000 // max(width, 1))
+    padded = np.concatenate([np.full(width, np.nan), m, np.full(n_hours * hour - len(m), np.nan)])
+    most = max(1, MOST_AT_ONCE // (width // hour + _deep(width) * hour))
     for i in range(0, len(near), most):
-        _score(score, rarity, m, near[i:i + most] * hour, hour, width)
+        _outside(score, rarity if with_rarity else None, padded, near[i:i + most], known[near[i:i + most]], hour, width)
     return score, rarity
 
 
 def _beyond(m: Floats, hour: int, width: int, n_hours: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """(hours,) whether a value of the hour may lie outside the quantiles of its past: a bound, never too narrow."""
-    deep = int(np.floor(EDGE * (width - 1))) + 2        # at most so many values lie at or beyond the edge
+    deep = _deep(width)
     block = max(1, min(hour * 24, width // (4 * deep)))
     n = -(-len(m) // block)
-    blocks = np.concatenate([m, np.full(n * block - len(m), np.nan)]).reshape(n, block)
     inner = width // block - 1                          # whole blocks that lie in every window
-    first = np.arange(n_hours) * hour
-    last = first // block                               # blocks before this one are over
-    hours = np.concatenate([m, np.full(n_hours * hour - len(m), np.nan)]).reshape(n_hours, hour)
+    last = np.arange(n_hours) * hour // block           # blocks before this one are over
     out = np.zeros(n_hours, bool)
-    for sign in (1.0, -1.0):
-        with np.errstate(invalid="ignore"):
-            tops = np.fmax.reduce(sign * blocks, axis=1)
-            now = np.fmax.reduce(sign * hours, axis=1)
-        padded = np.concatenate([np.full(inner, -np.inf), np.where(np.isnan(tops), -np.inf, tops)])
-        stride = padded.strides[0]
-        past = as_strided(padded, (n + 1, inner), (stride, stride), writeable=False)
+    for signed in (m, -m):
+        past = _windows(np.concatenate([np.full(inner, -np.inf), tops_of_blocks(signed, block)]), inner)
         bound = np.sort(past, axis=1)[:, inner - deep] if inner >= deep else np.full(n + 1, -np.inf)
-        out |= now > bound[last]
+        out |= tops_of_blocks(signed, hour) > bound[last]
     return out
 
 
-def _score(score: Floats, rarity: Floats, m: Floats, starts: Ints, hour: int, width: int) -> None:
-    """Exact scores and rarities of the hours that begin at `starts`, written into `score` and `rarity`."""
-    padded = np.concatenate([np.full(width, np.nan), m, np.full(hour, np.nan)])
-    stride = padded.strides[0]
-    windows = as_strided(padded, (len(m) + 1, width), (stride, stride), writeable=False)[starts]
-    ordered = np.sort(windows, axis=1)
-    n = width - np.count_nonzero(np.isnan(ordered), axis=1)
-    low, middle, high = (_quantile(ordered, n, q) for q in (EDGE, 0.5, 1 - EDGE))
-    spread = np.maximum(np.maximum(high - low, 0.02 * np.abs(middle)), 1e-9)[:, None]
-    at = starts[:, None] + np.arange(hour)
-    now = padded[width:][at]
-    over, under = (now - high[:, None]) / spread, (low[:, None] - now) / spread
+def _outside(score: Floats, rarity: Floats | None, padded: Floats, hours: Ints, n: Ints, hour: int, width: int) -> None:
+    """Scores of those of the hours that lie outside the edges of the `n` known values before them."""
+    low, high = _edges(padded, hours, n, hour, width)
+    now = padded[width:].reshape(-1, hour)[hours]
+    outside = np.flatnonzero(((now > high[:, None]) | (now < low[:, None])).any(axis=1))
+    most = max(1, WINDOWS_AT_ONCE // width)
+    for i in range(0, len(outside), most):
+        part = outside[i:i + most]
+        _score(score, rarity, padded, hours[part] * hour, n[part], now[part], low[part], high[part])
+
+
+def _score(score: Floats, rarity: Floats | None, padded: Floats, starts: Ints, n: Ints, now: Floats, low: Floats,
+           high: Floats) -> None:
+    """Exact scores and rarities of the hours that begin at `starts` with values `now`, written into `score` and `rarity`."""
+    hour = now.shape[1]
+    width = len(padded) - -(-len(score) // hour) * hour
+    low, high = low[:, None], high[:, None]
+    spread = high - low
+    if rarity is not None or (spread < 0.02 * np.maximum(np.abs(low), np.abs(high))).any():     # the middle lies between both
+        ordered = np.sort(_windows(padded, width)[starts], axis=1)
+        spread = np.maximum(spread, 0.02 * np.abs(_quantile(ordered, n, 0.5))[:, None])
+    spread = np.maximum(spread, 1e-9)
+    over, under = (now - high) / spread, (low - now) / spread
     known = (n / (n + width / WEEKS_D))[:, None]        # in days, one more: the first days are often beyond those before
     value = known * np.where(over >= under, np.maximum(over, 0.0), -np.maximum(under, 0.0))
-    rare = np.where(over > 0, _rarity(now, [_quantile(ordered, n, 1 - q)[:, None] for q in UPPER], spread), 1.0)
-    inside = at < len(m)
+    at = starts[:, None] + np.arange(hour)
+    inside = at < len(score)
     score[at[inside]] = value[inside]
-    rarity[at[inside]] = rare[inside]
+    if rarity is not None:
+        rare = np.where(over > 0, _rarity(now, [_quantile(ordered, n, 1 - q)[:, None] for q in UPPER], spread), 1.0)
+        rarity[at[inside]] = rare[inside]
+
+
+def _edges(padded: Floats, hours: Ints, n: Ints, hour: int, width: int) -> tuple[Floats, Floats]:
+    """(N,) the lower and the upper edge of what is known, `n` values, of the windows before the `hours`."""
+    row, out = np.arange(len(n)), []
+    if hour == 1:
+        ordered = np.sort(_windows(padded, width)[hours], axis=1)
+        return _quantile(ordered, n, EDGE), _quantile(ordered, n, 1 - EDGE)
+    for sign, q in ((-1.0, EDGE), (1.0, 1 - EDGE)):
+        at = q * (n - 1)
+        low = np.floor(at).astype(np.intp)
+        first, second = low, np.minimum(low + 1, n - 1)
+        if sign > 0:
+            first, second = n - 1 - first, n - 1 - second       # from the top
+        few = _greatest(sign * padded, hours, hour, width)
+        last = few.shape[1] - 1
+        out.append(_between(sign * few[row, last - first], sign * few[row, last - second], at - low))
+    return out[0], out[1]
+
+
+def _greatest(padded: Floats, hours: Ints, hour: int, width: int) -> Floats:
+    """(N, some) in ascending order, among them all that lie at or beyond the edge of the windows before the hours: the values
+    of the hours with the greatest maxima, for those that only reach the least of these that alone, and what lies before the
+    first whole hour."""
+    rest, count = width % hour, width // hour
+    values = np.where(np.isnan(padded), -np.inf, padded)
+    past = _windows(tops_of_blocks(values[rest:], hour), count)[hours]
+    take = min(_deep(width), count)
+    floor = np.sort(past, axis=1)[:, count - take] if take < count else np.full(len(hours), -np.inf)
+    row, hour_of = np.divmod(np.flatnonzero(past > floor[:, None]), count)
+    best = np.repeat(floor[:, None], take * hour, axis=1).reshape(len(hours), take, hour)
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    best[row, place] = np.maximum(values[rest:].reshape(-1, hour)[hours[row] + hour_of], floor[row, None])
+    few = best.reshape(len(hours), take * hour)
+    if rest:
+        few = np.concatenate([few, values[hours[:, None] * hour + np.arange(rest)]], axis=1)
+    return np.sort(few, axis=1)
+
+
+def _deep(width: int) -> int:
+    """How many values of a window lie at or beyond its edge, at most."""
+    return int(np.floor(EDGE * (width - 1))) + 2
+
+
+def _windows(x: Floats, width: int) -> Floats:
+    """(len(x) - width + 1, width) all windows, as a view."""
+    stride = x.strides[0]
+    return as_strided(x, (len(x) - width + 1, width), (stride, stride), writeable=False)
 
 
 def _rarity(now: Floats, upper: list[Floats], spread: Floats) -> Floats:
@@ -99,6 +156,8 @@ def _quantile(ordered: Floats, n: Ints, q: float) -> Floats:
     at = q * (n - 1)
     low = np.floor(at).astype(np.intp)
     row = np.arange(len(n))
-    a, b = ordered[row, low], ordered[row, np.minimum(low + 1, n - 1)]
-    share = at - low
+    return _between(ordered[row, low], ordered[row, np.minimum(low + 1, n - 1)], at - low)
+
+
+def _between(a: Floats, b: Floats, share: Floats) -> Floats:
     return np.asarray(np.where(share >= 0.5, b - (b - a) * (1 - share), a + (b - a) * share))

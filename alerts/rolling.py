@@ -1,12 +1,14 @@
 """Causal rolling statistics on one regular series, by stacks of lags: nothing here looks ahead of its own index.
 
-Arrays are (T,) float64 with NaN for unknown; a window that knows nothing gives NaN. Nothing walks step by step: windows are
-rows of a strided view, sorted at once, and the rows with gaps are done again by themselves.
+Arrays are (T,) float64 with NaN for unknown; a window that knows nothing gives NaN. Nothing walks step by step: a few lags are
+columns that a network of minima and maxima sorts; more are rows of a strided view, sorted at once, and the rows with gaps are
+done again by themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +19,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 MAD = 1.4826
+FEW_LAGS = 12       # up to here a network of minima and maxima over columns sorts faster than rows one by one
+LONG_ROW = 64       # shorter rows are gone through place by place, all at once
+COLUMN = 4096       # steps of so many columns that stay in the cache
 
 
 def lag(x: Floats, k: int) -> Floats:
@@ -45,8 +50,61 @@ def lags_of(x: Floats, lags: Sequence[int]) -> Floats:
 
 def quantile_of_lags(x: Floats, lags: Sequence[int], q: float = 0.5, least: int = 1) -> Floats:
     """Quantile over x[t - lag] of what is known (lower and upper neighbour averaged at 0.5); NaN with fewer than `least`."""
-    ordered = np.sort(lags_of(x, lags), axis=1)     # NaN goes last
-    return quantile_of_sorted(ordered, q, least)
+    if len(lags) > FEW_LAGS:
+        return quantile_of_sorted(np.sort(lags_of(x, lags), axis=1), q, least)     # NaN goes last
+    far = lags[-1]
+    padded = np.concatenate([np.full(far, np.inf), np.where(np.isnan(x), np.inf, x)])     # unknown goes last
+    out = np.empty(len(x))
+    work = np.empty((len(lags) + 1, min(COLUMN, len(x))))
+    for begin in range(0, len(x), COLUMN):
+        end = min(begin + COLUMN, len(x))
+        columns = [row[:end - begin] for row in work]
+        for column, k in zip(columns, lags, strict=False):
+            column[:] = padded[far - k + begin:far - k + end]
+        out[begin:end] = _quantile_of_columns(_sorted_columns(columns), q, least)
+    return out
+
+
+def _sorted_columns(columns: list[Floats]) -> list[Floats]:
+    """The columns, place by place in ascending order; the last one given is room to work in and not among them."""
+    *columns, spare = columns
+    for i, j in _network(len(columns)):
+        np.minimum(columns[i], columns[j], out=spare)
+        np.maximum(columns[i], columns[j], out=columns[j])
+        columns[i], spare = spare, columns[i]
+    return columns
+
+
+@cache
+def _network(n: int) -> tuple[tuple[int, int], ...]:
+    """Pairs of places to put in order, one after the other, that sort any n values: Batcher's merge exchange."""
+    pairs = []
+    p = top = 1 << max(0, (n - 1).bit_length() - 1)
+    while p > 0:
+        q, r, d = top, 0, p
+        while True:
+            pairs += [(i, i + d) for i in range(n - d) if i & p == r]
+            if q == p:
+                break
+            d, q, r = q - p, q // 2, p
+        p //= 2
+    return tuple(pairs)
+
+
+def _quantile_of_columns(ordered: list[Floats], q: float, least: int) -> Floats:
+    """The quantile of columns that are sorted place by place, infinity (unknown) last."""
+    k = len(ordered)
+    low, high = int(np.floor(q * (k - 1))), int(np.ceil(q * (k - 1)))
+    out: Floats = (ordered[low] + ordered[high]) / 2 if k >= least else np.full(len(ordered[0]), np.nan)
+    gaps = np.flatnonzero(ordered[-1] == np.inf)
+    if len(gaps):
+        part = np.stack([column[gaps] for column in ordered])
+        n = np.count_nonzero(part < np.inf, axis=0)
+        at = q * np.maximum(n - 1, 0)
+        row = np.arange(len(gaps))
+        value = (part[np.floor(at).astype(np.intp), row] + part[np.ceil(at).astype(np.intp), row]) / 2
+        out[gaps] = np.where(n >= least, value, np.nan)
+    return out
 
 
 def fill_by_lags(first: Floats, x: Floats, lags: Sequence[int], least: int) -> Floats:
@@ -82,6 +140,15 @@ def quantile_of_sorted(ordered: Floats, q: float, least: int) -> Floats:
     return out
 
 
+def tops_of_blocks(x: Floats, block: int) -> Floats:
+    """(blocks,) greatest known value of each block, the last one short or not; -inf where there is none."""
+    padded = np.full(-(-len(x) // block) * block, -np.inf)
+    np.copyto(padded[:len(x)], x, where=~np.isnan(x))
+    rows = padded.reshape(-1, block)
+    tops: Floats = rows.max(axis=1) if block > LONG_ROW else np.ascontiguousarray(rows.T).max(axis=0)
+    return tops
+
+
 def mean_of_last(x: Floats, n: int, least: int = 1) -> Floats:
     """Mean of x[t - n + 1 .. t]."""
     known = ~np.isnan(x)
@@ -102,20 +169,6 @@ def sum_of_last(x: NDArray[Any], n: int) -> Floats:
     out: Floats = total.copy()
     out[..., n:] -= total[..., :-n]
     return out
-
-
-def blockwise_scale(x: Floats, block: int, n_blocks: int, least: int, q: float = 0.5) -> Floats:
-    """Median, or another quantile, of |x| x 1.4826 over the `n_blocks` blocks that ended before t's own block began."""
-    n = -(-len(x) // block)
-    if not n:
-        return x.copy()
-    width = block * n_blocks
-    padded = np.concatenate([np.full(width, np.nan), np.abs(x), np.full(n * block - len(x), np.nan)])
-    stride = padded.strides[0]
-    past = as_strided(padded, (n, width), (stride * block, stride), writeable=False)
-    rows = max(1, 1_000_000 // width)     # so many windows at once stay in the cache
-    medians = [quantile_of_sorted(np.sort(past[i:i + rows], axis=1), q, max(least, 1)) for i in range(0, n, rows)]
-    return np.repeat(MAD * np.concatenate(medians), block)[:len(x)]
 
 
 def fill(first: Floats, *others: Floats) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alerts import calibrate, ranges, rolling
+from alerts import calibrate, ranges, ranks, rolling
 from alerts.rolling import Floats
 
 
@@ -31,15 +31,16 @@ def test_quantiles_over_lags(lags: list[int], q: float, least: int) -> None:
         assert out[t] == (known[int(np.floor(at))] + known[int(np.ceil(at))]) / 2
 
 
-def test_means_and_scales() -> None:
+@pytest.mark.parametrize("days", [5, 20])       # windows that are sorted one by one, and those asked by rank
+def test_means_and_scales(days: int) -> None:
     x = series()
-    mean, scale = rolling.mean_of_last(x, 12, 4), rolling.blockwise_scale(x, 24, 5, 30)
+    mean, scale = rolling.mean_of_last(x, 12, 4), ranks.blockwise_scale(x, 24, days, 30)
     for t in range(len(x)):
         last = x[max(0, t - 11):t + 1]
         last = last[~np.isnan(last)]
         assert np.isnan(mean[t]) if len(last) < 4 else np.isclose(mean[t], last.mean(), rtol=1e-12)
         block = t // 24 * 24
-        past = np.abs(x[max(0, block - 120):block])
+        past = np.abs(x[max(0, block - 24 * days):block])
         past = past[~np.isnan(past)]
         assert np.isnan(scale[t]) if len(past) < 30 else np.isclose(scale[t], 1.4826 * np.median(past), rtol=1e-12)
 
@@ -47,7 +48,7 @@ def test_means_and_scales() -> None:
 @pytest.mark.parametrize(("hour", "day"), [(1, 24), (12, 288)])
 def test_distance_from_the_range_of_four_weeks(hour: int, day: int) -> None:
     x = series(6000 if hour > 1 else 1500)
-    out, rarity = ranges.out_of_range(x, hour, day)
+    out, rarity = ranges.out_of_range(x, hour, day, with_rarity=True)
     for start in range(0, len(x), hour):
         past = x[max(0, start - 28 * day):start]
         past = past[~np.isnan(past)]
