@@ -36,12 +36,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Gate:
-    """A customer's counters: point ids of active and reactive ones with their multiplier to kWh and kvarh."""
+    """A customer's counters: point ids of active and reactive ones with their multiplier to kWh and kvarh.
+
+    `slow`: active ones that are read more slowly than by quarters, so that no mean of 15 minutes is measured.
+    """
 
     enterprise_id: int | None
     customer: str
     active: dict[int, float]
     reactive: dict[int, float]
+    slow: set[int]
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,10 @@ def next_month(month: date) -> date:
 
 def _gates(conn: Connection, base_id: int) -> list[Gate]:
     gates: dict[str, Gate] = {}
-    for enterprise_id, customer, point_id, multiplier in conn.execute(SQL["gates"], {"base": base_id}):
-        gate = gates.setdefault(customer, Gate(enterprise_id, customer, {}, {}))
+    for enterprise_id, customer, point_id, multiplier, slow in conn.execute(SQL["gates"], {"base": base_id}):
+        gate = gates.setdefault(customer, Gate(enterprise_id, customer, {}, {}, set()))
         gate.active[point_id] = multiplier
+        gate.slow.update({point_id} if slow else ())
     for customer, point_id, unit in conn.execute(SQL["reactive_counters"], {"base": base_id}):
         gates[customer].reactive[point_id] = conversion(unit, "kvarh")[0]
     return list(gates.values())
@@ -212,7 +217,7 @@ def _bill(gate: Gate, rows: list[TariffRow], labels: dict[int, Labels | None], s
         int(due.sum()) * len(amounts),
         int((known & due).sum()), float(np.nansum(reactive)) if reactive and np.isfinite(reactive).any() else None,
         None if peak is None else peak.kw, None if peak is None else from_us(int(days.borders[0]) + SLOT_US * peak.slot),
-        peak is not None and peak.is_lower_bound, now_us >= int(days.borders[-1]),
+        peak is not None and (peak.is_lower_bound or bool(gate.slow)), now_us >= int(days.borders[-1]),
         bool(np.isfinite(np.array(reactive)[:, due]).all()) if reactive else False, SLOT_H * float(due.sum()),
         {key: price for key, _, price in energy if price is not None}, int(((chosen < 0) & known.any(axis=0)).sum()))
     terms = Terms({t: by_id[t].tariff.terms for t in used}, used[-1], {t: (by_id[t].source, by_id[t].verified) for t in used})

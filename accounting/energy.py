@@ -112,9 +112,30 @@ def roll_ledger(conn: Connection, base_id: int, now: datetime, after: int = 0) -
     return [row[0] for row in conn.execute(SQL["touched_periods"])]
 
 
+def _since(name: str) -> sql.Composed:
+    """A query about days of counters that takes since when they were there."""
+    return sql.SQL(SQL[name]).format(first=sql.SQL(SQL["first_known"]), there=sql.SQL(SQL["there_since"]))
+
+
+def forget_unborn(conn: Connection, base_id: int, zone: str) -> list[str]:
+    """Take away unknown days from before a counter was there; the periods that they lay in.
+
+    While it has no reading, it counts as missing since the base's beginning. The touched days of the transaction are forgotten.
+    """
+    prepare(conn)
+    if not conn.execute(_since("forget_unborn"), {"base": base_id}).rowcount:
+        return []
+    conn.execute(SQL["forget_months"], {"base": base_id})
+    roll_costs(conn, base_id, zone)
+    roll_totals(conn, base_id)
+    periods = [row[0] for row in conn.execute(SQL["touched_periods"])]
+    prepare(conn)
+    return periods
+
+
 def touch_due_days(conn: Connection, base_id: int, now: datetime, since: datetime = BEGINNING) -> int:
     """Note the days from `since` on that a counter says nothing of, and today as it grows; the number of days noted."""
-    rows = conn.execute(SQL["due_days"], {"base": base_id, "now": now, "since": since}).fetchall()
+    rows = conn.execute(_since("due_days"), {"base": base_id, "now": now, "since": since}).fetchall()
     if rows:
         points, days, low, high = (list(column) for column in zip(*rows, strict=True))
         conn.execute(SQL["touch_days"], {"points": points, "days": days, "low": low, "high": high, "of_hour": []})

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SLOT_US = 900_000_000
+LEAST = 0.01                             # of the mean: what flowed in a gap is shown as zero in no part of it
 LINEAR_US = 2 * 3600 * 1_000_000
 PROFILE_DAYS = 7
 _DAY, _WEEK = 96, 96 * PROFILE_DAYS      # slots
@@ -30,9 +31,10 @@ def shape_gaps(at: NDArray[np.int64], step: NDArray[np.float64], gap: NDArray[np
         inside = np.arange(low, high)
         starts = slots[0] + inside * SLOT_US
         covered = (np.minimum(starts + SLOT_US, at[i + 1]) - np.maximum(starts, at[i])) / SLOT_US
-        weight = _profile(amount, measured, low, inside) * covered
-        if not weight.sum() > 0:
+        profile = _profile(amount, measured, low, inside)
+        if not (profile * covered).sum() > 0:
             continue
+        weight = np.maximum(profile, LEAST * profile.mean()) * covered
         linear = step[i] * covered * SLOT_US / (at[i + 1] - at[i])
         here = (inside >= 0) & (inside < len(slots))
         amount[inside[here]] += (step[i] * weight / weight.sum() - linear)[here]

@@ -21,10 +21,13 @@ from park.quality import LAST_USABLE, Quality
 
 SLOT_US = 900_000_000
 WINDOW = 8                       # readings to either side that say what rate is usual
-REACH = 2 * WINDOW + 8           # how far a decision looks in all: spikes first, then the steps between what is left
+HOLD = 24                        # readings for which a register that stepped back by a rounding is held
+REACH = 2 * WINDOW + 8 + HOLD    # how far a decision looks in all: spikes first, then the steps between what is left
 LONGEST_SPIKE = 3                # readings
 JUMP = 0.2                       # of the register: a larger step is looked at
-JITTER_S = 1200.0                # a step up to this long straddles a border closely, whatever the point promises
+JITTER_S = 1200.0                # a step up to this long may straddle a border closely, whatever the point promises
+CLOSE_S = 90.0                   # and one up to this long always does
+ROUNDING = 0.5                   # of the register: no step back that is larger comes of rounding, but in single precision
 TURNS = np.unique(np.concatenate([10.0 ** np.arange(2, 13)]
                                  + [np.array([2.0**16, 2.0**24, 2.0**31, 2.0**32]) * s for s in (1, 0.1, 0.01, 0.001)]))
 
@@ -84,7 +87,7 @@ def intervals(ts: Ints, register: Floats, quality: NDArray[np.int16], slots: Int
 
     `ts` may be unordered and hold duplicates (the later one in the array wins). `rollover` is the register value at which
     the counter starts again; without it, whole powers of ten and of two are recognised where the rate makes them plausible.
-    A step longer than max(20 minutes, 1.5 x `expected_s`) is a gap: its total is exact, its split is estimated. Slots
+    A step is a gap where readings are missing (see `gaps_in`): its total is exact, its split over slots is estimated. Slots
     before the first, after the last reading, or touched by a step of unknown amount are NaN with quality `missing`.
     """
     at, value = _usable(ts, register, quality)
@@ -92,8 +95,22 @@ def intervals(ts: Ints, register: Floats, quality: NDArray[np.int16], slots: Int
     if len(at) < 2 or n == 0:
         return Intervals(np.full(n, np.nan), np.full(n, Quality.MISSING, np.int16), np.zeros(n, np.int16))
     steps = _steps(at, value, rollover, meters, ratio)
-    close_us = int(max(JITTER_S, 1.5 * expected_s) * 1e6)
-    return _slots(steps, slots, close_us)
+    return _slots(steps, slots, expected_s)
+
+
+def gaps_in(length_us: Ints, expected_s: float | Floats, apart: Bools | None = None) -> Bools:
+    """Steps (of n lengths, in order) in which readings are missing.
+
+    Longer than 1.5 times the pace: what the point promises, or the shorter of the steps beside it where readings come more
+    slowly than that; but never one up to `CLOSE_S`, always one longer than `JITTER_S` and 1.5 times what the point promises.
+    `apart` says which steps are none, between the readings of two counters.
+    """
+    real = length_us > 0 if apart is None else (length_us > 0) & ~apart
+    beside = np.where(real, length_us / 1e6, np.inf)
+    beside = np.minimum(np.append(np.inf, beside[:-1]), np.append(beside[1:], np.inf))
+    close = np.maximum(1.5 * np.maximum(expected_s, beside), CLOSE_S)
+    gap: Bools = length_us > np.minimum(close, np.maximum(JITTER_S, 1.5 * np.asarray(expected_s))) * 1e6
+    return gap
 
 
 def _usable(ts: Ints, register: Floats, quality: NDArray[np.int16]) -> tuple[Ints, Floats]:
@@ -111,14 +128,14 @@ def _usable(ts: Ints, register: Floats, quality: NDArray[np.int16]) -> tuple[Int
 def _steps(at: Ints, value: Floats, rollover: float | None, meters: Meters, ratio: float) -> _Steps:
     """Amount and method of every step, swaps put in as readings of their own."""
     meter = np.clip(np.searchsorted(meters.installed, at, side="right") - 1, 0, None)
-    keep = ~_spikes(at, value, meter, rollover)
+    at, value, meter, sure, written = _with_swaps(at, value, meter, meters)
+    keep = ~_spikes(at, value, meter, written, rollover) | written
     skipped = np.flatnonzero(~keep)
     after_spike = np.unique(np.searchsorted(np.flatnonzero(keep), skipped)) if len(skipped) else skipped
-    at, value, meter = at[keep], value[keep], meter[keep]
+    at, value, meter, sure, written = at[keep], value[keep], meter[keep], sure[keep], written[keep]
     over_spike = np.zeros(len(at), bool)
     over_spike[after_spike[after_spike < len(at)]] = True
-    at, value, meter, over_spike, sure = _with_swaps(at, value, meter, over_spike, meters)
-    step, method, uncertain = _amounts(at, value, meter, rollover)
+    step, method, uncertain = _amounts(at, value, meter, written, rollover)
     swapped = meter[1:] != meter[:-1]
     step[swapped] = np.where(sure[1:][swapped], 0.0, np.nan)
     method[swapped] = Method.SWAP
@@ -126,17 +143,17 @@ def _steps(at: Ints, value: Floats, rollover: float | None, meters: Meters, rati
     return _Steps(at, step * (ratio * meters.ratio[meter[1:]]), method, uncertain)
 
 
-def _with_swaps(at: Ints, value: Floats, meter: Ints, over_spike: Bools, meters: Meters
-                ) -> tuple[Ints, Floats, Ints, Bools, Bools]:
+def _with_swaps(at: Ints, value: Floats, meter: Ints, meters: Meters) -> tuple[Ints, Floats, Ints, Bools, Bools]:
     """The readings with the final register of each removed meter and the initial one of its successor added.
 
-    The last array says of each reading whether the step that ends there is known when it crosses a swap: only from a final
-    register to the initial one of a meter installed at that instant. What flowed with no meter in place is unknown.
+    The last but one array says of each reading whether the step that ends there is known when it crosses a swap: only from a
+    final register to the initial one of a meter installed at that instant. What flowed with no meter in place is unknown. The
+    last one says which registers were written down: they are no spikes, and tell one in the readings beside them.
     """
     first, last = (int(meter[0]), int(meter[-1])) if len(meter) else (0, 0)
-    sure = np.zeros(len(at), bool)
+    none = np.zeros(len(at), bool)
     if first == last:
-        return at, value, meter, over_spike, sure
+        return at, value, meter, none, none
     old = np.arange(first, last)
     known = np.isfinite(meters.final[old])
     new = old + 1
@@ -146,40 +163,60 @@ def _with_swaps(at: Ints, value: Floats, meter: Ints, over_spike: Bools, meters:
     more_sure = np.concatenate([np.zeros(int(known.sum()), bool), known & (meters.removed[old] == meters.installed[new])])
     at, value = np.concatenate([at, more_at]), np.concatenate([value, more_value])
     meter = np.concatenate([meter, more_meter])
-    over_spike = np.concatenate([over_spike, np.zeros(len(more_at), bool)])
-    sure = np.concatenate([sure, more_sure])
+    sure, written = np.concatenate([none, more_sure]), np.concatenate([none, np.ones(len(more_at), bool)])
     # a reading of the new meter at the very instant of its installation comes after the initial register
-    order = np.lexsort((np.concatenate([np.ones(len(at) - len(more_at)), np.zeros(len(more_at))]), meter, at))
-    return at[order], value[order], meter[order], over_spike[order], sure[order]
+    order = np.lexsort((~written, meter, at))
+    return at[order], value[order], meter[order], sure[order], written[order]
 
 
-def _tolerance(value: Floats) -> Floats:
-    """What a single-precision register may seem to step back without having done so."""
-    return np.abs(value) * 2.0**-22
+def _tolerance(before: Floats, after: Floats) -> Floats:
+    """What a register may seem to step back from `before` to `after` without having done so: its last digits in single
+    precision, at most `ROUNDING` where the values have more digits than that."""
+    single = np.abs(before) * 2.0**-22
+    exact = (before.astype(np.float32) == before) & (after.astype(np.float32) == after)
+    return np.where(exact, single, np.minimum(single, ROUNDING))
 
 
-def _amounts(at: Ints, value: Floats, meter: Ints, rollover: float | None) -> tuple[Floats, NDArray[np.int16], Bools]:
+def _clipped(step: Floats, written: Bools) -> Bools:
+    """Steps back by less than one beside a register that was written down: its decimals were left out, or rounded."""
+    return (step < 0) & (step > -1) & (written[1:] | written[:-1])
+
+
+def _amounts(at: Ints, value: Floats, meter: Ints, written: Bools, rollover: float | None
+             ) -> tuple[Floats, NDArray[np.int16], Bools]:
     """Difference of the register over each step, with roll-overs, resets and jumps decided."""
     step = np.diff(value)
     method = np.zeros(len(step), np.int16)
     uncertain = np.zeros(len(step), bool)
     same = meter[1:] == meter[:-1]
-    if ((step < 0) & (step >= -_tolerance(value[:-1])) & same).any():
-        value = _without_dither(value, same)
+    clipped = _clipped(step, written) & same
+    uncertain |= clipped & (step < -0.01)
+    if (dithers := (step < 0) & (step >= -_tolerance(value[:-1], value[1:])) & same).any():
+        value = _without_dither(value, np.flatnonzero(dithers), same)
         step = np.diff(value)
+        step[(step < 0) & (step >= -_tolerance(value[:-1], value[1:])) & same] = 0.0
+    step[clipped] = 0.0
     drops = np.flatnonzero((step < 0) & same)
     jumps = np.flatnonzero((step > JUMP * np.abs(value[:-1])) & same)
     if not len(drops) and not len(jumps):
         return step, method, uncertain
-    usual = _usual_rate(at, step, same)
+    usual = _usual_rate(at, step, meter)
     for i in drops:
         length = int(at[i + 1] - at[i])
         step[i], method[i], uncertain[i] = _drop(value[i], value[i + 1], usual(int(i)) * length, rollover, length > LINEAR_US)
     for i in jumps:
         allowed = usual(int(i), second=True) * (at[i + 1] - at[i])
-        if 0 < 50 * allowed < step[i]:
+        if 0 < 50 * max(allowed, _second(step, int(i))) < step[i]:
             step[i] = np.nan
     return step, method, uncertain
+
+
+def _second(step: Floats, i: int) -> float:
+    """The second largest step near step i. One step of the register may come after many readings that saw none."""
+    low = max(0, i - WINDOW)
+    near = np.delete(step[low:i + WINDOW + 1], i - low)
+    near = np.sort(near[near > 0])
+    return float(near[-2:][0]) if len(near) else 0.0
 
 
 def _drop(before: float, after: float, usual: float, rollover: float | None, long: bool) -> tuple[float, Method, bool]:
@@ -193,7 +230,7 @@ def _drop(before: float, after: float, usual: float, rollover: float | None, lon
     next_turn = min(int(np.searchsorted(TURNS, before, side="right")), len(TURNS) - 1)
     turn = rollover if rollover is not None else float(TURNS[next_turn])
     wrapped = after - before + turn
-    bound = (1 if long else 10) * usual if usual > 0 else (0.02 * turn if rollover is not None else 0.0)
+    bound = (1 if long else 10) * usual if usual > 0 else (0.02 if rollover is not None else 2e-4) * turn
     if 0 <= wrapped <= bound and before <= turn:
         return wrapped, Method.ROLLOVER, False
     if 0 <= after <= (10 * usual if usual > 0 else 0.05 * before):
@@ -201,34 +238,39 @@ def _drop(before: float, after: float, usual: float, rollover: float | None, lon
     return np.nan, Method.RESET, True
 
 
-def _without_dither(value: Floats, same: Bools) -> Floats:
+def _without_dither(value: Floats, drops: Ints, same: Bools) -> Floats:
     """The register held where it steps back by less than its own resolution, until it has caught up again.
 
-    However long it stands just below: a meter that idles through the night keeps the rounded value for hours.
+    A meter that idles through the night keeps the rounded value for hours; after `HOLD` readings it counts from the lower
+    value on, so that no reading decides about one further away: that may count the rounding twice, never more.
     """
-    value = value.copy()
+    held = value.copy()
     meter_ends = np.r_[np.flatnonzero(~same) + 1, len(value)]
-    for i in np.flatnonzero((np.diff(value) < 0) & same):
-        end = int(meter_ends[np.searchsorted(meter_ends, i, side="right")])
-        below = value[i] - value[i + 1:end]
-        dithers = (below > 0) & (below <= _tolerance(value[i:i + 1])[0])
-        held = len(dithers) if dithers.all() else int(np.argmin(dithers))
-        value[i + 1:i + 1 + held] = value[i]
-    return value
+    for i in drops:
+        end = min(int(meter_ends[np.searchsorted(meter_ends, i, side="right")]), int(i) + 1 + HOLD)
+        after = value[i + 1:end]
+        below = (after < value[i]) & (value[i] - after <= _tolerance(np.full(len(after), value[i]), after))
+        n = len(below) if below.all() else int(np.argmin(below))
+        held[i + 1:i + 1 + n] = np.maximum(held[i + 1:i + 1 + n], value[i])
+    return held
 
 
 class _usual_rate:
-    """Largest ordinary rate (unit per microsecond) within WINDOW steps of a step, that step itself left out."""
+    """Largest ordinary rate (unit per microsecond) of the same meter within WINDOW steps of a step, that step itself left out.
 
-    def __init__(self, at: Ints, step: Floats, same: Bools) -> None:
+    What another meter at the point showed tells nothing: its register may count in other units.
+    """
+
+    def __init__(self, at: Ints, step: Floats, meter: Ints) -> None:
         with np.errstate(divide="ignore", invalid="ignore"):
-            rate = np.where(same & (step >= 0), step / np.diff(at), 0.0)
-        self.rate = np.nan_to_num(rate, posinf=0.0)
+            rate = np.where((meter[1:] == meter[:-1]) & (step >= 0), step / np.diff(at), 0.0)
+        self.rate, self.meter = np.nan_to_num(rate, posinf=0.0), meter[1:]
 
     def __call__(self, i: int, *, second: bool = False) -> float:
         """The median of the positive rates times three, or with `second` the second largest of them."""
         low = max(0, i - WINDOW)
-        near = np.delete(self.rate[low:i + WINDOW + 1], i - low)
+        around = slice(low, i + WINDOW + 1)
+        near = np.delete(np.where(self.meter[around] == self.meter[i], self.rate[around], 0.0), i - low)
         near = near[near > 0]
         if second:
             return float(np.sort(near)[-2]) if len(near) > 1 else float(near.sum())
@@ -236,21 +278,32 @@ class _usual_rate:
         return 3.0 * float(np.median(near)) if len(near) > 1 else 0.0
 
 
-def _spikes(at: Ints, value: Floats, meter: Ints, rollover: float | None) -> Bools:
+def _spikes(at: Ints, value: Floats, meter: Ints, written: Bools, rollover: float | None) -> Bools:
     """Readings to leave out: up to three in a row that stick out, when the series is monotone without them."""
-    out = np.zeros(len(value), bool)
+    out = _beyond(value, rollover)
     step = np.diff(value)
     same = meter[1:] == meter[:-1]
-    drops = np.flatnonzero((step < -_tolerance(value[:-1])) & same)
+    drops = np.flatnonzero((step < -_tolerance(value[:-1], value[1:])) & same & ~_clipped(step, written))
     if not len(drops):
         return out
-    usual = _usual_rate(at, step, same)
+    usual = _usual_rate(at, step, meter)
     for i in drops:
         if rollover is not None and 0 <= step[i] + rollover <= 10 * usual(int(i)) * (at[i + 1] - at[i]) \
                 and not _comes_back(value, meter, int(i)):
             continue
         low, high = _spike_at(at, value, meter, int(i), usual)
         out[low:high] = True
+    return out
+
+
+def _beyond(value: Floats, rollover: float | None) -> Bools:
+    """Readings above what the register can show, as far as they are few: of many, the catalogue is wrong."""
+    out = np.zeros(len(value), bool)
+    if rollover is None or not (beyond := value > rollover).any():
+        return out
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], beyond.astype(np.int8), [0]])))
+    for low, high in zip(edges[::2], edges[1::2], strict=True):
+        out[low:high] = high - low <= LONGEST_SPIKE
     return out
 
 
@@ -282,7 +335,7 @@ def _spike_at(at: Ints, value: Floats, meter: Ints, i: int, usual: _usual_rate) 
     return i, i
 
 
-def _slots(steps: _Steps, slots: Ints, close_us: int) -> Intervals:
+def _slots(steps: _Steps, slots: Ints, expected_s: float) -> Intervals:
     """Steps cut at the slot borders."""
     at, known = steps.at, np.isfinite(steps.amount)
     amount = np.where(known, steps.amount, 0.0)
@@ -293,7 +346,8 @@ def _slots(steps: _Steps, slots: Ints, close_us: int) -> Intervals:
     part = np.clip((borders - at[i]) / length, 0.0, 1.0)
     # from the step's own start, not from zero: the register's size must not cost digits
     whole = np.diff(total[i]) + np.diff(part * amount[i])
-    gap = np.diff(at) > close_us
+    # within one slot nothing has to be split
+    gap = gaps_in(np.diff(at), expected_s) & (at[:-1] // SLOT_US < (at[1:] - 1) // SLOT_US)
     quality = np.zeros(len(slots), np.int16)
     method = np.zeros(len(slots), np.int16)
     for kind in (Method.SPIKE_REMOVED, Method.ROLLOVER, Method.SWAP, Method.RESET):

@@ -14,10 +14,11 @@ from park.clock import local_midnight
 
 @dataclass(frozen=True)
 class Days:
-    """Consecutive local days: dates, and n + 1 borders in microseconds since 2000."""
+    """Consecutive local days of a zone: dates, and n + 1 borders in microseconds since 2000."""
 
     dates: list[date]
     borders: NDArray[np.int64]
+    zone: str
 
     def index(self, ts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which day each instant falls on."""
@@ -31,4 +32,4 @@ def local_days(low_us: int, high_us: int, zone: str) -> Days:
     dates = [first + timedelta(days=i) for i in range((last - first).days + 2)]
     borders = np.array([to_us(local_midnight(d, zone)) for d in dates], np.int64)
     keep = [i for i in range(len(dates) - 1) if borders[i + 1] > low_us and borders[i] < high_us]
-    return Days([dates[i] for i in keep], borders[keep[0]:keep[-1] + 2])
+    return Days([dates[i] for i in keep], borders[keep[0]:keep[-1] + 2], zone)

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 FIRST_DAYS = 3       # what people look at first
 CHUNK_DAYS = 31
-CUT = 2              # one more whenever readings are cut into slots otherwise: what is stored is then made again, once
+CUT = 3              # one more whenever readings are cut into slots otherwise: what is stored is then made again, once
 
 
 @dataclass
@@ -125,11 +125,11 @@ def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: Pas
     last: datetime | None = _one(conn, "pass_of", base=base_id, **{"pass": "close"})
     result.readings += gauges.pass_time(conn, base_id, last or now, now)
     owed = _owed(conn, base_id)
-    periods: list[str] = []
+    periods = energy.forget_unborn(conn, base_id, zone) if owed else []
     if last is None or last.astimezone(ZoneInfo(zone)).date() < now.astimezone(ZoneInfo(zone)).date():
         availability.end_days(conn, base_id, zone, last or energy.BEGINNING, now)
     if energy.touch_due_days(conn, base_id, now, _since(conn, base_id, owed)):
-        periods = energy.roll(conn, base_id, zone, now, replaced=False)
+        periods += energy.roll(conn, base_id, zone, now, replaced=False)
     periods += energy.roll_ledger(conn, base_id, now, int(_detail(conn, base_id, "ledger").get("entry", 0)))
     hours, months = outlets.pass_time(conn, base_id, zone, now, hours_changed=bool(owed))
     result.hours += hours

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from accounting.columns import Columns
-from accounting.intervals import JITTER_S, JUMP, REACH, SLOT_US, Bools, Floats, Ints
+from accounting.intervals import JUMP, REACH, SLOT_US, Bools, Floats, Ints, gaps_in
 from park.quality import LAST_USABLE, Quality
 
 
@@ -81,9 +81,9 @@ def _plain(at: Ints, value: Floats, who: Ints, asked: Asked) -> Bools:
     """Counters with one meter and at least two readings, whose register neither falls nor jumps and that have no gap."""
     n = len(asked.point_id)
     step, length = np.diff(value), np.diff(at)
-    close_us = (np.maximum(JITTER_S, 1.5 * asked.expected_s) * 1e6).astype(np.int64)
-    odd = (step < 0) | (step > JUMP * np.abs(value[:-1])) | (length <= 0) | (length > close_us[who[:-1]])
-    odd &= who[1:] == who[:-1]
+    apart = who[1:] != who[:-1]
+    odd = (step < 0) | (step > JUMP * np.abs(value[:-1])) | (length <= 0) | gaps_in(length, asked.expected_s[who[:-1]], apart)
+    odd &= ~apart
     plain: Bools = asked.one_meter & (np.bincount(who[:-1][odd], minlength=n) == 0) & (np.bincount(who, minlength=n) >= 2)
     return plain & (_span(at, asked) * n < 2**62)
 

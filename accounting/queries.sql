@@ -92,11 +92,14 @@ WHERE base_id = %(base)s AND point_id = ANY (%(points)s) ORDER BY point_id, inst
 
 -- name: gaps_after
 -- How far the split of a gap reaches that may lean on a point's changed week: end of the last gap that began in it. Told by the quality
--- too: a gap in which the register was reset, replaced or rolled over has that as its method.
+-- too: a gap in which the register was reset, replaced or rolled over has that as its method. A gap that leans on it is longer than two
+-- hours, so an hour before its last slot there is another one.
 SELECT w.point_id, max(i.ts) + interval '15 minutes'
 FROM unnest(%(points)s::integer[], %(high)s::timestamptz[]) AS w (point_id, high)
 JOIN interval_15m i ON i.base_id = %(base)s AND i.point_id = w.point_id
     AND i.ts >= w.high AND i.ts < w.high + interval '8 days' AND (i.method = 4 OR i.quality IN (2, 4))
+WHERE EXISTS (SELECT FROM interval_15m b WHERE b.base_id = i.base_id AND b.point_id = i.point_id AND b.ts = i.ts - interval '1 hour'
+              AND (b.method = 4 OR b.quality IN (2, 4)))
 GROUP BY 1
 
 -- name: read_window
@@ -229,26 +232,34 @@ SET amount = excluded.amount, estimated = excluded.estimated, n_expected = exclu
 WHERE (t.amount, t.estimated, t.n_expected, t.n_known, t.n_good)
       IS DISTINCT FROM (excluded.amount, excluded.estimated, excluded.n_expected, excluded.n_known, excluded.n_good)
 
+-- name: first_known
+-- The first known day of each counter, NULL without any, and when the first meter on record was installed.
+SELECT p.point_id, b.timezone,
+       (SELECT ts FROM interval_1d i WHERE i.base_id = %(base)s AND i.point_id = p.point_id AND n_known > 0 ORDER BY ts LIMIT 1) AS ts,
+       (SELECT min(installed_at) FROM meter m WHERE m.base_id = p.base_id AND m.point_id = p.point_id) AS installed
+FROM point p JOIN base b USING (base_id) WHERE p.base_id = %(base)s AND p.kind = 'counter'
+
+-- name: there_since
+-- The beginning of the local day since when each counter was there.
+SELECT point_id, timezone, least(coalesce(ts, base), CASE WHEN installed IS NOT NULL AND base IS NOT NULL
+                                                         THEN date_trunc('day', greatest(installed, base), timezone) END) AS ts
+FROM (SELECT *, min(ts) OVER () AS base FROM first) b
+
 -- name: due_days
--- Days of counters that are missing in interval_1d although the counter (or, before its first reading, the base) was
--- there, and recent days whose count of ended slots has grown.
-WITH counter AS (
-    SELECT point_id, b.timezone FROM point p JOIN base b USING (base_id) WHERE p.base_id = %(base)s AND p.kind = 'counter'
-), first AS MATERIALIZED (
-    SELECT c.point_id, c.timezone,
-           (SELECT ts FROM interval_1d i WHERE i.base_id = %(base)s AND i.point_id = c.point_id AND n_known > 0 ORDER BY ts LIMIT 1) AS ts
-    FROM counter c
-), span AS MATERIALIZED (
+-- Days of counters that are missing in interval_1d although the counter was there, and recent days whose count of ended slots has
+-- grown. A counter was there since its first reading, or since the first meter on record was installed; one without a reading since
+-- the base has any.
+WITH first AS MATERIALIZED ({first}), span AS MATERIALIZED (
     SELECT point_id, timezone, greatest((ts AT TIME ZONE timezone)::date, (%(since)s AT TIME ZONE timezone)::date) AS day,
            (%(now)s AT TIME ZONE timezone)::date AS today
-    FROM (SELECT point_id, timezone, coalesce(ts, min(ts) OVER ()) AS ts FROM first) f WHERE ts IS NOT NULL
+    FROM ({there}) f WHERE ts IS NOT NULL
 ), due AS MATERIALIZED (
     -- counters that may have such a day: by counting first, because mostly none has
     SELECT s.* FROM span s
     CROSS JOIN LATERAL (
         SELECT count(*) AS days,
                bool_or(i.ts > %(now)s - interval '3 days' AND i.n_expected < extract(epoch FROM least(
-                   ((i.ts AT TIME ZONE s.timezone) + interval '1 day') AT TIME ZONE s.timezone, %(now)s) - i.ts)::integer / 900) AS grown
+                   ((i.ts AT TIME ZONE s.timezone)::date + 1)::timestamp AT TIME ZONE s.timezone, %(now)s) - i.ts)::integer / 900) AS grown
         FROM interval_1d i WHERE i.base_id = %(base)s AND i.point_id = s.point_id
           AND i.ts >= s.day::timestamp AT TIME ZONE s.timezone AND i.ts < (s.today + 1)::timestamp AT TIME ZONE s.timezone) there
     WHERE there.days <= s.today - s.day OR there.grown
@@ -261,6 +272,28 @@ FROM day d LEFT JOIN LATERAL (
     SELECT i.ts, i.n_expected FROM interval_1d i WHERE i.base_id = %(base)s AND i.point_id = d.point_id AND i.ts = d.low OFFSET 0) i ON true
 WHERE i.ts IS NULL
    OR i.ts > %(now)s - interval '3 days' AND i.n_expected < extract(epoch FROM least(d.high, %(now)s) - d.low)::integer / 900
+
+-- name: forget_unborn
+-- Days that are not known of a counter from before it was there; they were written as long as it had no reading, and only the
+-- base's beginning told since when it was missing. They are noted as touched.
+WITH first AS MATERIALIZED ({first}), since AS ({there}), gone AS (
+    DELETE FROM interval_1d d USING since s
+    WHERE d.base_id = %(base)s AND d.point_id = s.point_id AND d.ts < s.ts AND d.n_known = 0
+      AND (SELECT i.ts FROM interval_15m i WHERE i.base_id = d.base_id AND i.point_id = d.point_id AND i.ts >= d.ts
+           AND i.ts < ((d.ts AT TIME ZONE s.timezone)::date + 1)::timestamp AT TIME ZONE s.timezone LIMIT 1) IS NULL
+    RETURNING d.point_id, d.ts, s.timezone
+)
+INSERT INTO touched_day (point_id, day, low, high)
+SELECT point_id, (ts AT TIME ZONE timezone)::date, ts, ((ts AT TIME ZONE timezone)::date + 1)::timestamp AT TIME ZONE timezone FROM gone
+
+-- name: forget_months
+-- Months of touched days that have no day left.
+DELETE FROM interval_1mo m USING (
+    SELECT DISTINCT d.point_id, date_trunc('month', d.day)::timestamp AT TIME ZONE b.timezone AS low,
+           (date_trunc('month', d.day) + interval '1 month')::timestamp AT TIME ZONE b.timezone AS high
+    FROM touched_day d JOIN base b ON b.base_id = %(base)s) t
+WHERE m.base_id = %(base)s AND m.point_id = t.point_id AND m.ts = t.low
+  AND NOT EXISTS (SELECT FROM interval_1d i WHERE i.base_id = m.base_id AND i.point_id = m.point_id AND i.ts >= t.low AND i.ts < t.high)
 
 -- name: roll_months
 -- Months of touched days from their days and costs.
@@ -417,7 +450,11 @@ WITH day AS (
            CASE WHEN bool_or(direction IN ('import', 'sum') AND amount <> 0 AND cost IS NULL) THEN NULL ELSE sum(cost) END AS cost
     FROM part GROUP BY 1, 2, 3, 4
 ), net AS (
-    SELECT *, CASE WHEN n_bought > 0 AND bought IS NULL OR coalesce(bought, generation, made_inside, export) IS NULL THEN NULL
+    -- an export without what was bought is no account, even on days before the buying meter's first reading
+    SELECT *, CASE WHEN (n_bought > 0 OR export IS NOT NULL AND EXISTS (
+                             SELECT FROM member m WHERE m.carrier = summed.carrier AND m.direction IN ('import', 'sum')
+                             AND m.enterprise_id IS NOT DISTINCT FROM summed.enterprise_id))
+                        AND bought IS NULL OR coalesce(bought, generation, made_inside, export) IS NULL THEN NULL
                    ELSE coalesce(bought, 0) - coalesce(export, 0) END AS net FROM summed
 ), switch AS (
     SELECT d.day, bool_and(s.value) FILTER (WHERE s.name = 'deduct_sold') AS sold,
@@ -542,7 +579,7 @@ SET first = least(t.first, excluded.first), last = greatest(t.last, excluded.las
 
 -- name: all_days
 -- Every counter's days, to compute costs and totals again after a change of the catalogue.
-SELECT i.point_id, (i.ts AT TIME ZONE b.timezone)::date, i.ts, ((i.ts AT TIME ZONE b.timezone) + interval '1 day') AT TIME ZONE b.timezone
+SELECT i.point_id, (i.ts AT TIME ZONE b.timezone)::date, i.ts, ((i.ts AT TIME ZONE b.timezone)::date + 1)::timestamp AT TIME ZONE b.timezone
 FROM interval_1d i JOIN base b USING (base_id) WHERE i.base_id = %(base)s AND i.ts >= %(low)s AND i.ts < %(high)s
 
 -- name: pass_of
@@ -835,10 +872,11 @@ WHERE (v.value, v.unit, v.coverage, v.grade, v.inputs) IS DISTINCT FROM
 RETURNING period
 
 -- name: gates
--- Counters that buy electricity at the gate of the base or of an enterprise, with their multiplier to kWh.
+-- Counters that buy electricity at the gate of the base or of an enterprise, with their multiplier to kWh and whether
+-- they are read more slowly than by quarters.
 SELECT CASE WHEN c.boundary = 'enterprise' THEN c.enterprise_id END, CASE WHEN c.boundary = 'enterprise' THEN e.code ELSE 'base' END,
-       c.point_id, c.multiplier
-FROM energy_counter c LEFT JOIN enterprise e USING (base_id, enterprise_id)
+       c.point_id, c.multiplier, p.expected_s > 900
+FROM energy_counter c JOIN point p USING (base_id, point_id) LEFT JOIN enterprise e ON (e.base_id, e.enterprise_id) = (c.base_id, c.enterprise_id)
 WHERE c.base_id = %(base)s AND c.carrier = 'electricity' AND c.direction IN ('import', 'sum') AND c.multiplier IS NOT NULL
   AND (c.boundary = 'base' OR c.boundary = 'enterprise' AND c.enterprise_id IS NOT NULL)
 ORDER BY 2, 3

@@ -46,10 +46,10 @@ def replace(conn: Connection, base_id: int, old: Columns, new: Columns, write: b
     if kept.any():
         was = {name: old[name][kept] for name in ("amount", "quality", "method")}
         is_ = {name: new[name][at[kept]] for name in ("amount", "quality", "method")}
-        # the last bits of a sum depend on where the sum began: a millionth of the unit is no change
+        # the last bits of a sum depend on where the sum began: a billionth is no change; more adds up over a day
         equal = was["amount"] == is_["amount"]
         rest = np.flatnonzero(~equal)
-        equal[rest] = np.isclose(was["amount"][rest], is_["amount"][rest], rtol=1e-9, atol=1e-6, equal_nan=True)
+        equal[rest] = np.isclose(was["amount"][rest], is_["amount"][rest], rtol=1e-9, atol=1e-9, equal_nan=True)
         same[kept] = equal & (was["quality"] == is_["quality"]) & (was["method"] == is_["method"])
     stays = np.zeros(len(b), bool)
     stays[at[same]] = True

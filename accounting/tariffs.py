@@ -17,11 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accounting.columns import Connection
+from accounting.columns import Connection, from_us
 from accounting.counters import SQL
 from accounting.intervals import SLOT_US
 from accounting.localday import Days
@@ -82,7 +83,7 @@ def price_slots(tariff: Tariff, days: Days, classes: dict[date, str]) -> PriceSl
         if key not in labels:
             labels[key] = day_labels(tariff.terms, *key)
         slots = np.arange(days.borders[i], days.borders[i + 1], SLOT_US, dtype=np.int64)
-        clock = _clock_slot(slots, int(days.borders[i + 1]), len(slots))
+        clock = _clock_slot(slots, days.zone)
         names = labels[key][clock]
         ts.append(slots)
         period.append(names)
@@ -103,10 +104,12 @@ def _day_prices(listed: list[float], day: date, tariff_id: int) -> NDArray[np.fl
     return prices.repeat(96 // len(listed))
 
 
-def _clock_slot(slots: NDArray[np.int64], end: int, n: int) -> NDArray[np.int64]:
-    """Quarter of the local day, 0 to 95; a lost or doubled hour lies at 02:00, where most zones change."""
-    i = np.arange(n)
-    return i if n == 96 else np.where(i < 8, i, np.maximum(96 - (end - slots) // SLOT_US, 4))
+def _clock_slot(slots: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
+    """Quarter of the local day, 0 to 95, by the clock on the wall; on most days simply their order."""
+    if len(slots) == 96:
+        return np.arange(96)
+    clock = [from_us(int(ts)).astimezone(ZoneInfo(zone)) for ts in slots]
+    return np.array([t.hour * 4 + t.minute // 15 for t in clock])
 
 
 def day_labels(terms: dict[str, Any], month: int, day_class: str) -> NDArray[np.object_]:

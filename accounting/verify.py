@@ -46,7 +46,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 MAY_BE_NULL = {"enterprise_id", "production_id", "treatment_id", "outlet_id"}
 NUMBERS = {"amount", "estimated", "cost", "generation", "export", "tce_calorific", "tce_equivalent", "co2_kg", "measured",
            "converted", "measured_by_flow", "converted_by_flow", "max_converted", "oxygen", "flow", "mass_kg", "value",
-           "coverage", "total", "energy_kwh", "estimated_kwh",
+           "price", "coverage", "total", "energy_kwh", "estimated_kwh",
            "reactive_kvarh", "demand_kw", "kwh_per_kva", "quantity", "billed", "made_inside", "feedstock", "green",
            "tce_calorific_assessed", "tce_equivalent_assessed", "co2_market_kg"}
 

@@ -94,3 +94,41 @@ def test_a_gap_in_which_the_register_was_reset_follows_the_late_week_before_it(p
     after = amounts(park, "interval_15m")
     changed = [i for i in range(125, 140) if abs((before[TS[i]] or 0) - (after[TS[i]] or 0)) > 1e-3]
     assert len(changed) > 10 and verify(park, 1, END) == []
+
+
+def test_a_counter_that_began_later_than_the_base_is_due_from_its_first_reading_or_meter(park: Conn, feed: Feed) -> None:
+    """Before its first reading it counted as missing since the base's beginning; those days go, unless a meter was there."""
+    feed("park.kwh", every(900, MIDNIGHT - timedelta(days=4), 5 * 96), register(5 * 96, 1.0))
+    run_pass(park, END)
+    for point in ("e1.furnace.kwh", "e1.main.kwh"):            # the latter has a meter that was installed in 2025
+        feed(point, TS, list(REGISTER))
+    run_pass(park, END)
+    due = park.execute("""SELECT code, sum(n_known), sum(n_expected) FROM energy_1d JOIN point USING (base_id, point_id)
+        WHERE code LIKE 'e1%%kwh' GROUP BY 1 ORDER BY 1""").fetchall()
+    assert due == [("e1.furnace.kwh", 192, 192), ("e1.main.kwh", 192, 6 * 96)]
+    assert verify(park, 1, END) == []
+
+
+def test_an_export_before_the_first_reading_of_the_buying_meter_is_no_negative_account(park: Conn, feed: Feed) -> None:
+    park.execute("UPDATE point SET direction = 'export' WHERE code = 'e2.pv.kwh'")
+    feed("e2.pv.kwh", TS, list(REGISTER))
+    feed("park.kwh", TS[96:], list(REGISTER[96:]))
+    run_pass(park, END)
+    net = park.execute("""SELECT amount, co2_kg IS NULL FROM energy_total_1d
+        WHERE enterprise_id IS NULL AND carrier = 'electricity' ORDER BY day""").fetchall()
+    assert net[:2] == [(None, True), (pytest.approx(0.0, abs=1e-6), False)]
+
+
+def test_a_new_price_reaches_a_day_that_has_no_midnight(park: Conn, feed: Feed) -> None:
+    """In Havana the day of daylight saving begins at one o'clock; an hour of the next day was priced with it."""
+    park.execute("UPDATE base SET timezone = 'America/Havana'")
+    park.execute("""UPDATE tariff SET terms = '{"prices": {"flat": 1, "peak": 2}, "hours": [{"period": "peak", "from": "08:00",
+        "to": "20:00"}]}' WHERE carrier = 'electricity'""")
+    start = datetime(2026, 3, 7, 5, tzinfo=UTC)
+    feed("park.kwh", every(900, start, 3 * 96 - 3), register(3 * 96 - 3, 1.0))
+    run_pass(park, start + timedelta(days=4))
+    park.execute("UPDATE tariff SET terms = jsonb_set(terms, '{prices,flat}', '3') WHERE carrier = 'electricity'")
+    run_pass(park, start + timedelta(days=4))
+    costs = park.execute("""SELECT sum(cost) FROM cost_1d JOIN point USING (base_id, point_id)
+        WHERE code = 'park.kwh' GROUP BY day ORDER BY day""").fetchall()
+    assert [c for c, in costs] == [48 * 2 + 48 * 3, 48 * 2 + 44 * 3, 48 * 2 + 48 * 3]

@@ -281,3 +281,86 @@ def test_a_late_reading_changes_nothing_beyond_its_reach_and_its_gap() -> None:
     a, b = account(t, shown, rollover=1e8), account(t, shown, without, rollover=1e8)
     changed = np.flatnonzero(~np.isclose(a.amount, b.amount, atol=1e-9, equal_nan=True))
     assert len(changed) and changed.min() >= late - REACH and changed.max() <= late + REACH
+
+
+def test_a_spike_beside_a_swap_in_a_gap_is_told_by_the_registers_that_were_written_down() -> None:
+    """Before, the spike was the gap's end: what it showed was counted, and again what followed."""
+    t = truth()
+    meters = Meters(np.array([-FAR, t.ts[400]]), np.array([t.ts[400], FAR]), np.array([0.0, 3.0]),
+                    np.array([t.register[400], np.nan]), np.array([1.0, 1.0]))
+    shown = np.where(np.arange(len(t.ts)) < 400, t.register, 3.0 + t.register - t.register[400])
+    keep = np.ones(len(t.ts), bool)
+    keep[395:410] = False
+    shown[410] += 2_000
+    got = account(t, shown, keep, meters=meters)
+    assert got.amount.sum() == pytest.approx(t.amount.sum(), abs=1e-3)
+    assert (got.quality[394:410] == Quality.ESTIMATED).all()
+
+
+def test_what_the_register_cannot_show_is_no_reading() -> None:
+    """A spike above the roll-over at the end of a gap in which the register rolled over."""
+    t = truth(start=1e6 - 17_000)
+    crossing = int(np.searchsorted(t.register, 1e6))
+    shown = t.register % 1e6
+    keep = np.ones(len(t.ts), bool)
+    keep[crossing - 10:crossing + 10] = False
+    shown[crossing + 10] = 6e7
+    got = account(t, shown, keep, rollover=1e6)
+    assert got.amount.sum() == pytest.approx(t.amount.sum(), abs=1e-3)
+
+
+def test_a_large_register_with_two_decimals_has_no_rounding_of_single_precision() -> None:
+    """Ten digits, hundredths: readings that came too high must not hold the register for days, as those of a float32 would."""
+    t = truth(start=3_876_543_210.55)
+    shown = t.register.copy()
+    shown[300:303] += 777.7
+    got = account(t, shown, rollover=1e10)
+    assert got.amount.sum() == pytest.approx(t.amount.sum(), abs=1e-3)
+    np.testing.assert_allclose(np.delete(got.amount, slice(299, 304)), np.delete(t.amount, slice(299, 304)), atol=1e-3)
+    assert set(got.quality[299:303]) == {Quality.ESTIMATED}
+
+
+def test_one_step_of_a_young_register_that_is_read_every_few_seconds_is_no_jump() -> None:
+    ts = START + 5_000_000 * np.arange(1_441)
+    register = np.floor(np.arange(1_441) / 400) * 0.01
+    got = intervals(ts, register, np.zeros(len(ts), np.int16), START + SLOT_US * np.arange(8), expected_s=5)
+    assert got.amount.sum() == pytest.approx(0.03) and set(got.quality) == {Quality.GOOD}
+
+
+def test_a_border_in_a_hole_of_minutes_is_an_estimate_and_a_hole_inside_a_slot_is_none() -> None:
+    """Read each minute; a machine of 600 kW starts where nothing was read."""
+    ts = START + 60_000_000 * np.arange(61)
+    register = 100 + np.concatenate([np.zeros(22), 10.0 * np.arange(1, 40)])
+    slots = START + SLOT_US * np.arange(4)
+    nothing = np.zeros(len(ts), np.int16)
+    hole = np.delete(np.arange(61), np.arange(26, 35))                 # over the border at minute 30
+    got = intervals(ts[hole], register[hole], nothing[hole], slots)
+    assert list(got.quality) == [Quality.GOOD, Quality.ESTIMATED, Quality.ESTIMATED, Quality.GOOD]
+    inside = np.delete(np.arange(61), np.arange(17, 29))               # between two borders
+    assert set(intervals(ts[inside], register[inside], nothing[inside], slots).quality) == {Quality.GOOD}
+
+
+def test_a_gap_over_hours_in_which_the_plant_slept_last_week_is_zero_nowhere() -> None:
+    t = truth(10)
+    night = (np.arange(len(t.amount)) % DAY) < 40
+    amount = np.where(night & (np.arange(len(t.amount)) < 8 * DAY), 0.0, t.amount)
+    register = 500 + np.concatenate([[0], np.cumsum(amount)])
+    keep = np.ones(len(t.ts), bool)
+    keep[8 * DAY + 21:8 * DAY + 60] = False
+    got = account(t, register, keep)
+    assert (got.amount[8 * DAY + 20:8 * DAY + 60] > 0).all()
+    assert got.amount.sum() == pytest.approx(amount.sum(), abs=1e-3)
+
+
+@pytest.mark.parametrize(("final", "doubt"), [(0.0, Quality.GOOD), (0.9, Quality.UNCERTAIN)])
+def test_a_final_register_without_its_decimals_makes_no_reset(final: float, doubt: Quality) -> None:
+    """An hour before the swap the meter was switched off; the fitter wrote 9,999 where it showed 9,999.9."""
+    t = truth(start=100.0)
+    stood = 9_999.9 - t.register[300]
+    meters = Meters(np.array([-FAR, t.ts[304]]), np.array([t.ts[304], FAR]), np.array([0.0, 7.0]),
+                    np.array([9_999.9 - final, np.nan]), np.array([1.0, 1.0]))
+    old = np.minimum(t.register, t.register[300]) + stood
+    shown = np.where(np.arange(len(t.ts)) < 304, old, 7.0 + t.register - t.register[304])
+    got = account(t, shown, meters=meters)
+    assert (got.amount[300:304] == 0).all() and got.quality[303] == doubt
+    np.testing.assert_allclose(got.amount[304:], t.amount[304:], atol=1e-3)

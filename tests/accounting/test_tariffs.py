@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from accounting.columns import to_us
+from accounting.columns import from_us, to_us
 from accounting.localday import Days, local_days
 from accounting.tariffs import Tariff, price_slots
 from park.clock import local_midnight
@@ -66,3 +67,17 @@ def test_a_line_that_cannot_be_read_is_refused_and_never_guessed(line: dict[str,
     terms = TERMS | {"hours": [line]}
     with pytest.raises((InputError, KeyError, ValueError)):
         price_slots(Tariff(1, terms, date(2020, 1, 1), None), days_of(date(2026, 7, 1)), {date(2026, 7, 1): "working"})
+
+
+@pytest.mark.parametrize(("zone", "day", "n"), [
+    ("Europe/Berlin", date(2025, 10, 26), 100), ("Europe/Berlin", date(2026, 3, 29), 92),
+    ("America/New_York", date(2025, 11, 2), 100),
+    ("America/Havana", date(2026, 3, 8), 92), ("Australia/Lord_Howe", date(2026, 4, 5), 98)])
+def test_on_days_of_daylight_saving_the_clock_on_the_wall_says_the_price(zone: str, day: date, n: int) -> None:
+    """Wherever the hour is lost or doubled: at midnight, at one, two or three, an hour or half of one."""
+    terms = {"table": {day.isoformat(): [i / 96 for i in range(96)]}}
+    days = local_days(to_us(local_midnight(day, zone)), to_us(local_midnight(day + timedelta(days=1), zone)), zone)
+    got = price_slots(Tariff(1, terms, date(2020, 1, 1), None), days, {day: "working"})
+    assert got is not None and len(got.ts) == n
+    wall = [from_us(int(t)).astimezone(ZoneInfo(zone)) for t in got.ts]
+    assert got.price == [(t.hour * 4 + t.minute // 15) / 96 for t in wall]
