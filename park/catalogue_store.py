@@ -161,14 +161,12 @@ def _apply_section(conn: Connection, section: Section, base_id: int | None, want
         table = sql.Identifier(section.table)
         every = sql.SQL("SELECT * FROM {} WHERE base_id IS NOT DISTINCT FROM %s").format(table)
         cur.execute(every + section.current, (base_id,))
-        there = {_key(section, row): row for row in cur.fetchall()}
+        pairs, left = _paired(section, wanted, cur.fetchall())
         changes = []
-        for row in wanted:
+        for row, old in pairs:
             key = _key(section, row)
-            old = there.pop(key, None)
             values = row | {"removed_at": None} if old is not None and section.retires else row
-            fields = {} if old is None else {f: (old[f], v) for f, v in values.items()
-                                             if f not in section.key and f != "recorded_by" and old[f] != v}
+            fields = {} if old is None else _differing(section, values, old)
             if old is not None and not fields:
                 continue
             changes.append(Change(section.name, "change" if old else "add", _label(section, key, ids), fields))
@@ -176,17 +174,44 @@ def _apply_section(conn: Connection, section: Section, base_id: int | None, want
                 values = values | {"supersedes": old["entry_id"]}
             _write(cur, section, base_id, values, exists=old is not None and not section.corrected)
         if prune and section.retires:
-            for key, old in there.items():
+            for old in left:
                 if old["removed_at"] is None:
-                    changes.append(Change(section.name, "retire", _label(section, key, ids), {}))
+                    changes.append(Change(section.name, "retire", _label(section, _key(section, old), ids), {}))
                     cur.execute(sql.SQL("UPDATE {} SET removed_at = now() WHERE base_id = %s AND code = %s").format(table),
                                 (base_id, old["code"]))
         elif prune and section.disables:
-            for key in [key for key, old in there.items() if old["enabled"]]:
+            for key in [_key(section, old) for old in left if old["enabled"]]:
                 changes.append(Change(section.name, "retire", _label(section, key, ids), {}))
                 cur.execute(sql.SQL("UPDATE {} SET enabled = false WHERE base_id = %s AND code = %s").format(table),
                             (base_id, key[0]))
         return changes
+
+
+def _paired(section: Section, wanted: list[dict[str, Any]], rows: list[dict[str, Any]]
+            ) -> tuple[list[tuple[dict[str, Any], dict[str, Any] | None]], list[dict[str, Any]]]:
+    """Each wanted row with the stored one of its key, and the stored rows that are left over.
+
+    Two lorries of one waste on one day are two ledger entries of one key: equal ones find each other before any is corrected.
+    """
+    there: dict[Any, list[dict[str, Any]]] = {}
+    for old in rows:
+        there.setdefault(_key(section, old), []).append(old)
+    equal: dict[int, dict[str, Any]] = {}
+    for i, row in enumerate(wanted):
+        same_key = there.get(_key(section, row), [])
+        at = next((n for n, old in enumerate(same_key) if not _differing(section, row, old)), None)
+        if at is not None:
+            equal[i] = same_key.pop(at)
+    pairs = []
+    for i, row in enumerate(wanted):
+        same_key = there.get(_key(section, row), [])
+        pairs.append((row, equal[i] if i in equal else same_key.pop(0) if same_key else None))
+    return pairs, [old for olds in there.values() for old in olds]
+
+
+def _differing(section: Section, row: dict[str, Any], old: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """(old, new) of each field that a wanted row changes."""
+    return {f: (old[f], v) for f, v in row.items() if f not in section.key and f != "recorded_by" and old[f] != v}
 
 
 def _write(cur: psycopg.Cursor[Any], section: Section, base_id: int | None, row: dict[str, Any], *, exists: bool) -> None:

@@ -167,3 +167,19 @@ def test_prices_of_every_form_that_accounting_reads_are_taken() -> None:
 
 def test_the_carriers_of_catalogues_are_those_of_the_database(mini: psycopg.Connection[Any]) -> None:
     assert {c for (c,) in mini.execute("SELECT carrier FROM carrier")} == carriers()
+
+
+def test_two_entries_of_one_day_and_kind_are_two_and_stay_two(db: Db, tmp_path: Path) -> None:
+    lorry = "  - {kind: hazardous_waste, enterprise: e1, item: HW17, action: disposed, first_day: 2026-03-02, last_day: 2026-03-02, "
+    def file_of(*tonnes: float) -> Path:
+        file = tmp_path / "lorries.yaml"
+        entries = "\n".join(f"{lorry}value: {t}, unit: t, evidence: manifest}}" for t in tonnes)
+        file.write_text(MINI.read_text(encoding="utf-8").rstrip() + "\n" + entries + "\n", encoding="utf-8")
+        return file
+    apply(db, read_catalogue([file_of(3, 5, 5)]))
+    assert apply(db, read_catalogue([file_of(5, 3, 5)])) == []
+    assert [str(c) for c in apply(db, read_catalogue([file_of(5, 4, 5)]))] == [
+        "~ ledger hazardous_waste e1 HW17 disposed 2026-03-02 2026-03-02  value: 3.0 -> 4.0"]
+    rows = db.execute("""SELECT value FROM ledger WHERE item = 'HW17' AND entry_id NOT IN
+        (SELECT supersedes FROM ledger WHERE supersedes IS NOT NULL) ORDER BY value""").fetchall()
+    assert [value for (value,) in rows] == [4.0, 5.0, 5.0]
