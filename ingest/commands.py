@@ -115,37 +115,39 @@ def _base(url: str, base: str | None, catalogue: Path | None) -> str:
 
 
 PointsOption = Annotated[list[str] | None, typer.Option("--point", help="Code of a point; may be repeated. None: all.")]
-StartOption = Annotated[str, typer.Option("--from", "--start", help="First instant, with offset: 2026-01-01T00:00:00+08:00.")]
+StartOption = Annotated[str, typer.Option("--from", "--start", help="First instant, with offset: 2026-01-01T00:00:00+08:00; "
+                                               "or a base-local day.")]
 EndOption = Annotated[str, typer.Option("--to", "--end", help="First instant that is not in it any more.")]
 OutOption = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
-FormOption = Annotated[Literal["csv", "parquet"], typer.Option("--format")]
+FormOption = Annotated[Literal["csv", "parquet"] | None, typer.Option("--format", show_default="by the file's name")]
+BaseOption = Annotated[str | None, typer.Option("--base", help="Code of the base; not needed where there is only one.")]
 
 
-def export_readings(output: OutOption, start: StartOption, end: EndOption, base: Annotated[str | None, typer.Option()] = None,
-                    point: PointsOption = None, form: FormOption = "csv") -> None:
+def export_readings(output: OutOption, start: StartOption, end: EndOption, base: BaseOption = None,
+                    point: PointsOption = None, form: FormOption = None) -> None:
     """Write raw readings to a file that `park import` reads again. 导出原始数据。"""
     from ingest import exporting
-    from park.clock import parse_instant
     from park.settings import load_settings
 
     url = load_settings().database_url
-    n = exporting.export_readings(url, _base(url, base, None), point or [], parse_instant(start), parse_instant(end), output,
-                                  form)
+    code = _base(url, base, None)
+    first, after = exporting.span(url, code, start, end)
+    n = exporting.export_readings(url, code, point or [], first, after, output, form or exporting.form_of(output))
     typer.echo(f"{n} readings in {output}")
 
 
-def export_aggregates(output: OutOption, start: StartOption, end: EndOption, base: Annotated[str | None, typer.Option()] = None,
+def export_aggregates(output: OutOption, start: StartOption, end: EndOption, base: BaseOption = None,
                       point: PointsOption = None,
-                      grain: Annotated[Literal["1m", "15m", "1h", "1d", "1mo"], typer.Option()] = "1h",
-                      form: FormOption = "csv") -> None:
+                      grain: Annotated[Literal["1m", "15m", "1h", "1d", "1mo"], typer.Option("--resolution", "--grain")] = "1h",
+                      form: FormOption = None) -> None:
     """Write rollups to a file: count, mean, minimum, maximum, sum, first, last and increment. 导出汇总数据。"""
     from ingest import exporting
-    from park.clock import parse_instant
     from park.settings import load_settings
 
     url = load_settings().database_url
-    n = exporting.export_aggregates(url, _base(url, base, None), point or [], parse_instant(start), parse_instant(end), output,
-                                    form, grain)
+    code = _base(url, base, None)
+    first, after = exporting.span(url, code, start, end)
+    n = exporting.export_aggregates(url, code, point or [], first, after, output, form or exporting.form_of(output), grain)
     typer.echo(f"{n} rows in {output}")
 
 

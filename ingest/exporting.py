@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,8 +14,9 @@ from psycopg import Connection, sql
 from ingest.directory import QUERIES
 from ingest.rollup import GRAINS
 from park.catalogue_store import base_id_of
+from park.clock import parse_instant, parse_period
 from park.database import connect
-from park.errors import NotFound
+from park.errors import InputError, NotFound
 
 _PAGE = 100_000
 _AT = pa.timestamp("us", tz="UTC")
@@ -25,15 +26,37 @@ AGGREGATES = pa.schema([("point", pa.string()), ("bucket", _AT), ("n", pa.int32(
                         *((c, pa.float64()) for c in ("mean", "min", "max", "sum", "first", "last", "increment"))])
 
 
+# an instant as the API writes it, 2026-11-23T03:00:00Z; the session is in UTC (iso_instants)
+_AS_TEXT = sql.SQL("replace(replace({}::text, ' ', 'T'), '+00', 'Z')")
+
+
+def form_of(path: Path) -> str:
+    """What a file is written as when nobody says: Parquet where its name does, else CSV."""
+    return "parquet" if path.suffix.lower() in (".parquet", ".pq") else "csv"
+
+
+def span(url: str, base: str, start: str, end: str) -> tuple[datetime, datetime]:
+    """[start, end) from instants with an offset or base-local days, of which the beginning counts."""
+    with connect(url, name="park export") as conn:
+        zone, = conn.execute(QUERIES["timezone"], {"base_id": base_id_of(conn, base)}).fetchone() or ("UTC",)
+    first, after = (parse_instant(text) if "T" in text or " " in text else parse_period(text, zone).start
+                    for text in (start, end))
+    if first >= after:
+        raise InputError(f"expected --from before --to, got {start} and {end}")
+    return first, after
+
+
 def export_readings(url: str, base: str, points: list[str], start: datetime, end: datetime, path: Path, form: str) -> int:
     """Readings with start <= at < end of some points (none named: all) to a file; how many."""
-    return _export(url, sql.SQL(QUERIES["export_readings"]), READINGS, base, points, start, end, path, form)  # type: ignore[arg-type]
+    query = sql.SQL(QUERIES["export_readings"]).format(at=_instants("r.ts", form))  # type: ignore[arg-type]
+    return _export(url, query, READINGS, base, points, start, end, path, form)
 
 
 def export_aggregates(url: str, base: str, points: list[str], start: datetime, end: datetime, path: Path, form: str,
                       grain: str) -> int:
     """Rollups of a grain with start <= bucket < end to a file; how many."""
-    query = sql.SQL(QUERIES["export_aggregates"]).format(table=sql.Identifier(GRAINS[grain]))  # type: ignore[arg-type]
+    query = sql.SQL(QUERIES["export_aggregates"]).format(  # type: ignore[arg-type]
+        table=sql.Identifier(GRAINS[grain]), at=_instants("r.bucket", form))
     return _export(url, query, AGGREGATES, base, points, start, end, path, form)
 
 
@@ -46,6 +69,10 @@ def _export(url: str, query: sql.SQL | sql.Composed, schema: Any, base: str, poi
             return _to_csv(conn, query, parameters, path)
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             return sum(_write_page(writer, schema, rows) for rows in _pages(conn, query, parameters))
+
+
+def _instants(column: LiteralString, form: str) -> sql.Composable:
+    return _AS_TEXT.format(sql.SQL(column)) if form == "csv" else sql.SQL(column)
 
 
 def _points(conn: Connection[Any], base: str, codes: list[str]) -> list[int]:

@@ -6,6 +6,10 @@ SELECT code, base_id FROM base
 -- Every point with its plausible range; retired ones too, because their last readings may come late.
 SELECT base_id, point_id, code, coalesce(low, 'NaN'), coalesce(high, 'NaN') FROM point ORDER BY base_id, point_id
 
+-- name: is_any_known
+-- Whether the catalogue has one of these points.
+SELECT EXISTS (SELECT FROM unnest(%(bases)s::smallint[], %(codes)s::text[]) AS a (base_id, code) JOIN point USING (base_id, code))
+
 -- name: writer_tables
 -- The session's own tables of the write path: readings to be merged, newest reading of each point.
 CREATE TEMP TABLE IF NOT EXISTS stage (
@@ -580,7 +584,7 @@ SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'
 
 -- name: export_readings
 -- Readings of some points, point by point in order of time.
-SELECT p.code AS point, r.ts AS at, r.value, q.word AS quality
+SELECT p.code AS point, {at} AS at, r.value, q.word AS quality
 FROM point p
 JOIN reading r ON r.base_id = p.base_id AND r.point_id = p.point_id AND r.ts >= %(start)s AND r.ts < %(end)s
 JOIN quality q ON q.code = r.quality
@@ -589,7 +593,7 @@ ORDER BY p.code, r.ts
 
 -- name: export_aggregates
 -- Rollups of some points, point by point in order of time; the mean is over usable readings.
-SELECT p.code AS point, r.bucket, r.n, r.n_good, r.n_usable, r.sum / nullif(r.n_usable, 0) AS mean, r.min, r.max, r.sum, r.first, r.last, r.increment
+SELECT p.code AS point, {at} AS bucket, r.n, r.n_good, r.n_usable, r.sum / nullif(r.n_usable, 0) AS mean, r.min, r.max, r.sum, r.first, r.last, r.increment
 FROM point p
 JOIN {table} r ON r.base_id = p.base_id AND r.point_id = p.point_id AND r.bucket >= %(start)s AND r.bucket < %(end)s
 WHERE p.base_id = %(base_id)s AND p.point_id = ANY (%(points)s)

@@ -32,10 +32,10 @@ def test_a_file_is_imported_verified_and_exported_again(tmp_path: Path) -> None:
     assert park("ingest", "--verify").exit_code == 0
     out = tmp_path / "out.csv"
     done = park("export", "readings", "-o", str(out), "--start", "2026-11-01T00:00:00Z", "--end", "2026-11-02T00:00:00Z")
-    assert (done.exit_code, out.read_text().splitlines()[1]) == (0, "e1.gas,2026-11-01 00:00:00+00,1,good")
-    done = park("export", "aggregates", "-o", str(out), "--grain", "1d", "--start", "2026-10-31T00:00:00Z",
-                "--end", "2026-11-02T00:00:00Z", "--point", "e1.gas")
-    assert (done.exit_code, out.read_text().splitlines()[1]) == (0, "e1.gas,2026-10-31 16:00:00+00,2,2,2,2.5,1,4,5,1,4,3")
+    assert (done.exit_code, out.read_text().splitlines()[1]) == (0, "e1.gas,2026-11-01T00:00:00Z,1,good")
+    done = park("export", "aggregates", "-o", str(out), "--resolution", "1d", "--from", "2026-11-01",
+                "--to", "2026-11-02", "--point", "e1.gas")
+    assert (done.exit_code, out.read_text().splitlines()[1]) == (0, "e1.gas,2026-10-31T16:00:00Z,2,2,2,2.5,1,4,5,1,4,3")
 
 
 def test_rejected_rows_end_with_status_1_and_name_the_file(tmp_path: Path) -> None:
@@ -72,3 +72,12 @@ def test_weeks_are_shown_dropped_and_reopened(mini: Db, tmp_path: Path) -> None:
     done = park("retention", "reopen", "2025-W02", str(tmp_path / "old" / "mini_2025-W02.parquet"))
     assert (done.exit_code, "1 came back" in done.output) == (0, True)
     assert park("ingest", "--verify").exit_code == 0
+
+
+def test_an_export_takes_days_of_the_base_and_is_what_its_name_says(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(GOOD)
+    park("import", str(tmp_path / "in.csv"), "--base", "mini")
+    out = tmp_path / "day.parquet"
+    done = park("export", "readings", "-o", str(out), "--from", "2026-11-01", "--to", "2026-11-02")
+    assert (done.exit_code, out.read_bytes()[:4], done.output) == (0, b"PAR1", f"2 readings in {out}\n")
+    assert park("export", "readings", "-o", str(out), "--from", "2026-11-02", "--to", "2026-11-02").exit_code == 1
