@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 
-from ingest.directory import Directory, load_directory
+from ingest.directory import QUERIES, Directory, load_directory
 from ingest.gathering import Gathered, Gatherer, decode
 from ingest.inbox import Inbox, Received
 from ingest.metrics import Metrics
@@ -24,9 +24,10 @@ from ingest.validation import DeadLetter, Judged
 from park.database import connect
 from park.errors import StorageError
 from park.settings import Settings
-from park.wire import encode_batch
+from park.wire import decode_batch, encode_batch
 
 log = logging.getLogger("ingest.writer")
+ASKED = 200     # unknown points of a batch that the catalogue is asked for
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.ProgrammingError, StorageError)
 # what one message can bring about, whatever it holds: it must not stop those behind it
 REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError, ValueError, TypeError, ArithmeticError,
@@ -95,6 +96,9 @@ class Writer:
         if held is None:
             return
         directory = self._fresh_directory(store.conn)
+        if held.directory is directory and _was_news(store.conn, held.judged):
+            self._directory = None
+            directory = self._fresh_directory(store.conn)
         began = time.perf_counter()
         if held.directory is directory:
             self._write(store, held.batch, directory, held.judged)
@@ -116,6 +120,17 @@ class Writer:
                 return
             for half in halves:
                 self._write(store, half, directory)
+
+
+def _was_news(conn: psycopg.Connection[Any], judged: Judged | None) -> bool:
+    """Whether the catalogue knows by now a point that was judged unknown: a collector may hear of a new one before us, and what
+    it sends at once would else lie in dead letters until somebody replays them."""
+    letters = [x for x in (judged.letters if judged else ()) if x.reason == "unknown_point"][:ASKED]
+    codes = list({(x.base_id, code) for x in letters for code in decode_batch(x.payload).point})[:ASKED]
+    if not codes:
+        return False
+    row = conn.execute(QUERIES["is_any_known"], {"bases": [b for b, _ in codes], "codes": [c for _, c in codes]}).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _halves(batch: Batch) -> tuple[Batch, Batch] | None:

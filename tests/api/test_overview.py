@@ -298,4 +298,4 @@ def test_each_panel_answers_in_a_tenth_of_a_second_on_a_year_of_300_points(datab
     park.execute("ANALYZE interval_1h, latest, point")
     for name in overview.PANELS:
         took = [asyncio.run(processor_s(database_url, name)) for _ in range(5)]
-        assert min(took) < 0.1, f"{name}: {min(took) * 1000:.0f} ms"
+        assert statistics.median(took) < 0.1, f"{name}: {took}"

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+import pytest
 
 from ingest.directory import load_directory
 from ingest.gathering import Gathered, Gatherer
@@ -89,7 +90,8 @@ def test_a_batch_grows_to_ten_times_its_size_at_most(mini: Db) -> None:
     assert sizes[0] == 64 and 64 <= sizes[1] <= 640
 
 
-def test_a_batch_gathered_before_the_catalogue_changed_is_judged_by_the_new_one(mini: Db, database_url: str) -> None:
+@pytest.mark.parametrize("told", [True, False], ids=["told", "not told yet"])
+def test_a_batch_gathered_before_the_catalogue_changed_is_judged_by_the_new(mini: Db, database_url: str, told: bool) -> None:
     inbox, done = Inbox(4000), list[Received]()
     writer = Writer(Settings(database_url=database_url), inbox, done.extend, Event(), Metrics())
     with connect(database_url, autocommit=True) as conn, running(writer.gatherer):
@@ -99,8 +101,9 @@ def test_a_batch_gathered_before_the_catalogue_changed_is_judged_by_the_new_one(
         writer._held = taken(writer.gatherer)
         mini.execute("""INSERT INTO point (base_id, code, name_zh, name_en, quantity, unit, kind)
             VALUES (1, 'new.point', 'n', 'n', 'active_power', 'kW', 'gauge')""")
-        mini.execute("SELECT pg_notify('park_catalogue', 'mini')")
-        wait_for(lambda: writer._fresh_directory(conn) is not writer._held.directory)  # type: ignore[union-attr]
+        if told:
+            mini.execute("SELECT pg_notify('park_catalogue', 'mini')")
+            wait_for(lambda: writer._fresh_directory(conn) is not writer._held.directory)  # type: ignore[union-attr]
         writer._step(store)
     assert [m.mid for m in done] == [1] and len(inbox) == 0
     assert mini.execute("SELECT value FROM reading").fetchall() == [(1.0,)]
