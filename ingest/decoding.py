@@ -22,8 +22,8 @@ from ingest.store import Batch
 from ingest.validation import DeadLetter, Message
 from park.clock import parse_instant
 from park.errors import InputError, ReadingError
-from park.wire import BOM, MALFORMED, decode_batch, split_topic
 from park.wire import Batch as Columns
+from park.wire import decode_batch, loose_rows, split_topic
 
 log = logging.getLogger("ingest.decoding")
 SUBSCRIPTIONS = ("park/v1/+/+/readings", "park/v1/+/+/health", "park/v1/+/+/deadletter")
@@ -89,13 +89,12 @@ class Decoded:
         self.n += len(columns.point)
 
     def _salvage(self, received: Received, base_id: int | None, source: str, cause: ReadingError) -> Columns:
-        """The sound readings of a message in rows that has malformed ones; those become a dead letter of their own."""
+        """The sound readings of a message that has malformed ones; those become a dead letter of their own."""
         try:
-            message = msgspec.json.decode(received.payload.removeprefix(BOM))
-            seq, rows = message["seq"], message["readings"]
-        except (*MALFORMED, KeyError, TypeError):
+            seq, rows = loose_rows(received.payload)
+        except ReadingError:
             raise cause from None
-        if type(seq) is not int or not isinstance(rows, list):
+        if type(seq) is not int:
             raise cause
         sound, bad = [], []
         for row in rows:

@@ -117,6 +117,27 @@ def _names(raw: bytes, is_json: bool) -> tuple[str, ...]:
         raise ReadingError("bad_message", f"not a batch of readings: {exc} - at `$.point`") from exc
 
 
+def loose_rows(payload: bytes) -> tuple[Any, list[Any]]:
+    """`seq` and the readings, as rows, of a message that decode_batch refuses: each is then tried by itself.
+
+    ReadingError where nothing in it can be told apart, such as columns of unequal length.
+    """
+    payload = payload.removeprefix(BOM)
+    is_json = payload[:1] in _OPENINGS
+    try:
+        message = msgspec.json.decode(_BARE.sub(b"null", payload)) if is_json else msgspec.msgpack.decode(payload)
+        if message.get("readings") is not None:
+            return message["seq"], list(message["readings"])
+        columns = [message[name] for name in ("point", "at", "value")]
+        columns.append(message.get("quality") or ["good"] * len(columns[0]))
+        if not all(isinstance(c, list) for c in columns):
+            raise TypeError("a column is a list")
+        rows = zip(*columns, strict=True)
+        return message["seq"], [dict(zip(("point", "at", "value", "quality"), row, strict=True)) for row in rows]
+    except (*MALFORMED, AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise ReadingError("bad_message", f"not a batch of readings: {exc}") from exc
+
+
 def _decode(payload: bytes, is_json: bool) -> _Message:
     try:
         return _json.decode(payload) if is_json else _pack.decode(payload)

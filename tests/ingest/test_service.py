@@ -116,9 +116,14 @@ def test_what_is_not_a_batch_becomes_a_dead_letter_and_the_next_is_stored(
     assert mini.execute("SELECT reason, payload FROM dead_letter").fetchall() == [(reason, payload)]
 
 
-def test_a_malformed_reading_does_not_sink_its_message(mini: Db, service: Service, publisher: mqtt.Client) -> None:
-    rows = [{"point": "e1.gas", "at": NOW_MS, "value": 1.0}, {"point": "e1.gas", "at": NOW_MS + 1, "value": "twelve"}, 7]
-    send(publisher, "readings", json.dumps({"seq": 1, "readings": rows}).encode())
+@pytest.mark.parametrize("form", ["rows", "columns", "messagepack"])
+def test_a_malformed_reading_does_not_sink_its_message(mini: Db, service: Service, publisher: mqtt.Client, form: str) -> None:
+    rows: list[dict[str, Any]] = [{"point": "e1.gas", "at": NOW_MS + i, "value": v, "quality": "good"}
+                                  for i, v in enumerate((1.0, "twelve", {}))]
+    message = {"seq": 1, "readings": rows}
+    if form == "columns":
+        message = {"seq": 1} | {name: [row[name] for row in rows] for name in ("point", "at", "value")}
+    send(publisher, "readings", msgspec.msgpack.encode(message) if form == "messagepack" else json.dumps(message).encode())
     wait_for(lambda: count(mini, "reading") == 1 and count(mini, "dead_letter") == 1)
     ((reason, payload),) = mini.execute("SELECT reason, payload FROM dead_letter").fetchall()
     assert reason == "bad_reading" and json.loads(payload)["readings"] == rows[1:]
