@@ -209,9 +209,20 @@ def _letters(messages: Sequence[Message], origin: NDArray[Any], index: NDArray[A
 
 
 def _detail(failed: Batch, reason: int) -> str:
-    shown: Sequence[Any] = failed.point if reason == 1 else failed.at if reason in (2, 4) else failed.quality or ()
+    shown: Sequence[Any] = failed.quality or ()
+    if reason == 1:
+        shown = failed.point
+    elif reason in (2, 4):   # whose clock it is, is what one must know
+        shown = [f"{p} at {_readable(at)}" for p, at in zip(failed.point, failed.at, strict=True)]
     names = list(dict.fromkeys(map(str, shown)))
     return ", ".join(n[:100] for n in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _readable(at: object) -> str:
+    """Epoch milliseconds as an instant; anything else as it came."""
+    if isinstance(at, int) and 0 <= at < 10**14:
+        return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return str(at)
 
 
 def _plain(value: float | None) -> float | None:

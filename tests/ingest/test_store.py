@@ -106,7 +106,8 @@ def test_what_cannot_be_stored_becomes_dead_letters_and_the_rest_is_kept(mini: D
                                   ["good", "good", "good", "good", "splendid", "good"]))
     assert counts == {"stored": 1, "dead:unknown_point": 1, "dead:bad_time": 3, "dead:unknown_quality": 1}
     rows = mini.execute("SELECT reason, detail, source, seq, payload FROM dead_letter ORDER BY reason").fetchall()
-    assert [r[:4] for r in rows] == [("bad_time", f"{far}, 1000, 2026-11-23 08:00", "s1", 7),
+    assert [r[:4] for r in rows] == [("bad_time", "e1.gas at 2040-01-01T00:00:00Z, e1.gas at 1970-01-01T00:00:01Z, "
+                                      "e1.water at 2026-11-23 08:00", "s1", 7),
                                      ("unknown_point", "no.such", "s1", 7), ("unknown_quality", "splendid", "s1", 7)]
     assert b'"value":[3.0,4.0,6.0]' in rows[0][4]
 
