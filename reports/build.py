@@ -10,6 +10,7 @@ import msgspec
 from park.errors import InputError
 from reports import facts
 from reports.context import Context
+from reports.goals import Target
 from reports.model import (
     BaseCard,
     Block,
@@ -24,7 +25,7 @@ from reports.model import (
     Text,
     places,
 )
-from reports.rows import Base, Target
+from reports.rows import Base
 from reports.sections import annex, energy, operation, outlook, overview, plan, pollution, resources
 
 OF_LAST_YEAR = ("energy", "resources", "pollution", "operation", "incidents")

@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from reports import figures
+from reports.goals import Target
 from reports.model import Cell, Column, Kind, Rows, Table, Text, tidy
-from reports.rows import Base, Energy, Enterprise, Factor, Target, Year
+from reports.rows import Base, Energy, Enterprise, Factor, Year
 from reports.words import table, word
 
 POLLUTANT_OF = {"so2_t": "so2", "nox_t": "nox", "dust_t": "dust", "cod_t": "cod", "ammonia_t": "ammonia"}

@@ -20,6 +20,8 @@ from reports.model import Language
 from reports.present import ChartView, Document, Entry, HeadingView, ParagraphView, Part, TableView, View
 
 WIDE_COLUMNS = 8
+WHOLE_ROWS = 12
+"""Rows up to which a table is kept on one page, as in the pdf."""
 COVER_CM = (4.2, 11.0)
 
 
@@ -165,7 +167,7 @@ def _table(docx: Any, view: TableView) -> None:
         for cell, entry, width in zip(row.cells, entries, widths, strict=True):
             cell.width = width
             _write(cell, entry, size, text_style)
-        if nth == 0 and len(view.rows) > 1:
+        if (nth == 0 and len(view.rows) > 1) or nth + 1 < len(view.rows) <= WHOLE_ROWS:
             _keep_with_next(row)
     for text in view.notes or ("",):
         docx.add_paragraph(text, style="Table note")

@@ -19,26 +19,9 @@ from park.clock import local_midnight
 from park.database import queries
 from park.errors import NotFound
 from reports.accounts import Account, BillRow, Passed, Stock, Waste, Water
-from reports.rows import (
-    Balance,
-    Base,
-    Emission,
-    Energy,
-    Enterprise,
-    Entry,
-    Event,
-    Exchange,
-    Factor,
-    Forecast,
-    Indicator,
-    Limit,
-    PeriodCost,
-    Programme,
-    Span,
-    Target,
-    Transmission,
-    Year,
-)
+from reports.goals import Forecast, Indicator, Programme, Target
+from reports.outlets import Emission, Event, Limit, Transmission
+from reports.rows import Balance, Base, Energy, Enterprise, Entry, Exchange, Factor, PeriodCost, Span, Year
 from reports.running import Alert, AlertCount, AlertMonth, AlertRates, AlertRule, Availability, Case, Outcome, Points
 
 SQL = queries(Path(__file__).parent / "queries.sql")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from reports.goals import Indicator
 from reports.model import MIN_COVERAGE, Basis, Cell, Item, Text, tidy
-from reports.rows import Energy, Indicator, Span
+from reports.rows import Energy, Span
 from reports.words import indicator_digits, word
 
 NO_METER = Text("本期无该项计量数据", "no metered data in the period")

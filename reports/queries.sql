@@ -345,11 +345,10 @@ ORDER BY c.opened_at, c.case_id
 -- name: ledger
 -- Entries in force as known then (a correction replaces what it supersedes) that touch the period.
 SELECT l.kind, l.item, l.action, l.unit, e.name_zh AS enterprise_zh, e.name_en AS enterprise_en,
-       c.name_zh AS counterparty_zh, c.name_en AS counterparty_en, l.value, l.status, l.evidence,
+       l.value, l.status, l.evidence,
        l.first_day, l.last_day, (l.first_day >= %(first)s AND l.last_day <= %(year_end)s) AS inside
 FROM ledger_known l
 LEFT JOIN enterprise_known e ON e.base_id = l.base_id AND e.enterprise_id = l.enterprise_id
-LEFT JOIN enterprise_known c ON c.base_id = l.base_id AND c.enterprise_id = l.counterparty_id
 WHERE l.base_id = %(base)s AND l.first_day <= %(year_end)s AND l.last_day >= %(first)s
 ORDER BY l.kind, l.item, l.action, e.code, l.first_day
 

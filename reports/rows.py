@@ -7,6 +7,8 @@ from datetime import date, datetime
 from typing import Any
 
 from reports.accounts import Account, BillRow, Passed, Stock, Waste, Water
+from reports.goals import Forecast, Indicator, Programme
+from reports.outlets import Emission, Event, Limit, Transmission
 from reports.running import (
     NO_RATES,
     Alert,
@@ -119,134 +121,6 @@ class PeriodCost:
 
 
 @dataclass(frozen=True)
-class Emission:
-    """A pollutant of an outlet over the period; hours are hours, mass kg."""
-
-    unit_id: int
-    code: str
-    name_zh: str
-    name_en: str
-    medium: str | None
-    inside: bool  # flows to another outlet of the base, where its load is measured again
-    quantity: str
-    enterprise_zh: str | None
-    enterprise_en: str | None
-    days: int
-    days_valid: int
-    hours_valid: int
-    hours_stopped: int
-    hours_exempt: int
-    hours_missing: int
-    mean_measured: float | None
-    mean_converted: float | None
-    max_converted: float | None
-    mass_kg: float | None
-    hours_substituted: int
-    hours_exceeded: int
-
-
-@dataclass(frozen=True)
-class Transmission:
-    """Hours of an outlet over its pollutants: recorded, excluded (stopped or exempt), received, valid."""
-
-    code: str
-    name_zh: str
-    name_en: str
-    enterprise_zh: str | None
-    enterprise_en: str | None
-    quantities: int
-    recorded: int
-    excluded: int
-    received: int
-    valid: int
-
-
-@dataclass(frozen=True)
-class Limit:
-    unit_id: int
-    quantity: str
-    statistic: str
-    low: float | None
-    high: float | None
-    unit: str
-    rank: str
-    source: str
-    verified: bool
-
-
-@dataclass(frozen=True)
-class Event:
-    kind: str
-    production_zh: str | None
-    production_en: str | None
-    treatment_zh: str | None
-    treatment_en: str | None
-    started_at: datetime
-    ended_at: datetime | None
-    hours: float
-
-
-@dataclass(frozen=True)
-class Indicator:
-    indicator: str
-    value: float | None
-    unit: str
-    coverage: float | None
-    grade: str | None
-    inputs: Any
-    computed_at: datetime
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """Where a year will probably end; low and high hold nine times in ten."""
-
-    indicator: str
-    value: float
-    low: float
-    high: float
-    unit: str
-    until: date
-    target_likely: float | None
-    threshold_likely: float | None
-
-
-@dataclass(frozen=True)
-class Programme:
-    """An indicator that a definition gives, with the year's value."""
-
-    set_code: str
-    code: str
-    name_zh: str
-    name_en: str
-    unit: str
-    sense: str
-    source: str
-    verified: bool
-    note: str
-    value: float | None
-    coverage: float | None
-    grade: str | None
-    inputs: Any
-
-
-@dataclass(frozen=True)
-class Target:
-    indicator: str
-    name_zh: str
-    name_en: str
-    year: int
-    value: float
-    unit: str
-    sense: str
-    baseline: float | None
-    baseline_year: int | None
-    responsible: str
-    source: str
-    verified: bool
-
-
-@dataclass(frozen=True)
 class Entry:
     kind: str
     item: str
@@ -254,8 +128,6 @@ class Entry:
     unit: str
     enterprise_zh: str | None
     enterprise_en: str | None
-    counterparty_zh: str | None
-    counterparty_en: str | None
     value: float
     status: str
     evidence: str

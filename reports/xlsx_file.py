@@ -76,7 +76,7 @@ def _part(book: Workbook, data: Worksheet, part: Part, language: Language) -> No
     sheet.freeze_panes = "B3"
     _on_paper(sheet)
     row = 3
-    widths: dict[int, float] = {}
+    _columns(sheet, part)
     for former, view in zip((None, *part.views), part.views, strict=False):
         if isinstance(view, ChartView) and not isinstance(former, ChartView):
             sheet.row_breaks.append(Break(row - 1))  # on paper no chart is cut: they begin a page
@@ -88,11 +88,17 @@ def _part(book: Workbook, data: Worksheet, part: Part, language: Language) -> No
             sheet.row_dimensions[row].height = 15 * max(1, -(-_length(view.text) // 118))
             row += 2
         elif isinstance(view, TableView):
-            for n, width in enumerate(view.widths, 1):
-                widths[n] = max(widths.get(n, 0.0), width)
             row = _table(sheet, view, row)
         elif isinstance(view, ChartView):
             row = _chart(sheet, data, view, row, language)
+
+
+def _columns(sheet: Worksheet, part: Part) -> None:
+    """Columns as wide as the widest of the sheet's tables wants them, before rows take their height from that."""
+    widths: dict[int, float] = {}
+    for view in (v for v in part.views if isinstance(v, TableView)):
+        for n, width in enumerate(view.widths, 1):
+            widths[n] = max(widths.get(n, 0.0), width)
     for n, width in widths.items():
         sheet.column_dimensions[get_column_letter(n)].width = _width(width)
 
@@ -131,6 +137,10 @@ def _table(sheet: Worksheet, view: TableView, row: int) -> int:
         if under:
             lines = max(-(-_length(e.note) * 8 // round(10 * _width(w))) for e, w in zip(entries, view.widths, strict=True))
             sheet.row_dimensions[row + 1].height = 1.0 + 11.5 * max(1, lines)
+        lines = max(-(-_length(e.text) // int(sheet.column_dimensions[get_column_letter(n)].width or 1))
+                    for n, e in enumerate(entries, 1))
+        if lines > 1:       # a height that is not given is one line in some readers
+            sheet.row_dimensions[row].height = 13.5 * lines
         for n, e in enumerate(entries, 1):
             _value(sheet.cell(row, n), e)
             if under:

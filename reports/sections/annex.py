@@ -10,7 +10,7 @@ import msgspec
 from reports import figures
 from reports.context import Context
 from reports.model import Block, Cell, Change, Column, Paragraph, Place, Rows, Sealing, Section, Table, Text
-from reports.words import both, said, word
+from reports.words import both, said, source, word
 
 LISTED_GAPS = 60
 DEFINITIONS: tuple[tuple[Text, Text], ...] = (
@@ -79,7 +79,7 @@ def _factors(ctx: Context) -> Section:
         until = "" if f.valid_to is None else str(f.valid_to)
         digits = max(1, min(6, len(f"{f.value:.6f}".rstrip("0").partition(".")[2])))
         checked = Text("是", "yes") if f.verified else Text("否", "no")
-        scope = Text("基地", "base") if f.base_id is not None else Text(f.region or "全国", f.region or "national")
+        scope = Text("基地", "base") if f.base_id is not None else source(f.region or "全国")
         rows.append(
             (
                 both(f"F{f.factor_id}"),
@@ -88,9 +88,9 @@ def _factors(ctx: Context) -> Section:
                 figures.plain(f"factor/{f.factor_id}", f.value, f.unit, "reference", digits=digits),
                 both(f.unit),
                 scope,
-                both(f.edition or "—"),
+                source(f.edition),
                 Text(f"{f.valid_from} 至 {until or '今'}", f"{f.valid_from} to {until or 'now'}"),
-                both(f.source),
+                source(f.source),
                 checked,
             )
         )

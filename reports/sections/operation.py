@@ -28,10 +28,8 @@ def section(ctx: Context) -> Section:
     blocks: list[Block] = [_systems(year)]
     if year.availability:
         blocks += [_months(year), _availability_chart(year)]
-    blocks += [_outcomes(year), _alerts(year, ctx.base.timezone)]
-    if year.alert_months:
-        blocks.append(_alert_chart(year))
-    blocks.append(_rates(year))
+    blocks.append(_outcomes(year) if year.outcomes else Paragraph(said("no_outcomes")))
+    blocks += _alert_blocks(year, ctx.base.timezone)
     if year.alert_rules:
         blocks.append(_rules(year))
     if ctx.several:
@@ -122,19 +120,6 @@ def _outcomes(year: Year) -> Table:
         rows.append(
             (name or both(o.outcome), figures.plain(f"outcomes/{year.span.year}/{o.outcome}", float(o.n), "rows", "count"))
         )
-    if not rows:
-        rows.append(
-            (
-                Text("接收计数", "Readings counted"),
-                figures.plain(
-                    f"outcomes/{year.span.year}/none",
-                    None,
-                    "rows",
-                    "count",
-                    reason=Text("本期没有接收计数", "nothing counted in the period"),
-                ),
-            )
-        )
     return Table(
         "outcomes",
         Text("读数去向", "What became of the readings"),
@@ -143,13 +128,20 @@ def _outcomes(year: Year) -> Table:
     )
 
 
+def _alert_blocks(year: Year, zone: str) -> list[Block]:
+    """Alerts by severity and month; a sentence where no rule existed that could have raised one."""
+    if not year.was_watched:
+        return [Paragraph(Text(f"{figures.NOT_WATCHED.zh}。", "No alert rule existed in the period: nothing was judged."))]
+    return [_alerts(year, zone), *([_alert_chart(year)] if year.alert_months else []), _rates(year)]
+
+
 def _alerts(year: Year, zone: str) -> Table:
     found = {a.severity: a for a in year.alert_counts}
     rows: Rows = []
     for severity in table()["severities"]:
         a = found.get(severity) or AlertCount(severity, 0, 0, 0, None, None)
         name = f"alerts/{year.span.year}/{severity}"
-        none = Text("无可统计的报警", "no alert to count") if year.was_watched else figures.NOT_WATCHED
+        none = Text("无可统计的报警", "no alert to count")
         rows.append(
             (
                 word("severities", severity),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from reports.context import Context, headline
+from reports.goals import Target
 from reports.model import MIN_COVERAGE, Block, Column, Heading, Paragraph, Section, Table, Text
-from reports.rows import Target
-from reports.sections.plan import FILL, completion, forecast, same_unit, targets_of
+from reports.sections.plan import FILL, completion, expected_of, reaches, targets_of
 from reports.sections.pollution import outlet_name, valid_share
 from reports.sections.resources import balance_coverage
 from reports.words import both, indicator_digits, said, word
@@ -28,12 +28,10 @@ def section(ctx: Context) -> Section:
 def _targets(ctx: Context) -> list[Text]:
     out, silent = [], []
     for t in targets_of(ctx, ctx.year.span.year):
-        actual = headline(ctx, ctx.year, t.indicator)
-        low = actual.coverage is not None and actual.coverage < MIN_COVERAGE
-        expected = None if low or not same_unit(actual.unit, t.unit) else forecast(ctx.year, t.indicator, actual)
+        expected = expected_of(ctx, t)
         if expected is None:
             silent.append(Text(t.name_zh, t.name_en))
-        elif expected > t.value if t.sense == "at_most" else expected < t.value:
+        elif not reaches(t, expected):
             out.append(_behind(t, expected, ended=ctx.year.span.complete))
     if silent:
         out.append(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from reports import figures
 from reports.context import HEADLINES, Context, headline, headline_name, renamed, years_table
-from reports.model import Block, Column, Paragraph, Rows, Section, Table, Text
-from reports.words import both, said, word
+from reports.model import Block, Column, Heading, Item, Paragraph, Rows, Section, Table, Text
+from reports.sections import summary
+from reports.words import both, said, source, word
 
 NOTICE = said("notice")
 READING = said("reading")
@@ -13,7 +14,17 @@ READING = said("reading")
 
 def section(ctx: Context) -> Section:
     """Overview and changes."""
-    blocks: tuple[Block, ...] = (Paragraph(NOTICE), Paragraph(READING), Paragraph(_span(ctx)), _card(ctx), *_figures(ctx))
+    blocks: tuple[Block, ...] = (
+        *summary.blocks(ctx),
+        Heading(Text("基地与主要指标", "The base and its main figures")),
+        _card(ctx),
+        *_figures(ctx),
+        Heading(Text("编制说明", "About this report")),
+        Paragraph(NOTICE),
+        Paragraph(READING),
+        Paragraph(_span(ctx)),
+        summary.requirements(),
+    )
     return Section("overview", Text("概况与变化", "Overview and changes"), blocks)
 
 
@@ -41,7 +52,7 @@ def _card(ctx: Context) -> Table:
     rows: Rows = [
         (Text("基地名称", "Base"), Text(ctx.base.name_zh, ctx.base.name_en)),
         (Text("平台编码", "Code"), both(ctx.base.code)),
-        (Text("区域（电网因子）", "Region (grid factor)"), both(ctx.base.region or "—")),
+        (Text("区域（电网因子）", "Region (grid factor)"), source(ctx.base.region)),
         (
             Text("接入企业数", "Enterprises connected"),
             figures.plain("overview/enterprises", float(len(ctx.enterprises)), "1", "count"),
@@ -71,18 +82,16 @@ def _figures(ctx: Context) -> tuple[Table, ...]:
     complete = ctx.year.span.complete
     for code in codes:
         now = headline(ctx, ctx.year, code)
-        before = headline(ctx, ctx.former, code) if ctx.former else None
-        former = (
-            renamed(before, f"headlines/{before.id}")
-            if before
-            else figures.plain(
-                f"headlines/{ctx.year.span.year - 1}/{code}", None, now.unit, "measured", reason=figures.NO_FORMER
-            )
-        )
-        delta = (figures.change(f"headlines/change/{code}", now, before),) if complete else ()
-        rows.append((headline_name(code), word("units", now.unit), renamed(now, f"headlines/{now.id}"), former, *delta))
+        row: list[Item] = [headline_name(code), word("units", now.unit), renamed(now, f"headlines/{now.id}")]
+        if ctx.former is not None:
+            before = headline(ctx, ctx.former, code)
+            row.append(renamed(before, f"headlines/{before.id}"))
+            row += [figures.change(f"headlines/change/{code}", now, before)] if complete else []
+        rows.append(tuple(row))
     y = ctx.year.span.year
     notes = () if complete else (said("open_year"),)
+    if ctx.former is None:
+        return (_alone(rows, y, notes),)
     return (
         Table(
             "headlines",
@@ -98,3 +107,14 @@ def _figures(ctx: Context) -> tuple[Table, ...]:
             notes,
         ),
     )
+
+
+def _alone(rows: Rows, year: int, notes: tuple[Text, ...]) -> Table:
+    """The year's main figures where no year before has data: a column of dashes would say nothing."""
+    columns = (
+        Column(Text("指标", "Indicator"), width=2.4),
+        Column(Text("单位", "Unit"), width=1.0),
+        Column(Text(f"{year}年", str(year)), width=1.8),
+    )
+    none = Text(f"{year - 1}年在平台中没有数据，不作比较。", f"The platform has no data of {year - 1} to compare with.")
+    return Table("headlines", Text("主要指标", "Main figures"), columns, tuple(rows), (*notes, none))

@@ -9,9 +9,10 @@ import msgspec
 
 from reports import figures
 from reports.context import HEADLINES, Context, headline, renamed
+from reports.goals import Forecast, Programme, Target
 from reports.model import MIN_COVERAGE, Block, Cell, Chart, Column, Heading, Paragraph, Section, Series, Table, Text, tidy
-from reports.rows import Forecast, Programme, Target, Year
-from reports.words import both, indicator_digits, is_extensive, said, table, word
+from reports.rows import Year
+from reports.words import both, indicator_digits, is_extensive, said, source, table, word
 
 METHOD = said("target_method")
 SETS = {"zero_carbon_park": ("国家级零碳园区指标", "Indicators of the national zero-carbon park"),
@@ -75,6 +76,18 @@ def forecast(year: Year, indicator: str, actual: Cell) -> float | None:
     return actual.value * whole / year.span.days
 
 
+def expected_of(ctx: Context, t: Target) -> float | None:
+    """What the year will end at in the target's unit; None where no comparable figure is known well enough."""
+    actual = headline(ctx, ctx.year, t.indicator)
+    low = actual.coverage is not None and actual.coverage < MIN_COVERAGE
+    return None if low or not same_unit(actual.unit, t.unit) else forecast(ctx.year, t.indicator, actual)
+
+
+def reaches(t: Target, value: float) -> bool:
+    """Whether a value keeps to the target."""
+    return value <= t.value if t.sense == "at_most" else value >= t.value
+
+
 def expected_end(year: Year, indicator: str) -> Forecast | None:
     """Accounting's forecast; a share in %, as reports print it."""
     known = year.forecasts.get(indicator)
@@ -113,10 +126,10 @@ def _sources(wanted: list[Target]) -> tuple[Text, ...]:
             loose[t.source] = loose.get(t.source, 0) + 1
     return tuple(
         Text(
-            f"{n} 项目标的来源（{source or '未注明'}）未经核验。",
-            f"The source of {n} targets ({source or 'not given'}) is not verified.",
+            f"{n} 项目标的来源（{source(told).zh if told else '未注明'}）未经核验。",
+            f"The source of {n} targets ({source(told).en if told else 'not given'}) is not verified.",
         )
-        for source, n in loose.items()
+        for told, n in loose.items()
     )
 
 
@@ -195,8 +208,13 @@ def _programme(year: Year, code: str, rows: list[Programme]) -> Table:
             Column(Text("依据", "Source"), width=2.2),
         ),
         tuple(_programme_row(year, p) for p in rows),
-        (_unchecked(loose),) if loose else (),
+        (*((_unchecked(loose),) if loose else ()), *(_note(p) for p in rows if p.note)),
     )
+
+
+def _note(p: Programme) -> Text:
+    told = source(p.note)
+    return Text(f"{p.name_zh}：{told.zh}。", f"{p.name_en[:1].upper()}{p.name_en[1:]}: {told.en}.")
 
 
 def _unchecked(n: int) -> Text:
@@ -226,7 +244,7 @@ def _programme_row(year: Year, p: Programme) -> tuple[Text | Cell, ...]:
     bound = Text("不高于", "at most") if p.sense == "at_most" else Text("不低于", "at least")
     name_en = p.name_en[:1].upper() + p.name_en[1:]
     named = Text(p.name_zh, name_en) if limit is None else Text(f"{p.name_zh}（{bound.zh}）", f"{name_en} ({bound.en})")
-    return (named, word("units", p.unit), value, goal, result, both(p.source or "—"))
+    return (named, word("units", p.unit), value, goal, result, source(p.source))
 
 
 def _withheld(inputs: dict[str, Any]) -> Text:
@@ -261,7 +279,7 @@ def _derived(figure: str, value: float | None, unit: str, actual: Cell, reason: 
 def _verdict(t: Target, expected: float | None, year: Year) -> Text:
     if expected is None:
         return Text("无法判断", "cannot tell")
-    met = expected <= t.value if t.sense == "at_most" else expected >= t.value
+    met = reaches(t, expected)
     if year.span.complete:
         return Text("完成", "met") if met else Text("未完成", "not met")
     return Text("预计完成", "on course") if met else Text("预计不能完成", "behind")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from reports import figures
 from reports.context import Context, years_table
 from reports.model import Block, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
-from reports.rows import Emission, Event, Limit, Year
+from reports.outlets import Emission, Event, Limit
+from reports.rows import Year
 from reports.sections import cases
-from reports.words import named, quantity, said, word
+from reports.words import named, quantity, said, source, word
 
 MASSES = ("so2_t", "nox_t", "dust_t", "cod_t", "ammonia_t")
 JUDGED = said("emission_judgement")
@@ -187,8 +188,8 @@ def _limit_notes(year: Year) -> tuple[Text, ...]:
     used = {limit.source: limit for e in year.emission if (limit := _limit(year, e)) is not None}
     return tuple(
         Text(
-            f"限值来源：{s}（{'已核验' if x.verified else '未核验'}）。",
-            f"Limit from {s} ({'verified' if x.verified else 'not verified'}).",
+            f"限值来源：{source(s).zh}（{'已核验' if x.verified else '未核验'}）。",
+            f"Limit from {source(s).en} ({'verified' if x.verified else 'not verified'}).",
         )
         for s, x in sorted(used.items())
     )

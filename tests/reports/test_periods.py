@@ -11,8 +11,9 @@ import pytest
 from park.errors import InputError, NotFound
 from reports.build import read, years_of
 from reports.facts import span_of
+from reports.goals import Target
 from reports.model import Cell, Heading, Paragraph, Report, Table, places
-from reports.rows import Base, Target
+from reports.rows import Base
 from reports.sections.plan import completion, forecast, in_percent
 from reports.store import draft
 
