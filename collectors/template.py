@@ -166,7 +166,7 @@ class Template(Row):
     protocol: Literal["modbus"] = "modbus"
     phases: int | None = None
     confidence: Literal["high", "medium", "low"] = "high"
-    source: list[str] = Field(min_length=1)
+    source: Annotated[list[str], BeforeValidator(lambda s: [s] if isinstance(s, str) else s)] = []
     traps: list[str] = []
     serial: dict[str, Any] = {}
     defaults: Defaults = Defaults()
@@ -174,6 +174,11 @@ class Template(Row):
     parameters: dict[str, Parameter] = {}
     points: list[TemplatePoint] = Field(min_length=1)
     tests: list[TemplateTest] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unsourced_is_unsure(cls, given: Any) -> Any:
+        return {"confidence": "low", **given} if isinstance(given, dict) and not given.get("source") else given
 
     @model_validator(mode="after")
     def _cross_check(self) -> Template:

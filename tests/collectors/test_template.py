@@ -66,6 +66,29 @@ def test_every_plan_keeps_the_limits_of_its_device() -> None:
             assert read.count <= template.limits.max_registers
 
 
+def test_a_template_written_by_a_user_needs_no_source_and_is_then_not_sure(tmp_path: Path) -> None:
+    file = tmp_path / "meter.yaml"
+    file.write_text("""
+template: eastron.sdm630
+version: 1
+vendor: Eastron
+models: [SDM630-Modbus]
+kind: electricity_meter
+protocol: modbus
+defaults: {function: 4, word_order: big, byte_order: big}
+limits: {max_registers: 80, max_gap: 8, gap_ms: 20, connect_delay_ms: 0}
+parameters: {ct_ratio: {default: 1}}
+points:
+  - {key: voltage_l1, quantity: voltage, phase: l1, address: 0, type: f32, unit: V, valid: [0, 500], not_available: [nan]}
+tests:
+  - {registers: {0: [0x4366, 0x199A]}, expect: {voltage_l1: 230.1}}
+""")
+    template = load_template(str(file))
+    assert (template.source, template.confidence, run_test(template, template.tests[0])) == ([], "low", [])
+    file.write_text(file.read_text() + "source: the manual, page 8\n")
+    assert (load_template(str(file)).source, load_template(str(file)).confidence) == (["the manual, page 8"], "high")
+
+
 def test_a_test_inside_a_template_can_fail() -> None:
     template = load_template("eastron.sdm630")
     test = template.tests[0].model_copy(update={"expect": {"voltage_l1": 999.0}})
