@@ -722,6 +722,8 @@ SELECT own.sum / own.n_usable, array_agg(other.sum / nullif(other.n_usable, 0) O
 FROM reading_15m own
 CROSS JOIN unnest(%(before)s::integer[]) WITH ORDINALITY w (point_id, nth)
 LEFT JOIN reading_15m other ON other.base_id = own.base_id AND other.point_id = w.point_id AND other.bucket = own.bucket
+  AND other.base_id = %(base)s AND other.point_id = ANY (%(before)s::integer[])       -- said again, or every quarter of all is read
+  AND other.bucket > (SELECT max(bucket) - interval '60 days' FROM reading_1d WHERE base_id = %(base)s AND point_id = %(own)s)
 WHERE own.base_id = %(base)s AND own.point_id = %(own)s AND own.n_usable > 0
   AND own.bucket > (SELECT max(bucket) - interval '60 days' FROM reading_1d WHERE base_id = %(base)s AND point_id = %(own)s)
 GROUP BY own.bucket, own.sum, own.n_usable
