@@ -703,6 +703,19 @@ FROM alert WHERE base_id = %(base)s AND rule_id = %(rule)s AND point_id = ANY(%(
 SELECT extract(epoch FROM ts)::float8, value, quality FROM reading
 WHERE base_id = %(base)s AND point_id = %(point)s AND ts >= %(start)s AND ts < %(end)s ORDER BY ts
 
+-- name: demand_misses
+-- By how much the mean of each quarter-hour of two weeks departed from its forecast after so many minutes: the mean so far for these,
+-- the newest minute for the rest.
+WITH minute AS (
+    SELECT point_id, bucket, date_bin('15 minutes', bucket, '2000-01-01 00:00+00') AS slot, sum / n_usable AS value
+    FROM reading_1m WHERE base_id = %(base)s AND point_id = %(point)s AND n_usable > 0
+      AND bucket >= %(start)s::timestamptz - interval '14 days' AND bucket < %(start)s
+), marked AS (SELECT *, bucket < slot + make_interval(mins => %(minutes)s) AS is_past FROM minute)
+SELECT avg(value) - (avg(value) FILTER (WHERE is_past) * %(minutes)s
+                     + (array_agg(value ORDER BY bucket DESC) FILTER (WHERE is_past))[1] * (15 - %(minutes)s)) / 15
+FROM marked GROUP BY slot
+HAVING count(*) >= 3 AND count(*) FILTER (WHERE is_past) > 0 AND count(*) FILTER (WHERE NOT is_past) > 0
+
 -- name: running_slot
 -- Mean and newest value of power points since a slot began.
 SELECT point_id, avg(value), (array_agg(value ORDER BY ts DESC))[1], max(ts) FROM reading

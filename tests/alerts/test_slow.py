@@ -10,8 +10,9 @@ import numpy as np
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
+from scipy import signal
 
-from alerts import service
+from alerts import demand, service
 from alerts.backtest import backtest
 from alerts.daytype import RESTING, WORKING, day_type, like
 
@@ -160,6 +161,42 @@ def test_what_is_not_accounted_for_below_a_meter_is_an_alert_and_a_day_with_gaps
     assert row is not None and row[0] == pytest.approx(100 * 220 / 1200) and "220 kWh (18.3%)" in row[1]
     mini.execute("UPDATE interval_1d SET amount = 5000, n_known = 50 WHERE amount = 1200")
     assert [r[0] for r in evaluate(mini, datetime.now(UTC))] == ["raise"]
+
+
+def test_the_probability_of_exceeding_the_demand_comes_true_as_often_as_it_says(mini: Db) -> None:
+    """Minutes of a load that wanders and jumps; the last day is judged by the two weeks before it."""
+    rng = np.random.default_rng(5)
+    n = 15 * 1440
+    load = 900 + signal.lfilter([12.0], [1.0, -0.97], rng.standard_normal(n)) + 60 * (rng.random(n) < 0.03)
+    end = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    (point,) = mini.execute("SELECT point_id FROM point WHERE code = 'e1.main.kw'").fetchone() or (0,)
+    table = "reading_1m (base_id, point_id, bucket, n, n_good, n_usable, min, max, sum)"
+    with mini.cursor().copy(f"COPY {table} FROM STDIN") as copy:
+        for i, v in enumerate(load.tolist()):
+            copy.write_row((1, point, end - timedelta(minutes=n - i), 1, 1, 1, v, v, v))
+    said, came = [], []
+    for slot in range(96):
+        first = n - 1440 + 15 * slot
+        minutes, limit = (3, 6, 10)[slot % 3], 900 + (-30, 0, 30, 60)[slot % 4]
+        past = load[first:first + minutes]
+        margin = limit - demand.expected_kw(float(past.mean()), float(past[-1]), 60.0 * minutes)
+        missed = demand.misses(mini, 1, point, end - timedelta(minutes=n - first), 60.0 * minutes)
+        chance = demand.p_exceed(missed, margin)
+        assert chance is not None
+        said.append(chance)
+        came.append(load[first:first + 15].mean() > limit)
+    told, true = np.array(said), np.array(came, float)
+    assert abs(told.mean() - true.mean()) < 0.06
+    assert np.mean((told - true) ** 2) < 0.4 * true.mean() * (1 - true.mean()), "much sharper than the share that exceeds"
+    assert true[told > 0.8].mean() > 0.8 and true[told < 0.2].mean() < 0.2
+    assert demand.p_exceed(np.zeros(95), 0.0) is None, "nothing is told before a day of quarter-hours is known"
+    add_rule(mini, "demand", "demand", {"points": ["e1.main.kw"]}, {"limit_kw": 1000})
+    mini.execute("SELECT ensure_reading_partitions(%s, %s)", (NOW, NOW + HOUR))
+    mini.execute("""INSERT INTO reading (base_id, point_id, ts, value, quality)
+        SELECT 1, %s, %s::timestamptz + make_interval(mins => m), 1100, 0 FROM generate_series(0, 9) m""", (point, NOW))
+    assert evaluate(mini, NOW + timedelta(minutes=9)) == [("raise", "demand_forecast", "medium", False)]
+    row = mini.execute("SELECT (explanation->>'p_exceed')::float8, explanation->>'en' FROM alert").fetchone()
+    assert row is not None and row[0] > 0.95 and "with a probability of" in row[1]
 
 
 def test_the_running_quarter_on_its_way_over_the_contracted_demand_warns_and_a_new_one_starts_afresh(mini: Db) -> None:
