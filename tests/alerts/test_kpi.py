@@ -46,6 +46,16 @@ def test_a_day_counts_raises_floods_chatter_and_the_time_to_acknowledge(mini: Db
     assert (row["peak_10min"], row["floods"], row["chattering"]) == (12, 1, 1)
 
 
+def test_an_object_whose_alerts_close_by_themselves_chatters_too(mini: Db) -> None:
+    for i in range(4):
+        a = alert(mini, 7, NOON + timedelta(minutes=10 * i), NOON + timedelta(minutes=10 * i + 1))
+        mini.execute("UPDATE alert SET closed_at = returned_at WHERE alert_id = %s", (a,))
+        log(mini, a, "raise", NOON + timedelta(minutes=10 * i))
+        log(mini, a, "return", NOON + timedelta(minutes=10 * i + 1), '{"closed": true}')
+    log(mini, alert(mini, 8, NOON), "raise", NOON)
+    assert kpi(mini, date(2026, 5, 6))["chattering"] == 1
+
+
 def test_days_are_base_local_and_an_alert_active_for_a_day_is_stale(mini: Db) -> None:
     late_evening = datetime(2026, 5, 6, 16, 30, tzinfo=UTC)     # 00:30 of the 7th in Shanghai
     a = alert(mini, 1, late_evening, late_evening + timedelta(hours=30))
