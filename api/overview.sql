@@ -224,7 +224,7 @@ SELECT (SELECT count(*) FROM dirty WHERE base_id = %(base)s)::integer AS rollup,
 
 -- name: running
 -- Units of the treatment trace, each with the points that tell whether it runs: a state, its power, or an outlet's flow.
--- The newest learned power band decides; without one a tenth of the largest value of the last week.
+-- The newest learned power band decides; without one a tenth of the largest value of the last week, in hours without doubtful ones.
 SELECT u.unit_id, u.code, u.name_zh, u.name_en, u.role, u.enterprise_id, e.name_zh AS enterprise_zh, e.name_en AS enterprise_en,
        coalesce(u.attributes -> 'treats', '[]') AS treats, coalesce(u.attributes -> 'outlet_of', '[]') AS outlet_of,
        p.code AS point, p.kind, p.unit, l.ts, l.value, l.quality,
@@ -237,7 +237,7 @@ LEFT JOIN point p ON p.base_id = u.base_id AND p.unit_id = u.unit_id AND p.remov
           OR u.role = 'outlet' AND p.quantity = 'wastewater_flow')
 LEFT JOIN latest l ON l.base_id = p.base_id AND l.point_id = p.point_id
 LEFT JOIN LATERAL (
-    SELECT max(r.max) AS largest FROM reading_1h_shown r
+    SELECT max(r.max) FILTER (WHERE r.n_good = r.n_usable) AS largest FROM reading_1h_shown r
     WHERE r.base_id = p.base_id AND r.point_id = p.point_id AND r.bucket >= %(now)s::timestamptz - interval '7 days'
 ) week ON p.kind = 'gauge'
 LEFT JOIN LATERAL (
