@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from park.errors import known_names
 from park.expressions import parse
@@ -157,11 +157,12 @@ class Device(Row):
     st, edition, crc. MQTT: mapping. `${NAME}` in a password is read from the environment by the collector."""
 
     code: Code
+    name: Names | None = None
     protocol: Literal["modbus", "hj212", "mqtt", "dlt645", "manual", "import"]
     template: str | None = None
     connection: str | None = None
     unit_id: int | None = Field(default=None, ge=0, le=255)
-    parameters: dict[str, float] = {}
+    parameters: dict[str, float] = Field(default={}, validation_alias=AliasChoices("parameters", "ratios"))
     every: dict[str, float] = {}
     accuracy_class: AccuracyClass | None = None
     mn: str | None = None
@@ -171,6 +172,18 @@ class Device(Row):
     crc: Literal["hj212", "modbus", "modbus_swapped", "none"] | None = None
     mapping: dict[str, Any] | None = None
     attributes: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spoken(cls, given: Any) -> Any:
+        """The protocol that what is given can only mean, where it is not named: a template has one, an MN is of HJ 212."""
+        if not isinstance(given, dict) or given.get("protocol") is not None:
+            return given
+        template = given.get("template")
+        if isinstance(template, str):
+            return {**given, "protocol": "dlt645" if template.startswith(("dlt645.", "cjt188.")) else "modbus"}
+        means = {"mn": "hj212", "mapping": "mqtt"}
+        return given | next(({"protocol": p} for field, p in means.items() if given.get(field) is not None), {})
 
     @model_validator(mode="after")
     def _complete(self) -> Device:

@@ -170,7 +170,9 @@ def test_the_carriers_of_catalogues_are_those_of_the_database(mini: psycopg.Conn
 
 
 def test_two_entries_of_one_day_and_kind_are_two_and_stay_two(db: Db, tmp_path: Path) -> None:
-    lorry = "  - {kind: hazardous_waste, enterprise: e1, item: HW17, action: disposed, first_day: 2026-03-02, last_day: 2026-03-02, "
+    lorry = ("  - {kind: hazardous_waste, enterprise: e1, item: HW17, action: disposed, first_day: 2026-03-02, "
+             "last_day: 2026-03-02, ")
+
     def file_of(*tonnes: float) -> Path:
         file = tmp_path / "lorries.yaml"
         entries = "\n".join(f"{lorry}value: {t}, unit: t, evidence: manifest}}" for t in tonnes)
@@ -183,3 +185,24 @@ def test_two_entries_of_one_day_and_kind_are_two_and_stay_two(db: Db, tmp_path: 
     rows = db.execute("""SELECT value FROM ledger WHERE item = 'HW17' AND entry_id NOT IN
         (SELECT supersedes FROM ledger WHERE supersedes IS NOT NULL) ORDER BY value""").fetchall()
     assert [value for (value,) in rows] == [4.0, 5.0, 5.0]
+
+
+def test_a_device_has_a_name_ratios_and_the_protocol_that_it_can_only_mean(db: Db, tmp_path: Path) -> None:
+    file = tmp_path / "devices.yaml"
+    file.write_text("""
+base: {code: b9, name: b}
+devices:
+  - {code: m1, name: {zh: 总表, en: Main meter}, template: eastron.sdm630, connection: "tcp://a:502", unit_id: 1,
+     ratios: {ct_ratio: 2}}
+  - {code: m2, template: dlt645.2007, connection: "tcp://a:4001"}
+  - {code: h1, mn: "010000A8900016F000169DC0"}
+  - {code: q1, mapping: {topic: a/b, form: flat}}
+""", encoding="utf-8")
+    apply(db, read_catalogue([file]))
+    out = export(db, "b9")["devices"]
+    assert [(d["code"], d["protocol"]) for d in out] == [("m1", "modbus"), ("m2", "dlt645"), ("h1", "hj212"), ("q1", "mqtt")]
+    assert (out[0]["name"], out[0]["parameters"]) == ({"zh": "总表", "en": "Main meter"}, {"ct_ratio": 2.0})
+    file.write_text(yaml.safe_dump(export(db, "b9"), allow_unicode=True), encoding="utf-8")
+    assert apply(db, read_catalogue([file])) == []
+    file.write_text("base: {code: b9, name: b}\ndevices:\n  - {code: z1}\n")
+    assert "protocol: Field required" in check_files([file])[0]
