@@ -94,7 +94,8 @@ def test_a_week_whose_readings_were_dropped_keeps_its_rollups(rolling: Db) -> No
     roll_up_all(rolling)
     after = [[row for row in rollup(rolling, grain, "e1.gas") if row[0] < "31"] for grain in ("by_minute", "15m", "1h", "1d")]
     assert after[:3] == [[row for row in rows if row[0] < "31"] for rows in before[:3]]
-    assert rolling.execute("SELECT reason, detail FROM dead_letter").fetchall() == [("too_late", "e1.gas at 2026-09-30T00:00:30Z")]
+    assert rolling.execute("SELECT reason, detail FROM dead_letter").fetchall() == [
+        ("too_late", "e1.gas at 2026-09-30T00:00:30Z")]
     counted = rolling.execute("SELECT n FROM ingest_counter WHERE outcome = 'dead:too_late'").fetchone()
     assert counted == (1,) and rolling.execute("SELECT count(*) FROM reading").fetchone() == (1,)
 
