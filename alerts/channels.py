@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d
 
+from alerts.jumps import jump
 from alerts.ranges import out_of_range
 from alerts.ranks import blockwise_scale
 from alerts.rolling import (
@@ -38,9 +39,9 @@ from alerts.rolling import (
     quantile_of_sorted,
     sum_of_last,
 )
+from alerts.soiled import Soiled, of_days, soiled, sound
 
 WEEKS = 8
-NOTHING_LEFT = 0.12     # of what is expected: a lost signal, or a tenth of it
 LONG_WEEKS = 8          # a series is young before
 USUAL_LEVEL, USUAL_LOW = 29.6, 37.6     # days of one deviation that the two CUSUMs reach in a hundredth of the development set
 FINE_S = 900.0          # steps below are fine
@@ -131,17 +132,20 @@ def channels(x: Floats, step_s: float) -> Channels:
     e = fill_by_lags(far[:len(x)], x, _running_lags(r), least=5)
     size = _size(x, r)
     fine = step_s < FINE_S
-    beyond, rarity = out_of_range(mean_of_last(x, max(1, r.hour // 4)), r.hour, r.day, with_rarity=not fine)
+    judged = len(x) if fine else min(len(x), LONG_WEEKS * r.week)       # in a grown series a fault is soon one of many days
+    top, bottom = (of_days(how, x[:judged], r.day) for how in (np.fmax, np.fmin))
+    past = soiled(top, bottom, -(-len(x) // r.day))
+    beyond, rarity = _out_of_range(x, max(1, r.hour // 4), r, not fine, past, judged)
     scores = {
-        "jump": _jump(x, beyond, e, size, r, FINE_JUMP_DAYS) if fine else _jump(x, beyond * rarity, e, size, r, JUMP_DAYS),
+        "jump": jump(x, beyond if fine else beyond * rarity, e, size, r.day, FINE_JUMP_DAYS if fine else JUMP_DAYS, past),
         "ratio": _ratio(x, _running(x, far[:len(x)], r), r),
         **_slow(x, x - e, r),
         "shift": _shift(x, far, r),
         "flat": _flat(x, r),
         "repeat": _repeat(x, r),
         "range": beyond,
-        "surge": _beyond_four_weeks(x, r) if fine else _surge(x, r),
-        "swing": _swing(x, r) if fine else np.full_like(x, np.nan),
+        "surge": _beyond_four_weeks(x, r, past) if fine else _surge(x, r),
+        "swing": _swing(x, r, past) if fine else np.full_like(x, np.nan),
     }
     return Channels(x, e, size, r, scores)
 
@@ -191,20 +195,17 @@ def _together(*parts: Floats) -> Floats:
     return np.where(up, size, np.where(down, -size, np.where(np.isnan(size), np.nan, 0.0)))
 
 
-def _jump(x: Floats, beyond: Floats, e: Floats, size: Floats, r: Rhythm, days: int) -> Floats:
-    """A step, against the third greatest of four weeks, times how far it leads beyond all that four weeks have seen. Down it
-    counts only where next to nothing is left of what is expected: less is what machines do that are switched off. Unknown until
-    so many `days` are known."""
-    step = np.diff(x, prepend=np.nan)
-    n = -(-len(x) // r.day)
-    with np.errstate(invalid="ignore"):
-        greatest = np.fmax.reduce(np.concatenate([np.abs(step), np.full(n * r.day - len(x), np.nan)]).reshape(n, -1), axis=1)
-    past = np.sort(-lags_of(greatest, range(1, 29)), axis=1)            # NaN goes last
-    third = np.where(np.isnan(past[:, days - 1]), np.nan, -past[:, 2])
-    usual = np.maximum(np.repeat(third, r.day)[:len(x)], 0.005 * size + 1e-12)
-    score = np.abs(step / usual * beyond)
-    up, gone = (step > 0) & (beyond > 0), (step < 0) & (beyond < 0) & (x <= NOTHING_LEFT * e)
-    return np.where(up, score, np.where(gone, -score, np.where(np.isnan(score), np.nan, 0.0)))
+def _out_of_range(x: Floats, width: int, r: Rhythm, rarity: bool, past: Soiled | None, judged: int) -> tuple[Floats, Floats]:
+    """`out_of_range` of means of `width` steps; after a fault, in the first `judged` steps, against the days before without
+    those of the fault."""
+    m = mean_of_last(x, width)
+    found = out_of_range(m, r.hour, r.day, rarity)
+    if past is not None:
+        known = mean_of_last(sound(x[:judged], past, r.day), width)
+        use = np.flatnonzero(np.repeat(past.use, r.day)[:judged])
+        for all_, clean in zip(found, out_of_range(m[:judged], r.day, r.day, rarity, known), strict=True):
+            all_[use] = clean[use]
+    return found
 
 
 def _cusum(g: Floats, slack: float, r: Rhythm) -> Floats:
@@ -279,15 +280,23 @@ def _surge(x: Floats, r: Rhythm) -> Floats:
     return np.concatenate([_together(one, two).ravel()[:len(young)], np.full(len(x) - len(young), np.nan)])
 
 
-def _swing(x: Floats, r: Rhythm) -> Floats:
+def _swing(x: Floats, r: Rhythm, past: Soiled | None) -> Floats:
     """Three hours' mean step beyond that of four weeks; calm is no fault."""
-    return np.maximum(_beyond_four_weeks(np.abs(np.diff(x, prepend=np.nan)), r), 0.0)
+    return np.maximum(_beyond_four_weeks(np.abs(np.diff(x, prepend=np.nan)), r, past), 0.0)
 
 
-def _beyond_four_weeks(x: Floats, r: Rhythm) -> Floats:
-    """The mean of three hours, half of it known, against the range of all such means of four weeks; looked at once an hour."""
-    hours = mean_of_last(x, 3 * r.hour, 3 * r.hour // 2)[r.hour - 1::r.hour]
-    return _held(out_of_range(hours, 1, 24)[0], r.hour, len(x))
+def _beyond_four_weeks(x: Floats, r: Rhythm, past: Soiled | None) -> Floats:
+    """The mean of three hours, half of it known, against the range of all such means of four weeks; looked at once an
+    hour; after a fault, without its days."""
+    def hours(v: Floats) -> Floats:
+        return mean_of_last(v, 3 * r.hour, 3 * r.hour // 2)[r.hour - 1::r.hour]
+
+    m = hours(x)
+    score = out_of_range(m, 1, 24)[0]
+    if past is not None:
+        clean = out_of_range(m, 24, 24, past=hours(sound(x, past, r.day)))[0]
+        score = np.where(np.repeat(past.use, 24)[:len(m)], clean, score)
+    return _held(score, r.hour, len(x))
 
 
 def _beyond_week(m: Floats, unit: Floats, r: Rhythm, at: Ints | slice = EVERY) -> Floats:

@@ -25,27 +25,32 @@ INDEX = (0.02, 0.8)             # of the tail: from all but exponential to so he
 RARE, STEEP = 5.0, 4            # rare is exp(5) times rarer than the first quantile, one in 15,000; less counts by its power
 
 
-def out_of_range(m: Floats, hour: int, day: int, with_rarity: bool = False) -> tuple[Floats, Floats]:
+def out_of_range(m: Floats, hour: int, day: int, with_rarity: bool = False,
+                 past: Floats | None = None) -> tuple[Floats, Floats]:
     """(T,) width-fold distance of m outside the quantiles of the 28 days before its hour, less with few of them known, NaN
-    before there is enough past; (T,) 0 to 1, how rare it is above, 1 wherever it is not above or nobody asks."""
+    before there is enough past; (T,) 0 to 1, how rare it is above, 1 wherever it is not above or nobody asks.
+    `past` is what m is compared with: m itself, or m without what does not count."""
+    past = m if past is None else past
     n_hours = max(0, -(-len(m) // hour))
     width = WEEKS_D * day
-    total = np.concatenate([[0], np.cumsum(~np.isnan(m))])
+    total = np.concatenate([[0], np.cumsum(~np.isnan(past))])
     start = np.arange(n_hours) * hour
     known = total[start] - total[np.maximum(start - width, 0)]
     enough = known >= max(24, day // 2)
     enough[:1] = False
     score = np.where(np.repeat(enough, hour)[:len(m)] & ~np.isnan(m), 0.0, np.nan)
     rarity = np.ones(len(m))
-    near = np.flatnonzero(enough & _beyond(m, hour, width, n_hours))
-    padded = np.concatenate([np.full(width, np.nan), m, np.full(n_hours * hour - len(m), np.nan)])
+    near = np.flatnonzero(enough & _beyond(m, past, hour, width, n_hours))
+    rest = np.full(n_hours * hour - len(m), np.nan)
+    padded, now = np.concatenate([np.full(width, np.nan), past, rest]), np.concatenate([m, rest]).reshape(-1, hour)
     most = max(1, MOST_AT_ONCE // (width // hour + _deep(width) * hour))
     for i in range(0, len(near), most):
-        _outside(score, rarity if with_rarity else None, padded, near[i:i + most], known[near[i:i + most]], hour, width)
+        here = near[i:i + most]
+        _outside(score, rarity if with_rarity else None, padded, now[here], here, known[here], width)
     return score, rarity
 
 
-def _beyond(m: Floats, hour: int, width: int, n_hours: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _beyond(m: Floats, past: Floats, hour: int, width: int, n_hours: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """(hours,) whether a value of the hour may lie outside the quantiles of its past: a bound, never too narrow."""
     deep = _deep(width)
     block = max(1, min(hour * 24, width // (4 * deep)))
@@ -53,17 +58,17 @@ def _beyond(m: Floats, hour: int, width: int, n_hours: int) -> np.ndarray[tuple[
     inner = width // block - 1                          # whole blocks that lie in every window
     last = np.arange(n_hours) * hour // block           # blocks before this one are over
     out = np.zeros(n_hours, bool)
-    for signed in (m, -m):
-        past = _windows(np.concatenate([np.full(inner, -np.inf), tops_of_blocks(signed, block)]), inner)
-        bound = np.sort(past, axis=1)[:, inner - deep] if inner >= deep else np.full(n + 1, -np.inf)
+    for signed, before in ((m, past), (-m, -past)):
+        tops = _windows(np.concatenate([np.full(inner, -np.inf), tops_of_blocks(before, block)]), inner)
+        bound = np.sort(tops, axis=1)[:, inner - deep] if inner >= deep else np.full(n + 1, -np.inf)
         out |= tops_of_blocks(signed, hour) > bound[last]
     return out
 
 
-def _outside(score: Floats, rarity: Floats | None, padded: Floats, hours: Ints, n: Ints, hour: int, width: int) -> None:
-    """Scores of those of the hours that lie outside the edges of the `n` known values before them."""
+def _outside(score: Floats, rarity: Floats | None, padded: Floats, now: Floats, hours: Ints, n: Ints, width: int) -> None:
+    """Scores of those of the hours, with values `now`, that lie outside the edges of the `n` known values before them."""
+    hour = now.shape[1]
     low, high = _edges(padded, hours, n, hour, width)
-    now = padded[width:].reshape(-1, hour)[hours]
     outside = np.flatnonzero(((now > high[:, None]) | (now < low[:, None])).any(axis=1))
     most = max(1, WINDOWS_AT_ONCE // width)
     for i in range(0, len(outside), most):

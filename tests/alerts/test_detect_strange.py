@@ -112,3 +112,23 @@ def test_hunting_at_fine_steps_is_found_and_called_restless() -> None:
     x = 100 + rng.normal(0, 2, 14 * 288)
     x[3000:3072] += 6 * (-1.0) ** np.arange(72)
     assert [(s, c) for s, c in starts(x, FINE, 0.3) if 3000 <= s < 3072 and c == "swing"]
+
+
+def test_a_lost_base_load_is_found_at_once_though_the_days_peak_is_ten_times_as_high_and_it_was_lost_before() -> None:
+    rng = np.random.default_rng(6)
+    t = np.arange(12 * 168)
+    x = (20 + 200 * ((t % 24 >= 8) & (t % 24 < 18))) * rng.normal(1, 0.03, len(t))
+    for at in (30 * 24 + 1, 45 * 24 + 2, 70 * 24 + 3):
+        x[at:at + 5] = 0.0
+        assert (at, "jump") in starts(x, HOUR, 0.1)
+
+
+def test_a_spike_of_last_week_does_not_hide_the_next_in_a_young_series() -> None:
+    rng = np.random.default_rng(7)
+    x = 100 + 30 * np.sin(np.arange(5 * 168) / 24 * 2 * np.pi) + rng.normal(0, 2, 5 * 168)
+    x[450:453], x[700] = 900.0, 400.0
+    whole = channels(x, HOUR).scores
+    assert whole["jump"][700] > 1
+    for cut in range(440, 740, 15):      # whatever is known of the fault then, it is known without the future
+        part = channels(x[:cut], HOUR).scores
+        assert all(np.array_equal(part[k], v[:cut], equal_nan=True) for k, v in whole.items()), cut
