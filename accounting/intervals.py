@@ -206,17 +206,9 @@ def _amounts(at: Ints, value: Floats, meter: Ints, written: Bools, rollover: flo
         step[i], method[i], uncertain[i] = _drop(value[i], value[i + 1], usual(int(i)) * length, rollover, length > LINEAR_US)
     for i in jumps:
         allowed = usual(int(i), second=True) * (at[i + 1] - at[i])
-        if 0 < 50 * max(allowed, _second(step, int(i))) < step[i]:
+        if 0 < 50 * max(allowed, usual.second_step(int(i))) < step[i]:
             step[i] = np.nan
     return step, method, uncertain
-
-
-def _second(step: Floats, i: int) -> float:
-    """The second largest step near step i. One step of the register may come after many readings that saw none."""
-    low = max(0, i - WINDOW)
-    near = np.delete(step[low:i + WINDOW + 1], i - low)
-    near = np.sort(near[near > 0])
-    return float(near[-2:][0]) if len(near) else 0.0
 
 
 def _drop(before: float, after: float, usual: float, rollover: float | None, long: bool) -> tuple[float, Method, bool]:
@@ -227,10 +219,9 @@ def _drop(before: float, after: float, usual: float, rollover: float | None, lon
     A roll-over is exact. A reset to zero has lost what was counted before it: the rest is a lower bound and uncertain.
     Anything else (a meter swapped without a record) is unknown.
     """
-    next_turn = min(int(np.searchsorted(TURNS, before, side="right")), len(TURNS) - 1)
-    turn = rollover if rollover is not None else float(TURNS[next_turn])
+    turn = _turn(before, rollover)
     wrapped = after - before + turn
-    bound = (1 if long else 10) * usual if usual > 0 else (0.02 if rollover is not None else 2e-4) * turn
+    bound = (1 if long else 10) * usual if usual > 0 else _unseen(turn, rollover)
     if 0 <= wrapped <= bound and before <= turn:
         return wrapped, Method.ROLLOVER, False
     if 0 <= after <= (10 * usual if usual > 0 else 0.05 * before):
@@ -264,14 +255,23 @@ class _usual_rate:
     def __init__(self, at: Ints, step: Floats, meter: Ints) -> None:
         with np.errstate(divide="ignore", invalid="ignore"):
             rate = np.where((meter[1:] == meter[:-1]) & (step >= 0), step / np.diff(at), 0.0)
-        self.rate, self.meter = np.nan_to_num(rate, posinf=0.0), meter[1:]
+        self.rate, self.meter, self.step = np.nan_to_num(rate, posinf=0.0), meter[1:], step
+
+    def _near(self, what: Floats, i: int) -> Floats:
+        """Positive figures of the steps around step i."""
+        low = max(0, i - WINDOW)
+        around = slice(low, i + WINDOW + 1)
+        near: Floats = np.delete(np.where(self.meter[around] == self.meter[i], what[around], 0.0), i - low)
+        return near[near > 0]
+
+    def second_step(self, i: int) -> float:
+        """The second largest step; one step of the register may come after many readings that saw none."""
+        near = np.sort(self._near(np.where(self.rate > 0, self.step, 0.0), i))
+        return float(near[-2:][0]) if len(near) else 0.0
 
     def __call__(self, i: int, *, second: bool = False) -> float:
         """The median of the positive rates times three, or with `second` the second largest of them."""
-        low = max(0, i - WINDOW)
-        around = slice(low, i + WINDOW + 1)
-        near = np.delete(np.where(self.meter[around] == self.meter[i], self.rate[around], 0.0), i - low)
-        near = near[near > 0]
+        near = self._near(self.rate, i)
         if second:
             return float(np.sort(near)[-2]) if len(near) > 1 else float(near.sum())
         # a lone positive step among idle ones may be the way back from the very spike that is being judged
@@ -292,6 +292,8 @@ def _spikes(at: Ints, value: Floats, meter: Ints, written: Bools, rollover: floa
                 and not _comes_back(value, meter, int(i)):
             continue
         low, high = _spike_at(at, value, meter, int(i), usual)
+        if low == high and _over_the_turn(value, meter, int(i), rollover):
+            low, high = int(i), int(i) + 1
         out[low:high] = True
     return out
 
@@ -307,11 +309,29 @@ def _beyond(value: Floats, rollover: float | None) -> Bools:
     return out
 
 
-def _comes_back(value: Floats, meter: Ints, i: int) -> bool:
-    """Whether the register stands where it stood before its drop again, as no roll-over does within a few readings.
+def _over_the_turn(value: Floats, meter: Ints, i: int, rollover: float | None) -> bool:
+    """Whether the register falls to reading i and from it once more, and without it simply rolled over."""
+    if i < 1 or meter[i - 1] != meter[i + 1] or value[i - 1] <= value[i]:
+        return False
+    turn = _turn(value[i - 1], rollover)
+    return bool(0 <= value[i + 1] - value[i - 1] + turn <= _unseen(turn, rollover))
 
-    The rates beside an idle meter cannot tell: the way back is among them.
-    """
+
+def _turn(before: float, rollover: float | None) -> float:
+    """Where a register at `before` would start again."""
+    if rollover is not None:
+        return rollover
+    return float(TURNS[min(int(np.searchsorted(TURNS, before, side="right")), len(TURNS) - 1)])
+
+
+def _unseen(turn: float, rollover: float | None) -> float:
+    """What a roll-over may have brought where the readings beside it tell nothing: more where the catalogue knows of it."""
+    return (0.02 if rollover is not None else 2e-4) * turn
+
+
+def _comes_back(value: Floats, meter: Ints, i: int) -> bool:
+    """Whether the register soon stands where it stood before its drop again, as after no roll-over; beside an idle meter rates
+    cannot tell, because the way back is among them."""
     soon = slice(i + 2, i + 2 + LONGEST_SPIKE)
     return bool(((value[soon] >= value[i]) & (meter[soon] == meter[i])).any())
 
@@ -339,13 +359,12 @@ def _slots(steps: _Steps, slots: Ints, expected_s: float) -> Intervals:
     """Steps cut at the slot borders."""
     at, known = steps.at, np.isfinite(steps.amount)
     amount = np.where(known, steps.amount, 0.0)
-    total = np.concatenate([[0.0], np.cumsum(amount)])
     borders = np.append(slots, slots[-1] + SLOT_US)
     i = np.clip(np.searchsorted(at, borders, side="right") - 1, 0, len(at) - 2)
     length = np.maximum(at[i + 1] - at[i], 1)
     part = np.clip((borders - at[i]) / length, 0.0, 1.0)
-    # from the step's own start, not from zero: the register's size must not cost digits
-    whole = np.diff(total[i]) + np.diff(part * amount[i])
+    # summed slot by slot: neither the register's size nor a large step elsewhere may cost digits
+    whole = np.where(i[1:] > i[:-1], np.add.reduceat(amount, i)[:-1], 0.0) + np.diff(part * amount[i])
     # within one slot nothing has to be split
     gap = gaps_in(np.diff(at), expected_s) & (at[:-1] // SLOT_US < (at[1:] - 1) // SLOT_US)
     quality = np.zeros(len(slots), np.int16)
@@ -369,7 +388,7 @@ def _slots(steps: _Steps, slots: Ints, expected_s: float) -> Intervals:
 
 
 def _touched(at: Ints, which: Bools, slots: Ints) -> Bools:
-    """Slots that share time with any of the chosen steps (a step of no length touches the slot it lies in)."""
+    """Slots that share time with any of the chosen steps; one of no length touches the slot it lies in."""
     i = np.flatnonzero(which)
     first = np.clip((at[i] - slots[0]) // SLOT_US, 0, len(slots))
     last = np.clip(-((slots[0] - at[i + 1]) // SLOT_US), 0, len(slots))

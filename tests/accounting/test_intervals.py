@@ -309,6 +309,21 @@ def test_what_the_register_cannot_show_is_no_reading() -> None:
     assert got.amount.sum() == pytest.approx(t.amount.sum(), abs=1e-3)
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_spike_at_the_end_of_a_gap_in_which_the_register_rolled_over_is_told(told: bool) -> None:
+    """The machine stands still before and after, so that no rate says what the roll-over may have brought."""
+    t = truth(start=999_990.0)
+    amount = np.zeros(len(t.amount))
+    amount[200:204] = 5.0
+    register = (999_990.0 + np.concatenate([[0], np.cumsum(amount)])) % 1e6
+    keep = np.ones(len(t.ts), bool)
+    keep[195:215] = False
+    register[215] += 180.0
+    got = account(t, register, keep, rollover=1e6 if told else None)
+    assert got.amount.sum() == pytest.approx(20.0, abs=1e-3)
+    assert (got.quality[194:215] == Quality.ESTIMATED).all()
+
+
 def test_a_large_register_with_two_decimals_has_no_rounding_of_single_precision() -> None:
     """Ten digits, hundredths: readings that came too high must not hold the register for days, as those of a float32 would."""
     t = truth(start=3_876_543_210.55)
