@@ -77,9 +77,9 @@ def create_app(settings: Settings, *, limits: Limits | None = None, heartbeat_s:
     app.state.gate, app.state.press = Gate(store, limits), reports.Press(settings.database_url)
     problems.register(app)
     for router in ROUTERS:
-        app.include_router(router, prefix=PREFIX)
+        app.include_router(router, prefix=PREFIX, responses=problems.OF_ROUTES)
     if importlib.util.find_spec("api.overview") is not None:
-        app.include_router(import_module("api.overview").router, prefix=PREFIX)
+        app.include_router(import_module("api.overview").router, prefix=PREFIX, responses=problems.OF_ROUTES)
     app.include_router(reference.router)
     app.include_router(health.router, include_in_schema=False)  # probes look at the root too
     mount_console(app, Path(__file__).with_name("console"))

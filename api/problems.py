@@ -28,6 +28,16 @@ TITLES = {400: "Bad request", 401: "Token missing or not valid", 403: "Not allow
 MEDIA_TYPE = "application/problem+json"
 
 
+_DOCUMENT = {"description": "A problem document (RFC 9457).", "content": {MEDIA_TYPE: {"schema": {
+    "type": "object", "required": ["type", "title", "status", "detail", "instance"], "properties": {
+        "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"},
+        "instance": {"type": "string"}, "errors": {"type": "array", "items": {"type": "object", "properties": {
+            "where": {"type": "string"}, "message": {"type": "string"}}}}}}}}}
+OF_ROUTES: dict[int | str, dict[str, Any]] = {status: {**_DOCUMENT, "description": TITLES[status]}
+                                              for status in (401, 403, 404, 409, 422, 429, 503)}
+"""What every route may answer beside its own, for the OpenAPI document."""
+
+
 class Unauthorized(ParkError):
     """No token, or one that is unknown, expired or revoked."""
 

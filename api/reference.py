@@ -26,6 +26,7 @@ async def schema(request: Request) -> RedirectResponse:
     return RedirectResponse(request.app.openapi_url)
 
 
+@router.get("/api/v1/docs", include_in_schema=False)
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> HTMLResponse:
     """The page."""

@@ -173,15 +173,20 @@ def catalogue_apply(
     typer.echo(f"{len(changes)} changes applied" if changes else "no changes")
 
 
-def catalogue_export(base: Annotated[str, typer.Argument(help="Code of the base.", metavar="BASE")]) -> None:
+def catalogue_export(base: Annotated[str | None, typer.Argument(help="Code of the base; not needed where there is only one.",
+                                                                metavar="[BASE]")] = None) -> None:
     """Write the catalogue of a base as YAML to standard output; `apply` of it changes nothing."""
     import yaml
 
     from park.catalogue_store import export
     from park.database import connect
+    from park.errors import InputError
     from park.settings import load_settings
     with connect(load_settings().database_url) as conn:
-        typer.echo(yaml.safe_dump(export(conn, base), allow_unicode=True, sort_keys=False), nl=False)
+        bases = [str(code) for (code,) in conn.execute("SELECT code FROM base ORDER BY code")]
+        if base is None and len(bases) != 1:
+            raise InputError(f"say which base; there are {', '.join(bases) or 'none: apply a catalogue first'}")
+        typer.echo(yaml.safe_dump(export(conn, base or bases[0]), allow_unicode=True, sort_keys=False), nl=False)
 
 
 def limits(

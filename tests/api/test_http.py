@@ -89,6 +89,9 @@ def test_the_reference_page_lists_every_route_without_another_origin(service: Se
     assert page.status_code == 200
     schema = httpx.get(service.url + "/api/v1/openapi.json").json()
     assert all(path in page.text for path in schema["paths"])
+    assert httpx.get(service.url + "/api/v1/docs").text == page.text
+    answers = [operation["responses"] for methods in schema["paths"].values() for operation in methods.values()]
+    assert all(set(a[status]["content"]) == {"application/problem+json"} for a in answers for status in ("401", "422"))
     assert all(field in page.text for field in ("supersedes", "evidence", "minutes"))  # of the bodies
     assert "http://" not in page.text and "https://" not in page.text and "<script" not in page.text
 

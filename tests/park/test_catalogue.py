@@ -8,9 +8,11 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from park.catalogue import carriers, check_files, read_catalogue
 from park.catalogue_store import apply, export, plan
+from park.cli import app
 from park.errors import CatalogueError, InputError, NotFound
 from park.tariff_terms import mistakes_of
 
@@ -206,3 +208,12 @@ devices:
     assert apply(db, read_catalogue([file])) == []
     file.write_text("base: {code: b9, name: b}\ndevices:\n  - {code: z1}\n")
     assert "protocol: Field required" in check_files([file])[0]
+
+
+def test_where_there_is_one_base_its_export_needs_no_name(mini: Db, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARK_DATABASE_URL", database_url)
+    named, short = (CliRunner().invoke(app, ["catalogue", "export", *code]) for code in (["mini"], []))
+    assert (short.exit_code, short.output) == (0, named.output) and short.output.startswith("base:")
+    mini.execute("INSERT INTO base (code, name_zh, name_en, region, timezone) VALUES ('b2', 'b', 'b', '', 'Asia/Shanghai')")
+    mini.commit()
+    assert str(CliRunner().invoke(app, ["catalogue", "export"]).exception) == "say which base; there are b2, mini"
