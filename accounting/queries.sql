@@ -450,8 +450,8 @@ WITH day AS (
            CASE WHEN bool_or(direction IN ('import', 'sum') AND amount <> 0 AND cost IS NULL) THEN NULL ELSE sum(cost) END AS cost
     FROM part GROUP BY 1, 2, 3, 4
 ), net AS (
-    -- an export without what was bought is no account, even on days before the buying meter's first reading
-    SELECT *, CASE WHEN (n_bought > 0 OR export IS NOT NULL AND EXISTS (
+    -- own generation or an export without what was bought is no account, even on days before the buying meter's first reading
+    SELECT *, CASE WHEN (n_bought > 0 OR coalesce(export, generation) IS NOT NULL AND EXISTS (
                              SELECT FROM member m WHERE m.carrier = summed.carrier AND m.direction IN ('import', 'sum')
                              AND m.enterprise_id IS NOT DISTINCT FROM summed.enterprise_id))
                         AND bought IS NULL OR coalesce(bought, generation, made_inside, export) IS NULL THEN NULL
