@@ -21,9 +21,9 @@ import numpy as np
 from alerts import facility, hearing, linkage, loading, replay, replay_baseline, replay_emission
 from alerts.context import Context, flat_history, gates_of, load
 from alerts.emission import milder
-from alerts.evaluator import Floats, Pair, Plan, compile_rules
+from alerts.evaluator import Floats, Pair, Plan, after_s, compile_rules
 from alerts.facility import Plants
-from alerts.history import Events, Heard, events, heard
+from alerts.history import Events, Heard, events, heard, paced
 from alerts.loading import NOTHING, Readings
 from alerts.rules import Point, Rule, covers
 from alerts.store import Connection, Q
@@ -66,6 +66,17 @@ class Track:
 
 
 @dataclass(frozen=True)
+class Coarse:
+    """Of a stale rule: how many of its points with readings (`of`) came at the pace of imported or thinned history for a time,
+    and the share of all their time that was not judged for it."""
+
+    rule: Rule
+    points: int
+    of: int
+    share: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What came of it: the rules that were run, episodes in order of their raise, readings that were judged."""
 
@@ -76,12 +87,14 @@ class Outcome:
     series: Mapping[int, Readings]          # of the points with episodes, for a chart
     bands: Mapping[tuple[int, int], tuple[float, float]]    # of limits, by (rule, point)
     tracks: Mapping[tuple[int, int], Track]                 # of rules over hours, by (rule, point)
+    coarse: Sequence[Coarse] = ()                           # stale rules that did not judge all of the time
 
     def only(self, codes: set[str]) -> Outcome:
         """The part of it that concerns the rules of these codes."""
         return replace(self, rules=[r for r in self.rules if r.code in codes],
                        episodes=[e for e in self.episodes if e.rule.code in codes],
-                       nothing_for=[(r, why) for r, why in self.nothing_for if r.code in codes])
+                       nothing_for=[(r, why) for r, why in self.nothing_for if r.code in codes],
+                       coarse=[c for c in self.coarse if c.rule.code in codes])
 
 
 @dataclass
@@ -142,7 +155,24 @@ def run(conn: Connection, context: Context, base_id: int, rules: Sequence[Rule],
              for i, pair in enumerate(pairs) if pair.point is not None and pair.rule.kind == "limit"}
     bands |= replay.mean_bands(context, rules)
     return Outcome(rules, found, sum(len(r.at) for r in h.readings.values()), _lacking(h, rules),
-                   {p: r for p, r in h.readings.items() if p in shown}, bands, h.tracks)
+                   {p: r for p, r in h.readings.items() if p in shown}, bands, h.tracks, _coarse(h, rules))
+
+
+def _coarse(h: History, rules: Sequence[Rule]) -> list[Coarse]:
+    """What stale rules left out of judgement, since history came evenly, but slower than live readings do."""
+    words = h.heard() if any(r.kind == "stale" for r in rules) else None
+    if words is None:
+        return []
+    out = []
+    for rule in rules:
+        points = [p for p in h.context.points if p.base_id == h.base_id and covers(rule, p) and len(h.of(p.point_id).at)]
+        if rule.kind != "stale" or not points:
+            continue
+        found = [paced(h.of(p.point_id).at, after_s(rule, p), words.last) for p in points]
+        left_out, all_s = sum(float(gap[slow].sum()) for slow, gap in found), sum(float(gap.sum()) for _, gap in found)
+        if left_out:
+            out.append(Coarse(rule, sum(bool(slow.any()) for slow, _ in found), len(points), left_out / all_s))
+    return out
 
 
 def _lacking(h: History, rules: Sequence[Rule]) -> list[tuple[Rule, str]]:

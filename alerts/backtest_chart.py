@@ -52,6 +52,9 @@ def page(outcome: Outcome, other: Outcome | None, base: str, start: datetime, en
     if outcome.nothing_for:
         names = ", ".join(f"{r.code} ({why})" for r, why in outcome.nothing_for)
         parts.append(f"<p>{escape(w['nothing_for'].format(names=names))}</p>")
+    for c in (outcome if other is None else other).coarse:
+        left_out = w["coarse"].format(code=c.rule.code, n=c.points, of=c.of, share=f"{c.share:.1%}")
+        parts.append(f"<p>{escape(left_out)}</p>")
     if other is not None:
         diffs = [[d.code, *(str(n) for n in (d.now, d.candidate, d.only_now, d.only_candidate))]
                  for d in differences(outcome, other)]

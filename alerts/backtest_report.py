@@ -7,7 +7,6 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -76,21 +75,21 @@ def _without(mine: Sequence[Episode], theirs: Sequence[Episode]) -> list[Episode
     return [e for e in mine if not any(overlaps(e, other) for other in theirs)]
 
 
-def episode_csv(episodes: Iterable[Episode], zone: str, marked: str = "") -> str:
-    """CSV of the episodes in local time; `marked` says whose they are where two outcomes are written."""
+def episode_csv(episodes: Iterable[Episode], marked: str = "") -> str:
+    """CSV of the episodes, instants as the API writes them; `marked` says whose they are where two outcomes are written."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     for e in episodes:
         minutes = "" if np.isnan(e.returned_at) else f"{(e.returned_at - e.raised_at) / 60:.1f}"
-        row = [e.rule.code, e.thing, local(e.raised_at, zone), local(e.returned_at, zone), minutes, e.rank,
+        row = [e.rule.code, e.thing, instant(e.raised_at), instant(e.returned_at), minutes, e.rank,
                e.channel or e.rule.kind]
         rows.writerow([marked, *row] if marked else row)
     return out.getvalue()
 
 
-def local(at: float, zone: str) -> str:
-    """An epoch by the zone's clock; NaN is nothing."""
-    return "" if np.isnan(at) else datetime.fromtimestamp(at, UTC).astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S")
+def instant(at: float) -> str:
+    """An epoch as 2026-11-23T03:00:00Z; NaN is nothing."""
+    return "" if np.isnan(at) else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def summary(outcome: Outcome, start: datetime, end: datetime, other: Outcome | None) -> list[str]:
@@ -102,10 +101,18 @@ def summary(outcome: Outcome, start: datetime, end: datetime, other: Outcome | N
         median = "" if f.median_min is None else f", {f.median_min:.1f} min in the middle"
         lines.append(f"  {f.code} ({f.kind}, {f.severity}): {f.raises} raises about {f.objects} objects, "
                      f"{f.a_month:.1f} a month, {f.hours:.1f} h active{median}")
-    lines += [f"  {r.code} ({r.kind}) found nothing to judge: {why}" for r, why in outcome.nothing_for]
+    lines += _left_out(outcome)
     if other is not None:
         lines.append(f"candidate: {len(other.episodes)} raises, {len(other.episodes) / days:.2f} a day")
-        lines += [f"  {r.code} ({r.kind}) found nothing to judge: {why}" for r, why in other.nothing_for]
+        lines += _left_out(other)
         lines += [f"  {d.code}: {d.now} -> {d.candidate} raises; {d.only_now} only now, {d.only_candidate} only with the "
                   "candidate" for d in differences(outcome, other)]
     return lines
+
+
+def _left_out(outcome: Outcome) -> list[str]:
+    """What was not judged, and why."""
+    return [*(f"  {r.code} ({r.kind}) found nothing to judge: {why}" for r, why in outcome.nothing_for),
+            *(f"  {c.rule.code} ({c.rule.kind}): history of {c.points} of {c.of} points comes evenly, but slower than live "
+              f"readings do (imported or thinned); {c.share:.1%} of the points' time is left out, silence cannot be told in it"
+              for c in outcome.coarse)]

@@ -16,6 +16,8 @@ import numpy as np
 from alerts.evaluator import CHATTER_RAISES, CHATTER_S, Flags, Floats, Ints
 
 Events = tuple[Floats, Floats]      # epochs of raises, and of the return of each (NaN: still active at the end)
+EVEN_GAPS = 8       # so many gaps after each other are a pace and no outage, ...
+EVEN = 1.12         # ... when the longest is no longer than this times the shortest (months of bills: 31 / 28)
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,31 @@ def _starts(at: Floats, base: Heard) -> tuple[Floats, Floats]:
     return starts, ends
 
 
+def paced(at: Floats, after_s: float, last: float) -> tuple[Flags, Floats]:
+    """(T,) whether what follows a reading is the pace of imported or thinned history and no silence, and its seconds.
+
+    Such history comes evenly, each gap longer than the silence that is allowed; a gap among or beside even ones counts as the
+    pace as long as it is not longer than they are. What is irregular, or longer, stays a silence. `last`: the base's last word.
+    """
+    gap = np.diff(at, append=max(last, float(at[-1])))
+    long = gap > after_s
+    if np.count_nonzero(long) < EVEN_GAPS:
+        return np.zeros(len(at), bool), gap
+    windows = np.lib.stride_tricks.sliding_window_view(gap, EVEN_GAPS)
+    shortest = windows.min(axis=1)
+    begins = np.flatnonzero((shortest > after_s) & (windows.max(axis=1) <= EVEN * shortest))
+    depth = np.bincount(begins, minlength=len(gap) + 1) - np.bincount(begins + EVEN_GAPS, minlength=len(gap) + 1)
+    even = np.cumsum(depth)[:-1] > 0
+    first, end = runs(long)
+    pace = np.repeat(np.maximum.reduceat(np.where(even, gap, 0.0), first), end - first)
+    out = np.zeros(len(at), bool)
+    out[long] = gap[long] <= EVEN * pace
+    return out, gap
+
+
 def silences(at: Floats, others: Sequence[Floats], after_s: float, hold_s: float, clear_s: float, base: Heard) -> Events:
     """When a point was silent beside its device: `at` are its own readings, `others` those of its device's other points (none:
-    it stands alone). Silence is counted only while something was heard."""
+    it stands alone). Silence is counted only while something was heard, and not at the pace of coarse history (`paced`)."""
     if not len(at):
         return at, at
     starts, ends = _starts(at, base)
@@ -188,23 +212,28 @@ def silences(at: Floats, others: Sequence[Floats], after_s: float, hold_s: float
     else:
         due = np.nextafter(starts + after_s, np.inf)
     due = due + hold_s
-    return alternate(due[due < ends], at + clear_s)
+    coarse = paced(at, after_s, base.last)[0][np.searchsorted(at, starts, side="right") - 1]
+    return alternate(due[(due < ends) & ~coarse], at + clear_s)
 
 
 def device_silences(readings: Sequence[Floats], after_s: Floats, hold_s: float, clear_s: float, base: Heard) -> Events:
-    """When all points of a device were silent, each for longer than it may be."""
+    """When all points of a device were silent, each for longer than it may be; not while the last of them to be so comes at the
+    pace of coarse history (`paced`)."""
     known = [(r, a) for r, a in zip(readings, after_s.tolist(), strict=True) if len(r) and np.isfinite(a)]
     if not known:
         return np.empty(0), np.empty(0)
     words = np.sort(np.concatenate([r for r, _ in known]))
     starts, ends = _starts(words, base)
-    due = np.full(len(starts), -np.inf)
+    due, coarse = np.full(len(starts), -np.inf), np.ones(len(starts), bool)
     for r, allowed in known:
         i = np.searchsorted(r, starts, side="right") - 1
         since = np.where(i >= 0, r[np.maximum(i, 0)], -np.inf)
-        due = np.maximum(due, np.maximum(since, _last_again(base.again, starts)) + allowed)
+        mine = np.maximum(since, _last_again(base.again, starts)) + allowed
+        slow = (i >= 0) & paced(r, allowed, base.last)[0][i]
+        coarse = np.where(mine > due, slow, coarse & (slow | (mine < due)))
+        due = np.maximum(due, mine)
     due = np.nextafter(due, np.inf) + hold_s
-    return alternate(due[due < ends], words + clear_s)
+    return alternate(due[(due < ends) & ~coarse], words + clear_s)
 
 
 def _last_again(again: Floats, when: Floats) -> Floats:

@@ -110,8 +110,8 @@ def backtest_rules(base: str, first: str, last: str, rule: str | None, candidate
     if other is not None:       # beside a candidate only the rules that it has count
         outcome = outcome.only({r.code for r in other.rules})
     text = ("" if other is None else "rules,") + "rule,object,raised,returned,minutes,severity,channel\n"
-    text += backtest_report.episode_csv(outcome.episodes, zone, "" if other is None else "now")
-    text += "" if other is None else backtest_report.episode_csv(other.episodes, zone, "candidate")
+    text += backtest_report.episode_csv(outcome.episodes, "" if other is None else "now")
+    text += "" if other is None else backtest_report.episode_csv(other.episodes, "candidate")
     if onsets is None:
         sys.stdout.write(text)
     else:

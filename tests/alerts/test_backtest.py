@@ -40,12 +40,12 @@ def test_a_rule_that_is_not_there_is_told_with_those_that_are(mini: Db) -> None:
         backtest(mini, "mini", T0, T0 + timedelta(days=1), "so3")
 
 
-def test_the_command_prints_episodes_in_local_time(mini: Db, database_url: str) -> None:
+def test_the_command_prints_episodes_with_instants_as_the_api_writes_them(mini: Db, database_url: str) -> None:
     load(mini)
     done = run(database_url)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["rule,object,raised,returned,minutes,severity,channel",
-                                        "stack-so2,e1.stack.so2,2026-05-06 01:41:00,2026-05-06 02:10:00,29.0,high,limit"]
+                                        "stack-so2,e1.stack.so2,2026-05-05T17:41:00Z,2026-05-05T18:10:00Z,29.0,high,limit"]
     assert "2880 readings over 2 days: 1 raises, 0.50 a day" in done.stderr
 
 
@@ -77,17 +77,37 @@ def test_a_candidate_stands_beside_the_present_rule_with_a_chart(mini: Db, datab
     assert done.returncode == 0, done.stderr
     assert table.read_text().splitlines() == [
         "rules,rule,object,raised,returned,minutes,severity,channel",
-        "now,stack-so2,e1.stack.so2,2026-05-06 01:41:00,2026-05-06 02:10:00,29.0,high,limit",
+        "now,stack-so2,e1.stack.so2,2026-05-05T17:41:00Z,2026-05-05T18:10:00Z,29.0,high,limit",
         # COD is unknown from 02:05: held
-        "candidate,both,e1.stack.so2,2026-05-06 01:40:00,2026-05-06 02:10:00,30.0,medium,expression",
-        "candidate,night,e1.stack.so2,2026-05-06 01:40:00,2026-05-06 02:10:00,30.0,medium,limit",
-        "candidate,stack-so2,e1.stack.so2,2026-05-06 01:40:00,2026-05-06 02:10:00,30.0,high,limit",
-        "candidate,so2-hour,e1.stack.so2,2026-05-06 02:00:00,2026-05-06 03:00:00,60.0,medium,limit",
-        "candidate,stack-so2,e1.stack.so2,2026-05-06 03:20:00,2026-05-06 03:21:00,1.0,high,limit"]
+        "candidate,both,e1.stack.so2,2026-05-05T17:40:00Z,2026-05-05T18:10:00Z,30.0,medium,expression",
+        "candidate,night,e1.stack.so2,2026-05-05T17:40:00Z,2026-05-05T18:10:00Z,30.0,medium,limit",
+        "candidate,stack-so2,e1.stack.so2,2026-05-05T17:40:00Z,2026-05-05T18:10:00Z,30.0,high,limit",
+        "candidate,so2-hour,e1.stack.so2,2026-05-05T18:00:00Z,2026-05-05T19:00:00Z,60.0,medium,limit",
+        "candidate,stack-so2,e1.stack.so2,2026-05-05T19:20:00Z,2026-05-05T19:21:00Z,1.0,high,limit"]
     assert "stack-so2: 1 -> 2 raises; 0 only now, 1 only with the candidate" in done.stderr
     page = chart.read_text(encoding="utf-8")
     assert "Rules over history · mini" in page and page.count("<svg") == 4
     assert 'class="edge"' in page and "present rule 1 · candidate 2" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_history_coarser_than_live_readings_is_left_out_of_silence_and_said_to_be(mini: Db, database_url: str,
+                                                                                  tmp_path: Path) -> None:
+    load(mini)
+    mini.execute("UPDATE point SET expected_s = 10")
+    mini.execute("""INSERT INTO reading (base_id, point_id, ts, value, quality) SELECT base_id, point_id, t, 5, 0
+        FROM point, generate_series(%s::timestamptz, %s, '15 minutes') t
+        WHERE code = 'e2.cod' AND t NOT BETWEEN %s AND %s""",
+                 (T0, T0 + timedelta(days=2), T0 + timedelta(hours=20), T0 + timedelta(hours=24)))
+    file = tmp_path / "rules.yaml"
+    file.write_text("rules: [{code: silent, name: {zh: 无数据, en: Silent}, kind: stale, scope: {points: [e2.cod]}, "
+                    "params: {after_s: 600}}]", encoding="utf-8")
+    chart = tmp_path / "page.html"
+    done = run(database_url, "--rules", str(file), "--chart", str(chart), "--language", "en")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(",")[3] for line in done.stdout.splitlines()[1:]] == ["2026-05-06T11:55:00Z"]     # the real outage alone
+    said = "history of 1 of 1 points comes evenly, but slower than live readings do (imported or thinned)"
+    assert f"silent (stale): {said}; 90.6% of the points' time is left out" in done.stderr
+    assert said in chart.read_text(encoding="utf-8")
 
 
 def test_a_mistake_in_a_candidate_is_told_with_file_and_line(mini: Db, database_url: str, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_emission_hours_over_history_warn_forecast_and_exceed_as_they_did_live(m
     replayed = [found[0].raised_at, found[1].raised_at, found[1].returned_at]
     assert replayed == [t[0] for t in told] == list(epoch(start + 2 * HOUR, start + 4 * HOUR, start + 5 * HOUR))
     assert found[0].returned_at == found[1].raised_at
-    text = episode_csv(found, "Asia/Shanghai").splitlines()
+    text = episode_csv(found).splitlines()
     assert text[0].endswith(",120.0,high,hour_warning") and text[1].endswith(",60.0,critical,hour_exceeded")
     assert 'class="edge" fill="none"' in page(outcome, None, "mini", start, start + 5 * HOUR, "Asia/Shanghai", "zh")
 

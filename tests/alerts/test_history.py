@@ -9,7 +9,7 @@ import pytest
 
 from alerts import facility, replay
 from alerts.evaluator import Flags, Floats, fresh, tick
-from alerts.history import Band, device_silences, events, flat_runs, heard, newest, rates, silences
+from alerts.history import Band, device_silences, events, flat_runs, heard, newest, paced, rates, silences
 from alerts.loading import Readings
 from tests.alerts.test_evaluator import plan_of, point, rule
 
@@ -78,6 +78,19 @@ def test_a_silence_is_the_point_s_beside_its_device_and_the_device_s_when_all_ar
     assert raises.tolist() == [np.nextafter(1140.0, 2000)] and returns.tolist() == [3060.0]
     raises, _ = device_silences([both, mute], np.array([180.0, 180.0]), 0.0, 0.0, heard(both, 90.0))
     assert not len(raises)                          # nothing at all was heard: the platform was deaf
+
+
+def test_an_even_slow_pace_is_no_silence_an_irregular_or_longer_gap_is() -> None:
+    fast = np.arange(0.0, 3600, 10)
+    slow = 10800.0 + 900.0 * np.arange(20)              # after two hours of nothing
+    holes = np.concatenate([fast, np.delete(slow, [4, 9, 10])])     # stretches of three and four rows between holes
+    raises, _ = silences(holes, [], 30.0, 0.0, 0.0, heard(np.arange(0.0, 28000, 10), 90.0))
+    assert np.round(raises).tolist() == [3590 + 30, 10800 + 3 * 900 + 30, 10800 + 8 * 900 + 30]
+    whole = np.concatenate([fast, slow])
+    raises, _ = device_silences([whole, whole + 60], np.array([30.0, 30.0]), 0.0, 0.0, heard(np.arange(0.0, 28000, 10), 90.0))
+    assert np.round(raises).tolist() == [3590 + 60 + 30]
+    irregular = np.cumsum(np.tile([60.0, 200.0, 90.0], 10))
+    assert not paced(irregular, 30.0, irregular[-1])[0].any() and not paced(slow[:8], 30.0, slow[7])[0].any()
 
 
 def test_a_unit_runs_stands_or_is_unknown_over_time() -> None:
