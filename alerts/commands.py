@@ -45,7 +45,8 @@ def alert(
 
 
 def detect(
-    file: Annotated[Path, typer.Argument(help="CSV: time,value or time,series,value, at a regular step; .gz too.")],
+    file: Annotated[Path, typer.Argument(help="CSV: time,value or time,series,value, at a regular step; .gz too; "
+                                              "- is standard input.")],
     onsets: Annotated[Path | None, typer.Option("-o", "--onsets", help="Where the onsets go; else standard output.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Where the score of every step goes.")] = None,
     weather: Annotated[Path | None, typer.Option(help="CSV time,value of the outdoor temperature in °C.")] = None,

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import re
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import numpy as np
 from alerts.rolling import Floats
 from park.errors import CatalogueError, InputError, Mistake
 
+STDIN = Path("-")
+GZIP = b"\x1f\x8b"
 MISSING = frozenset({"", "nan", "null", "none", "na", "n/a", "#n/a", "-", "--", "\\n"})
 COLUMNS = {"time": "time", "timestamp": "time", "datetime": "time", "at": "time", "时间": "time", "采集时间": "time",
            "value": "value", "数值": "value", "值": "value",
@@ -69,32 +72,38 @@ class _Rows:
 
 
 def read_series(path: Path) -> list[Series]:
-    """Every series of a file in the order in which they appear; InputError or CatalogueError with the lines."""
-    if not path.is_file():
+    """Every series of a file (`-`: standard input) in the order in which they appear; InputError or CatalogueError with the
+    lines."""
+    name = "standard input" if path == STDIN else path.name
+    try:
+        rows = _parse(_text(_bytes(path, name), name), name)
+    except csv.Error as exc:
+        raise InputError(f"{name}: expected a CSV: {exc}") from exc
+    return [_grid(series, r, name) for series, r in rows.items()]
+
+
+def _bytes(path: Path, name: str) -> bytes:
+    """What the file holds, unpacked."""
+    if path != STDIN and not path.is_file():
         raise InputError(f"there is no file {path}")
     try:
-        text = _text(path)
-        rows = _parse(text, path.name)
-    except csv.Error as exc:
-        raise InputError(f"{path.name}: expected a CSV: {exc}") from exc
-    return [_grid(name, r, path.name) for name, r in rows.items()]
-
-
-def _text(path: Path) -> str:
-    """The file's text: UTF-8 with or without a mark, UTF-16 with one, else GB 18030, in which Chinese workbooks save CSV."""
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        raw = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
+        return gzip.decompress(raw) if path.suffix == ".gz" or raw[:2] == GZIP else raw
     except (OSError, EOFError, zlib.error) as exc:
-        raise InputError(f"{path.name}: cannot be read: {exc}") from exc
+        raise InputError(f"{name}: cannot be read: {exc}") from exc
+
+
+def _text(raw: bytes, name: str) -> str:
+    """The file's text: UTF-8 with or without a mark, UTF-16 with one, else GB 18030, in which Chinese workbooks save CSV."""
     if raw[:2] == b"PK":
-        raise InputError(f"{path.name}: expected a CSV, got a workbook or archive; save the sheet as CSV")
+        raise InputError(f"{name}: expected a CSV, got a workbook or archive; save the sheet as CSV")
     marked = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
     for encoding in ("utf-16",) if marked else ("utf-8-sig", "gb18030"):
         try:
             return raw.decode(encoding)
         except UnicodeDecodeError as exc:
             place = exc.start
-    raise InputError(f"{path.name}: expected text in UTF-8 or GB 18030, got other bytes at {place}")
+    raise InputError(f"{name}: expected text in UTF-8 or GB 18030, got other bytes at {place}")
 
 
 def _parse(text: str, file: str) -> dict[str, _Rows]:

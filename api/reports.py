@@ -125,7 +125,7 @@ def _refusal(said: str, sealing: bool) -> Exception:
     text = lines[-1].removeprefix("park: ")
     if text.startswith("there is no"):
         return NotFound(text)
-    return Conflict(text) if sealing else InputError(text)
+    return Conflict(text.replace("needs --reason", "needs a `reason`")) if sealing else InputError(text)
 
 
 def _of(base: dict[str, Any], kind: str, year: int) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def report(
     seal: Annotated[bool, typer.Option("--seal", help="seal this version: it is kept with its hash and never edited")] = False,
     as_of: Annotated[
         str | None,
-        typer.Option(help="figures, factors, targets, limits and ledger as known at this instant (2026-11-23T00:00:00Z)"),
+        typer.Option(help="figures, factors, targets, limits and ledger as known at this instant (2026-11-23T00:00:00Z) "
+                          "or at the end of this base-local day (2026-11-22)"),
     ] = None,
     reason: Annotated[str, typer.Option(help="why a sealed report is restated")] = "",
     by: Annotated[str, typer.Option(help="who seals it; default: the login of this machine")] = "",
@@ -98,14 +99,12 @@ def _edition(
 ) -> Edition:
     import getpass
 
-    from park.clock import parse_instant, utc_now
-    from park.errors import InputError
+    from park.clock import parse_as_of, utc_now
     from reports import store
+    from reports.facts import find_base
 
     now = utc_now()
-    instant = (parse_instant(as_of) if as_of else now).replace(microsecond=0)
-    if instant > now:
-        raise InputError(f"expected --as-of in the past, got {as_of}")
+    instant = (parse_as_of(as_of, find_base(conn, base).timezone, now) if as_of else now).replace(microsecond=0)
     if not seal:
         return store.draft(conn, base, kind, year, instant, pinned=as_of is not None, progress=progress.tell)
     return store.seal(

@@ -290,13 +290,14 @@ def test_gaps_stay_unknown_and_rows_off_the_step_are_counted(tmp_path: Path) -> 
     assert (s.n_moved, s.time_of(0)) == (2, "2025-12-31T16:00:00Z")
 
 
-def test_the_command_writes_onsets_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_reads_standard_input_and_writes_onsets_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     x, first, end = faulty("scale")
     rows = [f"{(START + timedelta(hours=i)).isoformat()},{name},{v:.3f}"
             for name, values in (("m1", x), ("m2", office())) for i, v in enumerate(values)]
-    write(tmp_path / "f.csv", rows, "time,series,value")
-    done = park("detect", "f.csv", "-o", "o.csv", "--scores", "s.csv")
+    with write(tmp_path / "f.csv", rows, "time,series,value").open(encoding="utf-8") as piped:
+        monkeypatch.setattr("sys.stdin", piped)
+        done = park("detect", "-", "-o", "o.csv", "--scores", "s.csv")
     assert done.returncode == 0, done.stderr
     assert "2 series" in done.stderr
     with (tmp_path / "o.csv").open() as f:

@@ -8,11 +8,18 @@ from io import BytesIO
 import httpx
 from psycopg.types.json import Jsonb
 
+from api.reports import _refusal
+from park.errors import Conflict
 from tests.api.conftest import Connection, Service, account_total
 
 
 def cell(id: str, value: float | None, **more: object) -> dict[str, object]:
     return {"type": "cell", "id": id, "value": value, "unit": "tce", "coverage": 1.0, "factors": []} | more
+
+
+def test_a_restatement_without_a_reason_is_told_by_the_field_of_the_api() -> None:
+    refused = _refusal("park: version 1 is sealed and 2 figures differ: a restatement needs --reason", True)
+    assert isinstance(refused, Conflict) and str(refused).endswith("a restatement needs a `reason`")
 
 
 def store_version(conn: Connection, version: int, cells: list[dict[str, object]], reason: str = "") -> None:

@@ -50,6 +50,7 @@ def test_mistakes_are_told_with_what_is_known(year_url: str, tmp_path: Path) -> 
         (("mini", "annual", "2026", "--format", "odt"), 2, "docx, xlsx, pdf, html, json"),
         (("mini", "weekly", "2026"), 2, "weekly"),
         (("mini", "annual", "2026", "--as-of", "yesterday"), 1, "expected an instant"),
+        (("mini", "annual", "2026", "--as-of", "2999-01-01"), 1, "a day that is not to come"),
         (("mini", "annual", "2026", "--version", "9"), 1, "sealed: none"),
         (("mini", "annual", "2026", "--version", "1", "--seal"), 2, "does not go together"),
         (("mini", "annual", "2026", "-o", "/proc/nowhere"), 1, "cannot write to the folder"),
