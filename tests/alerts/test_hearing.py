@@ -7,10 +7,12 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from psycopg.types.json import Jsonb
 
 from alerts import service
 from alerts.hearing import Hearing
+from park.quantities import TABLES
 
 Db = psycopg.Connection[Any]
 T0 = datetime.now(UTC).replace(microsecond=0)
@@ -85,6 +87,22 @@ def test_a_collector_that_speaks_of_its_devices_is_heard(park: Db) -> None:
             ON CONFLICT (base_id, device_id) DO UPDATE SET at = excluded.at""", (T0 + timedelta(seconds=10 * i),))
         service.step(park, e, T0 + timedelta(seconds=10 * i))
     assert changes(park) == [("device_offline", "raise")]
+
+
+@pytest.mark.parametrize("unseen", [True, False])
+def test_a_device_that_never_answered_is_told_by_the_rule_of_the_first_catalogue(park: Db, unseen: bool) -> None:
+    first = yaml.safe_load((TABLES / "first_park.yaml").read_text(encoding="utf-8"))
+    params = next(r for r in first["rules"] if r["kind"] == "stale")["params"]
+    assert params["unseen"] is True
+    park.execute("UPDATE rule SET params = %s WHERE code = 'silent'", (Jsonb(params | {"unseen": unseen}),))
+    e = service.start(park, T0)
+    for i in range(10):         # its collector asks it in vain; another device answers
+        read(park, T0 + timedelta(seconds=10 * i), "e2.cod", "e1.main.kw")
+        park.execute("""INSERT INTO device_state (base_id, device_id, state, at)
+            SELECT base_id, device_id, 'offline', %s FROM device WHERE code = 'd.e1.cems'
+            ON CONFLICT (base_id, device_id) DO UPDATE SET at = excluded.at""", (T0 + timedelta(seconds=10 * i),))
+        service.step(park, e, T0 + timedelta(seconds=10 * i))
+    assert (("device_offline", "raise") in changes(park)) is unseen
 
 
 def test_a_platform_that_never_hears_anything_says_so_after_a_quarter_of_an_hour(park: Db) -> None:
