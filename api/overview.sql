@@ -29,7 +29,8 @@ ORDER BY carrier, point_id
 
 -- name: energy_hours
 -- Each hour of the local day per carrier, beside the quartiles of the same hour on like days of the six weeks before.
--- Like days: the same weekday and calendar class; with fewer than three of them, every day of today's class.
+-- Like days: the same weekday and calendar class; with fewer than three of them, every day of today's class. What is estimated by
+-- more than a twentieth, such as a gap split evenly over its hours, says nothing of an hour and is no part of the quartiles.
 WITH counter AS (
     SELECT * FROM unnest(%(points)s::integer[], %(carriers)s::text[], %(factors)s::double precision[])
            AS c (point_id, carrier, factor)
@@ -55,10 +56,11 @@ before AS (
     SELECT c.carrier, i.ts, sum(i.amount * c.factor) AS amount
     -- each counter's days by the whole key: by base and time alone a server before PostgreSQL 18 reads the index from end to end
     FROM like_day d CROSS JOIN counter c
-    CROSS JOIN LATERAL (SELECT ts, amount, n_known, n_expected FROM interval_1h i
+    CROSS JOIN LATERAL (SELECT ts, amount, estimated, n_known, n_good, n_expected FROM interval_1h i
                         WHERE i.base_id = %(base)s AND i.point_id = c.point_id AND i.ts >= d.low AND i.ts < d.high OFFSET 0) i
     GROUP BY c.carrier, i.ts
     HAVING count(*) FILTER (WHERE i.n_known >= i.n_expected) = (SELECT n FROM size WHERE size.carrier = c.carrier)
+       AND sum(i.n_good) > 0 AND abs(sum(i.estimated * c.factor)) <= 0.05 * abs(sum(i.amount * c.factor))
 ),
 expected AS (
     SELECT carrier, extract(hour FROM ts AT TIME ZONE %(zone)s)::integer AS hour, count(*)::integer AS n_days,

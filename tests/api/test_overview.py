@@ -81,6 +81,13 @@ def test_expected_is_the_median_of_the_same_hour_on_the_same_weekday_of_six_week
     assert (hour["low"], hour["high"]) == (pytest.approx(low), pytest.approx(high))
 
 
+def test_an_hour_that_was_estimated_says_nothing_of_what_is_usual(panel: Panel, park: Conn) -> None:
+    hour = carrier_of(panel("energy"), "electricity")["hours"][10]
+    park.execute("UPDATE interval_1h SET estimated = amount, n_good = 0 WHERE ts = %s", [hour["ts"] - timedelta(weeks=1)])
+    park.execute("UPDATE interval_1h SET estimated = amount / 50, n_good = 3 WHERE ts = %s", [hour["ts"] - timedelta(weeks=2)])
+    assert carrier_of(panel("energy"), "electricity")["hours"][10]["n_days"] == hour["n_days"] - 1
+
+
 def test_an_hour_with_a_gap_says_so_and_is_left_out_of_the_comparison(panel: Panel) -> None:
     electricity = carrier_of(panel("energy"), "electricity")
     missing, half = electricity["hours"][3], electricity["hours"][5]

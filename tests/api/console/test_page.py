@@ -99,13 +99,20 @@ def test_the_language_changes_everything_on_the_page(console: Open) -> None:
     assert left == []
 
 
-def test_a_gap_is_drawn_as_a_gap(console: Open, town: Conn) -> None:
+def test_a_gap_is_drawn_as_a_gap_and_its_split_as_an_estimate_not_judged(console: Open, town: Conn, tmp_path: Path) -> None:
     town.execute("UPDATE interval_1h i SET amount = NULL, n_known = 0, n_good = 0 FROM point p WHERE p.code = 'food.pv.kwh' "
                  "AND i.point_id = p.point_id AND i.ts = (SELECT ts FROM interval_1h g JOIN point q USING (base_id, point_id) "
                  "WHERE q.code = 'grid.kwh' AND g.n_known = 0)")
+    peak = one(town, "SELECT i.ts FROM interval_1h i JOIN point p USING (base_id, point_id) WHERE p.code = 'grid.kwh' "
+                     "ORDER BY i.ts DESC OFFSET 1")          # the seed's hour that stands out by far
+    town.execute("UPDATE interval_1h i SET estimated = amount, n_good = 0 FROM point p WHERE i.base_id = p.base_id "
+                 "AND i.ts = %s AND i.point_id = p.point_id AND p.code IN ('grid.kwh', 'steel.kwh', 'steel.mill.kwh')", [peak])
     missing = one(town, "SELECT i.ts FROM interval_1h i JOIN point p USING (base_id, point_id) "
                         "WHERE p.code = 'grid.kwh' AND i.n_known = 0")
     page = console()
+    keep(page, tmp_path, "estimated")
+    expect(page.locator("#energy .bar.estimated")).to_have_count(1)
+    expect(page.locator("#energy .chart .attention")).to_have_count(0)
     gaps = page.locator("#energy .gap").evaluate_all("all => all.map(e => Date.parse(e.dataset.gap) / 1000)")
     assert missing.timestamp() in gaps
     whole = page.locator("#energy .bar:not(.partial)").evaluate_all("all => all.map(e => Number(e.getAttribute('height')))")

@@ -1,5 +1,6 @@
 // A day by hour: bars of what was used over the band of what like days used. An hour that lacks data is hatched over its
-// whole height and labelled, never an empty place and never zero; what is known of it stands in it as a hatched bar.
+// whole height and labelled, never an empty place and never zero; what is known of it stands in it as a hatched bar. An hour
+// that is only an estimate has a pale bar with a broken edge, and nobody judges it.
 
 import { s } from "../dom.js";
 import { linear, ticks } from "./scale.js";
@@ -7,14 +8,19 @@ import { watchColumns } from "./columns.js";
 
 const MARGIN = { top: 14, right: 6, bottom: 20, left: 46 };
 
-/** Whether an hour stands out of its band: beyond the quartiles by 1.5 times their distance. */
+/** Whether an hour is an estimate, such as its share of a gap whose total is exact: no slot measured, or more than 5 % estimated. */
+export function isEstimated(hour) {
+  return hour.amount !== null && (hour.n_good === 0 || Math.abs(hour.estimated) > 0.05 * Math.abs(hour.amount));
+}
+
+/** Whether a measured hour stands out of its band: beyond the quartiles by 1.5 times their distance. */
 export function standsOut(hour) {
-  if (hour.amount === null || hour.expected === null || hour.n_known < hour.n_slots) return false;
+  if (hour.amount === null || hour.expected === null || hour.n_known < hour.n_slots || isEstimated(hour)) return false;
   const slack = Math.max(1.5 * (hour.high - hour.low), 0.05 * Math.abs(hour.expected));
   return hour.amount > hour.high + slack || hour.amount < hour.low - slack;
 }
 
-/** hours: [{ts, amount, low, expected, high, n_known, n_expected, n_slots}]; label(ts), number(v), describe(hour) give texts. */
+/** hours: [{ts, amount, estimated, low, expected, high, n_known, n_good, n_expected, n_slots}]; label(ts), number(v), describe(hour) give texts. */
 export function hoursChart({ hours, width, height, label, number, describe, title, gapText, now }) {
   const inner = { x: MARGIN.left, y: MARGIN.top, w: width - MARGIN.left - MARGIN.right, h: height - MARGIN.top - MARGIN.bottom };
   const values = hours.flatMap((h) => [h.amount, h.high]).filter((v) => v !== null);
@@ -53,7 +59,7 @@ function drawHour(svg, h, { x, slot, y, inner, gapText }) {
     if (slot > 24) svg.append(s("text.gap-text", { x: x + slot / 2, y: inner.y - 3 }, gapText));
   }
   if (h.amount === null) return;
-  const classes = ["bar", h.n_known < h.n_slots && "partial", standsOut(h) && "attention"].filter(Boolean).join(".");
+  const classes = ["bar", isEstimated(h) ? "estimated" : h.n_known < h.n_slots && "partial", standsOut(h) && "attention"].filter(Boolean).join(".");
   const [top, foot] = [Math.min(y(h.amount), y(0)), Math.max(y(h.amount), y(0))];
   svg.append(s(`rect.${classes}`, { ...bar, y: top, height: Math.max(1, foot - top) }));
   if (standsOut(h)) {

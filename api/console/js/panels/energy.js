@@ -3,7 +3,7 @@
 import { h, show } from "../dom.js";
 import { t, w } from "../i18n.js";
 import { amount, hourMinute, hourOf, lacking, number, percentOf, scaled, unitText } from "../format.js";
-import { hoursChart, standsOut } from "../charts/hours.js";
+import { hoursChart, isEstimated, standsOut } from "../charts/hours.js";
 import { onResize } from "../charts/scale.js";
 import { asOf, makePanel } from "../panel.js";
 
@@ -35,7 +35,7 @@ export function makeEnergy(element, { base, onData }) {
 
 function legend() {
   const item = (kind, word) => h("span.key", {}, h(`i.swatch.${kind}`), t(word));
-  return h("div.legend", { title: t("energy_about") }, item("actual", "legend_actual"), item("partial", "legend_partial"), item("gap", "legend_gap"),
+  return h("div.legend", { title: t("energy_about") }, item("actual", "legend_actual"), item("partial", "legend_partial"), item("estimated", "legend_estimated"), item("gap", "legend_gap"),
     item("band", "legend_band"), item("median", "legend_median"), item("attention", "legend_attention"));
 }
 
@@ -58,6 +58,7 @@ function describe(hour, carrier) {
     lines.push(`${t("actual")} ${hour.amount === null ? t("not_known") : amount(hour.amount, carrier.unit)}`);
     if (hour.n_known < hour.n_slots) lines.push(t("slots_known", { known: hour.n_known, expected: hour.n_slots }));
     if (hour.estimated) lines.push(t("estimated_part", { amount: amount(hour.estimated, carrier.unit) }));
+    if (isEstimated(hour)) lines.push(t("estimated_hour"));
   }
   if (hour.expected === null) lines.push(t("no_comparison"));
   else {
