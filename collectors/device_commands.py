@@ -61,7 +61,7 @@ def device_read(
 ) -> None:
     """Read one meter and show every value beside its plausible range, and the requests used.
 
-    Exit status 1 when the meter does not answer or any value lies outside its range.
+    Exit status 1 when the meter does not answer or any value lies outside its range or is no measured one (1e-30).
     """
     import asyncio
     import json
@@ -82,7 +82,7 @@ def device_read(
             _show_meter(bus, _console())
     else:
         reading = asyncio.run(modbus.read_device(found.in_order(word_order, byte_order), url, unit, given))
-        plain, outside = modbus.as_plain(reading), any(v.inside is False for v in reading.values)
+        plain, outside = modbus.as_plain(reading), any(v.inside is False or v.doubt for v in reading.values)
         if format_ == "table":
             _show_reading(reading, _console())
     if format_ == "json":
@@ -201,8 +201,9 @@ def _show_reading(reading: DeviceReading, console: Console) -> None:
                   f"{reading.connection}, unit {reading.unit}")
     for v in reading.values:
         text = "no value" if v.value is None else f"{v.value:.9g}" + (f" ({v.label})" if v.label else "")
-        style = "red" if v.inside is False else "yellow" if v.value is None else None
-        table.add_row(v.point.key, text, v.point.unit, v.quality, _range(v.point.valid), v.raw, style=style)
+        style = "red" if v.inside is False or v.doubt else "yellow" if v.value is None else None
+        plausible = ", ".join(filter(None, (_range(v.point.valid), v.doubt)))
+        table.add_row(v.point.key, text, v.point.unit, v.quality, plausible, v.raw, style=style)
     console.print(table)
     if reading.parameters:
         console.print("parameters: " + ", ".join(_told(k, v) for k, v in reading.parameters.items()), markup=False)

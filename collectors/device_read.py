@@ -16,10 +16,18 @@ from collectors.template import Template, TemplatePoint
 from park.errors import DeviceError, DeviceTimeout, InputError
 from park.quality import word_of
 
+TINY, HUGE = 1e-9, 1e15     # in a point's unit: no meter measures less or more, floats with words in another order read so
+
+
+def is_absurd(point: TemplatePoint, value: float | None) -> bool:
+    """Whether a floating-point value is no measurement, though it may lie in the range: 1e-30 V, 3e+23 kWh."""
+    return value is not None and point.type in ("f32", "f64") and (0 < abs(value) < TINY or abs(value) > HUGE)
+
 
 @dataclass(frozen=True)
 class ValueRead:
-    """One value: None with its quality when the device has none; `inside` tells whether it lies in its range."""
+    """One value: None with its quality when the device has none; `inside` tells whether it lies in its range, `doubt` what
+    speaks against a value that no meter measures."""
 
     point: TemplatePoint
     value: float | None
@@ -33,6 +41,11 @@ class ValueRead:
         if self.value is None or self.point.valid is None:
             return None
         return self.point.valid[0] <= self.value <= self.point.valid[1]
+
+    @property
+    def doubt(self) -> str | None:
+        """What to look at when the value is absurd."""
+        return "no measured value: word or byte order?" if is_absurd(self.point, self.value) else None
 
 
 @dataclass(frozen=True)
@@ -143,6 +156,7 @@ def _decode(reading: DeviceReading, reads: list[Read], answers: list[bytes | Non
     for i, p in enumerate(points):
         value = None if np.isnan(values.value[i]) else float(values.value[i])
         quality = word_of(int(values.quality[i])) if values.present[i] else "link_fault"
+        quality = "uncertain" if quality == "good" and is_absurd(p, value) else quality
         label = p.labels.get(int(value)) if value is not None and p.labels else None
         reading.values.append(ValueRead(p, value, quality, raw.get(i, ""), label))
     reading.hint = _other_order(reading, reads, answers)
@@ -152,12 +166,12 @@ def _other_order(reading: DeviceReading, reads: list[Read], answers: list[bytes 
     """The order of words and bytes in which everything is plausible, when something is not as the template has it.
 
     Read the wrong way round most numbers are absurdly small rather than too large, so that zeros and ranges must agree:
-    a value that counts is inside its range and, unless it is exactly zero, not below a billionth of its unit.
+    a value that counts is inside its range and not absurd.
     """
     def absurd(template: Template) -> int:
         values = Decoder(template, template.points, reads, reading.parameters).decode(answers)
         return sum(1 for p, v in zip(template.points, values.value, strict=True) if p.words > 1 and not np.isnan(v)
-                   and (0 < abs(v) < 1e-9 or (p.valid is not None and not p.valid[0] <= v <= p.valid[1])))
+                   and (is_absurd(p, v) or (p.valid is not None and not p.valid[0] <= v <= p.valid[1])))
     if not absurd(reading.template):
         return None
     for word, byte in (("little", "big"), ("big", "big"), ("little", "little"), ("big", "little")):
@@ -174,7 +188,7 @@ def as_plain(reading: DeviceReading) -> dict[str, object]:
         "confidence": reading.template.confidence, "connection": reading.connection, "unit": reading.unit,
         "parameters": {name: None if np.isnan(value) else value for name, value in reading.parameters.items()},
         "values": [{"key": v.point.key, "quantity": v.point.quantity, "value": v.value, "unit": v.point.unit,
-                    "quality": v.quality, "valid": v.point.valid, "inside": v.inside, "label": v.label,
+                    "quality": v.quality, "valid": v.point.valid, "inside": v.inside, "doubt": v.doubt, "label": v.label,
                     "register": v.point.register_, "address": v.point.address, "raw": v.raw} for v in reading.values],
         "hint": reading.hint,
         "requests": [{"function": r.function, "address": r.address, "count": r.count, "ms": round(r.ms, 2), "result": r.result}

@@ -297,12 +297,15 @@ def test_registers_in_another_order_are_told_by_device_read_and_read_with_the_de
         for address, pair in words.items():
             server.data_bank.set_input_registers(address, list(pair))
         url = f"tcp://127.0.0.1:{server.port}"
-        told = asyncio.run(read_device(template, url, 1)).hint
+        wrong = asyncio.run(read_device(template, url, 1))
+        shown = _park("device", "read", "eastron.sdm630", "--host", "127.0.0.1", "--port", str(server.port))
         swapped = asyncio.run(read_device(template.in_order("little", None), url, 1))
     finally:
         server.stop()
-    assert told is not None and "attributes: {word_order: little, byte_order: big}" in told
-    assert swapped.hint is None and {v.inside for v in swapped.values} == {True}
+    assert wrong.hint is not None and "attributes: {word_order: little, byte_order: big}" in wrong.hint
+    assert {v.quality for v in wrong.values} == {"uncertain"}
+    assert shown.stdout.count("no measured value: word or byte order?") == len(words) and shown.returncode == 1
+    assert swapped.hint is None and {(v.inside, v.doubt) for v in swapped.values} == {(True, None)}
     device = Device(code="d", protocol="modbus", template="eastron.sdm630", connection=url, unit_id=1,
                     attributes={"word_order": "little"})
     fields = [FieldDevice("b", "Asia/Shanghai", d, {"frequency": Target("f", "Hz", "gauge", 60)})
