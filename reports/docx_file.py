@@ -22,6 +22,8 @@ from reports.present import ChartView, Document, Entry, HeadingView, ParagraphVi
 WIDE_COLUMNS = 8
 WHOLE_ROWS = 12
 """Rows up to which a table is kept on one page, as in the pdf."""
+TIED_ROWS = 3
+"""Rows of a longer table that stay together at its head and at its foot, so that none is alone on a page."""
 COVER_CM = (4.2, 11.0)
 
 
@@ -167,8 +169,8 @@ def _table(docx: Any, view: TableView) -> None:
         for cell, entry, width in zip(row.cells, entries, widths, strict=True):
             cell.width = width
             _write(cell, entry, size, text_style)
-        if (nth == 0 and len(view.rows) > 1) or nth + 1 < len(view.rows) <= WHOLE_ROWS:
-            _keep_with_next(row)
+        if len(view.rows) <= WHOLE_ROWS or nth < TIED_ROWS - 1 or nth >= len(view.rows) - TIED_ROWS:
+            _keep_with_next(row)  # the last one with the note below
     for text in view.notes or ("",):
         docx.add_paragraph(text, style="Table note")
 

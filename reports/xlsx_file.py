@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,10 @@ HEI, SONG = "黑体", "宋体"
 _THIN = Side(style="thin", color="B0B0B0")
 _BOX = Border(left=_THIN, right=_THIN, top=_THIN, bottom=_THIN)
 _HEAD = PatternFill("solid", fgColor="E3EBF2")
+ROW_CM = 0.45
+"""The lowest that a reader makes a row of its own accord: charts take their rows by it, so that none lies over a table."""
+PAPER = 100.0
+"""Characters over which running text goes before it turns."""
 WIDTH = 15.0
 """Characters of a column of width 1 in the data object."""
 
@@ -81,16 +87,26 @@ def _part(book: Workbook, data: Worksheet, part: Part, language: Language) -> No
         if isinstance(view, ChartView) and not isinstance(former, ChartView):
             sheet.row_breaks.append(Break(row - 1))  # on paper no chart is cut: they begin a page
         if isinstance(view, ParagraphView | HeadingView):
-            at = sheet.cell(row, 1, view.text)
-            at.font = Font(name=HEI if isinstance(view, HeadingView) else SONG, bold=isinstance(view, HeadingView))
-            at.alignment = Alignment(wrap_text=True, vertical="top")
-            sheet.merge_cells(start_row=row, start_column=1, end_row=row, end_column=8)
-            sheet.row_dimensions[row].height = 15 * max(1, -(-_length(view.text) // 118))
+            heading = isinstance(view, HeadingView)
+            _running(sheet, row, view.text, Font(name=HEI if heading else SONG, bold=heading), 11)
             row += 2
         elif isinstance(view, TableView):
             row = _table(sheet, view, row)
         elif isinstance(view, ChartView):
             row = _chart(sheet, data, view, row, language)
+
+
+def _running(sheet: Worksheet, row: int, text: str, font: Font, points: float) -> None:
+    """A text over the first columns, as high as its lines: one that ran on to the right would shrink the printed sheet."""
+    at = sheet.cell(row, 1, text)
+    at.font, at.alignment = font, Alignment(wrap_text=True, vertical="top")
+    last, room = 0, 0.0
+    while last < 12 and room < PAPER:
+        last += 1
+        room += sheet.column_dimensions[get_column_letter(last)].width
+    sheet.merge_cells(start_row=row, start_column=1, end_row=row, end_column=last)
+    lines = -(-_length(text) * points // round(room * 10))  # a column's unit is a digit of 11 points: ten leave some room
+    sheet.row_dimensions[row].height = 1.4 * points * max(1.0, lines)
 
 
 def _columns(sheet: Worksheet, part: Part) -> None:
@@ -131,15 +147,14 @@ def _table(sheet: Worksheet, view: TableView, row: int) -> int:
     row += 1
     for n, text in enumerate(view.headers, 1):
         _style(sheet.cell(row, n, text), bold=True, fill=_HEAD, align="center")
+    sheet.row_dimensions[row].height = 13.5 * _lines(sheet, view.headers)
     row += 1
     for entries in view.rows:
         under = any(e.note for e in entries)
         if under:
-            lines = max(-(-_length(e.note) * 8 // round(10 * _width(w))) for e, w in zip(entries, view.widths, strict=True))
-            sheet.row_dimensions[row + 1].height = 1.0 + 11.5 * max(1, lines)
-        lines = max(-(-_length(e.text) // int(sheet.column_dimensions[get_column_letter(n)].width or 1))
-                    for n, e in enumerate(entries, 1))
-        if lines > 1:       # a height that is not given is one line in some readers
+            sheet.row_dimensions[row + 1].height = 1.0 + 11.5 * _lines(sheet, [e.note for e in entries], 8)
+        lines = _lines(sheet, [e.text for e in entries])
+        if lines > 1:  # a height that is not given is one line in some readers
             sheet.row_dimensions[row].height = 13.5 * lines
         for n, e in enumerate(entries, 1):
             _value(sheet.cell(row, n), e)
@@ -149,9 +164,15 @@ def _table(sheet: Worksheet, view: TableView, row: int) -> int:
                 at.alignment = Alignment(horizontal="right", vertical="top", wrap_text=True)
         row += 2 if under else 1
     for text in view.notes:
-        sheet.cell(row, 1, text).font = Font(name=SONG, size=8, color="404040")
+        _running(sheet, row, text, Font(name=SONG, size=8, color="404040"), 8)
         row += 1
     return row + 1
+
+
+def _lines(sheet: Worksheet, texts: Sequence[str], points: int = 10) -> int:
+    """Lines of the highest cell of a row."""
+    rooms = (int(sheet.column_dimensions[get_column_letter(n)].width or 1) for n, _ in enumerate(texts, 1))
+    return max(1, *(-(-_length(text) * points // (room * 10)) for text, room in zip(texts, rooms, strict=True)))
 
 
 def _value(at: Any, e: Entry) -> None:
@@ -191,8 +212,11 @@ def _chart(sheet: Worksheet, data: Worksheet, view: ChartView, row: int, languag
     last, right = top + 1 + len(chart.labels), 1 + len(chart.series)
     if not chart.labels or not chart.series:
         return row
-    sheet.add_chart(_native(chart, data, top, last, right, view.caption, unit), f"A{row}")
-    return row + 17
+    height_cm = max(8, 3 + len(chart.labels)) if chart.kind == "bars" else 8
+    native = _native(chart, data, top, last, right, view.caption, unit)
+    native.width, native.height = 22, height_cm
+    sheet.add_chart(native, f"A{row}")
+    return row + 2 + math.ceil(height_cm / ROW_CM)
 
 
 def _native(chart: Chart, data: Worksheet, top: int, last: int, right: int, title: str, unit: str) -> Any:
@@ -205,7 +229,6 @@ def _native(chart: Chart, data: Worksheet, top: int, last: int, right: int, titl
     native.x_axis.delete = native.y_axis.delete = False
     native.add_data(Reference(data, min_col=2, max_col=right, min_row=top + 1, max_row=last), titles_from_data=True)
     native.set_categories(Reference(data, min_col=1, min_row=top + 2, max_row=last))
-    native.width, native.height = 22, 8
     if right == 2:
         native.legend = None
     if chart.kind == "bars":

@@ -130,7 +130,7 @@ def _points(ctx: Context) -> list[Text]:
     return [
         Text(
             f"{word('systems', s).zh}有 {n} 个在册测点本期没有数据。",
-            f"{n} points of {word('systems', s).en} gave no data in the period.",
+            f"{n} {'point' if n == 1 else 'points'} of {word('systems', s).en} gave no data in the period.",
         )
         for s, n in silent.items()
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -168,6 +169,8 @@ def test_the_docx_has_styles_fonts_numbers_and_repeated_headers(edition: Edition
     assert document.styles["Body Text"].element.rPr.rFonts.get(qn("w:eastAsia")) == "宋体"
     body = document.tables[1:]
     assert all(t.rows[0]._tr.trPr is not None and t.rows[0]._tr.trPr.find(qn("w:tblHeader")) is not None for t in body)
+    assert all(t.cell(-1, 0).paragraphs[0].paragraph_format.keep_with_next for t in body)
+    assert document.settings.element.find(qn("w:updateFields")) is not None
     xml = document.element.xml
     assert 'TOC \\o "1-2"' in xml
     assert " PAGE " in document.sections[-1].footer._element.xml
@@ -192,6 +195,14 @@ def test_the_workbook_has_numbers_formats_frozen_panes_and_native_charts(edition
     assert "覆盖 100%" in sheet.cell(amount.row + 1, amount.column).value
     dead = [s.title for s in book.worksheets for row in s.iter_rows() for c in row if c.value in ("#REF!", "#NAME?")]
     assert not dead
+    sheets: list[Any] = book.worksheets
+    for chart_sheet, chart in ((s, c) for s in sheets for c in s._charts):
+        top = chart.anchor._from.row + 1
+        bottom = top + math.ceil(chart.anchor.ext.height / 360_000 / 0.45)  # EMU a centimetre; rows of the lowest height
+        assert not any(c.value for row in chart_sheet.iter_rows(top, bottom) for c in row)
+    long = [c for s in sheets[1:-2] for row in s.iter_rows(min_row=3) for c in row if len(str(c.value or "")) > 60]
+    assert long
+    assert all(c.alignment.wrap_text for c in long)
 
 
 def test_the_page_stands_alone_and_its_charts_are_well_formed(edition: Edition, files: Files) -> None:
