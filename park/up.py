@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from park.broker import free_port
+from park.broker import free_port, host_port
 from park.broker_access import DEVICE, GATEWAY, LOOPBACK, listen_address, users
 from park.catalogue import Catalogue, read_catalogue
 from park.demo import (
@@ -35,6 +35,7 @@ from park.demo import (
     wait_ready,
 )
 from park.errors import InputError
+from park.mqtt import refusal
 from park.settings import Settings
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")     # of a password in the catalogue
@@ -92,6 +93,7 @@ def _say_where(steps: Steps, here: Platform, ports: Ports, host: str, listen: tu
         steps.say(f"the console from other machines: http://{near if host in ('0.0.0.0', '::') else host}:{ports.http}")
     steps.say(f"data loggers (HJ 212) connect to {near} port {ports.hj212}")
     if here.broker is None:
+        say_trouble(steps, here.mqtt_url)
         return
     if listen is None:
         steps.say("the broker listens on this machine alone; --mqtt-listen 0.0.0.0:1883 opens it to devices, with passwords")
@@ -104,6 +106,21 @@ def _say_where(steps: Steps, here: Platform, ports: Ports, host: str, listen: tu
     steps.say(f"passwords are in {here.broker.users_file}; they cross the network in clear: let it be one of the plant's own")
     if here.broker.kind == "amqtt":
         steps.say("this broker is amqtt, which forgets what it holds when it ends: install mosquitto for a real park")
+
+
+def say_trouble(steps: Steps, mqtt_url: str) -> None:
+    """One line where the broker that PARK_MQTT_URL names is away or lets nobody in; nothing where all is well."""
+    where = "{}:{}".format(*host_port(mqtt_url))      # without its password
+    try:
+        refused = refusal(mqtt_url)
+    except OSError as exc:
+        wrong = f"does not answer ({exc.strerror or exc}): start it, or leave PARK_MQTT_URL out and `park up` brings its own"
+    else:
+        if refused is None:
+            return
+        wrong = f"refuses its user ({refused}): PARK_MQTT_URL=mqtt://user:password@host:port"
+    steps.say(f"[bold red]broker[/] {where} of PARK_MQTT_URL {escape(wrong)}; until then readings wait in the spool, none is "
+              "lost")
 
 
 def _say_mistakes(steps: Steps, files: Sequence[Path], catalogue: Catalogue,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -16,9 +17,11 @@ import httpx
 import psutil
 import pytest
 from paho.mqtt import MQTTException, publish
+from rich.console import Console
 
-from park.broker import free_port
-from park.up import own_address
+from park.broker import Broker, free_port
+from park.demo import Steps
+from park.up import own_address, say_trouble
 
 ROOT = Path(__file__).parent.parent
 BASE = "base: {code: north, name: 北园}\nenterprises: [{code: e1, name: One}]\n"
@@ -110,6 +113,18 @@ def test_what_cannot_start_says_what_to_do(tmp_path: Path, catalogue: str, says:
                       str(taken.getsockname()[1]), folder=tmp_path)
         text, _ = ended.communicate(timeout=30)
     assert ended.returncode == 1 and says in text and "Traceback" not in text
+
+
+def test_a_named_broker_that_is_away_is_told_once_with_its_remedy_and_one_that_answers_is_not(broker: Broker) -> None:
+    told = io.StringIO()
+    steps = Steps(Console(file=told, width=80))
+    say_trouble(steps, broker.url)
+    assert told.getvalue() == ""
+    port = free_port()
+    say_trouble(steps, f"mqtt://park:secret@127.0.0.1:{port}")
+    (line,) = told.getvalue().splitlines()
+    assert f"broker 127.0.0.1:{port} of PARK_MQTT_URL does not answer (Connection refused): start it" in line
+    assert "readings wait in the spool" in line and "secret" not in line
 
 
 def test_a_setting_without_sense_is_named_and_a_pipe_gets_whole_tables() -> None:

@@ -109,10 +109,11 @@ def test_devices_never_write_or_hear_what_is_between_the_stages(broker: Broker) 
 
 @pytest.mark.parametrize(("text", "means"), [
     ("0.0.0.0:1883", ("0.0.0.0", 1883)), ("10.0.0.5", ("10.0.0.5", 1883)), (":8883", ("0.0.0.0", 8883)),
-    ("[::]:1884", ("::", 1884)), ("", None), ("1.2.3.4:0", None), ("1.2.3.4:70000", None), ("mqtt://1.2.3.4", None)])
+    ("[::]:1884", ("::", 1884)), ("", None), ("1.2.3.4:0", None), ("1.2.3.4:70000", None), ("mqtt://1.2.3.4", None),
+    ("18083", None)])
 def test_where_to_listen_is_an_address_and_a_port(text: str, means: tuple[str, int] | None) -> None:
     if means is None:
-        with pytest.raises(InputError, match="expected ADDRESS:PORT"):
+        with pytest.raises(InputError, match="expected ADDRESS:PORT such as 0.0.0.0:" + (text if text == "18083" else "1883")):
             listen_address(text)
     else:
         assert listen_address(text) == means
