@@ -82,7 +82,7 @@ def test_a_silence_is_the_point_s_beside_its_device_and_the_device_s_when_all_ar
 
 def test_an_even_slow_pace_is_no_silence_an_irregular_or_longer_gap_is() -> None:
     fast = np.arange(0.0, 3600, 10)
-    slow = 10800.0 + 900.0 * np.arange(20)              # after two hours of nothing
+    slow: Floats = np.arange(10800.0, 28800.0, 900.0)              # after two hours of nothing
     holes = np.concatenate([fast, np.delete(slow, [4, 9, 10])])     # stretches of three and four rows between holes
     raises, _ = silences(holes, [], 30.0, 0.0, 0.0, heard(np.arange(0.0, 28000, 10), 90.0))
     assert np.round(raises).tolist() == [3590 + 30, 10800 + 3 * 900 + 30, 10800 + 8 * 900 + 30]
