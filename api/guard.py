@@ -16,6 +16,7 @@ from typing import Any
 
 from fastapi import HTTPException
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem
@@ -99,7 +100,7 @@ class Guard:
         bound = self.larger.get(scope["path"], self.body_bytes)
         said = f"expected a body of at most {bound} bytes"
         if not length.isdigit() or int(length) > bound:
-            await problem(413, said)(scope, receive, send)
+            await problem(413, said, request=Request(scope))(scope, receive, send)
             return
         taken = 0
 

@@ -17,14 +17,11 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from api.answers import Language, language_of
+from api.problem_language import TITLES, asked_by, worded
 from park.errors import Conflict, Forbidden, InputError, NotFound, ParkError, StorageError
 
 log = logging.getLogger("park.api")
 
-TITLES = {400: "Bad request", 401: "Token missing or not valid", 403: "Not allowed", 404: "Not found",
-          405: "Method not allowed", 406: "No such form", 409: "Conflict", 413: "Too large", 422: "Input not valid",
-          429: "Too many requests", 500: "Internal error", 503: "Not available", 504: "Took too long"}
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -33,7 +30,7 @@ _DOCUMENT = {"description": "A problem document (RFC 9457).", "content": {MEDIA_
         "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"},
         "instance": {"type": "string"}, "errors": {"type": "array", "items": {"type": "object", "properties": {
             "where": {"type": "string"}, "message": {"type": "string"}}}}}}}}}
-OF_ROUTES: dict[int | str, dict[str, Any]] = {status: {**_DOCUMENT, "description": TITLES[status]}
+OF_ROUTES: dict[int | str, dict[str, Any]] = {status: {**_DOCUMENT, "description": TITLES["en"][status]}
                                               for status in (401, 403, 404, 409, 422, 429, 503)}
 """What every route may answer beside its own, for the OpenAPI document."""
 
@@ -74,8 +71,9 @@ STEP = {"PA409": 409, "PA404": 404, "PA422": 422}  # SQLSTATEs of alert_step
 
 def problem(status: int, detail: str, *, request: Request | None = None, headers: dict[str, str] | None = None,
             **members: Any) -> Response:
-    """A problem document; `instance` carries the request id that the log has too."""
-    body: dict[str, Any] = {"type": "about:blank", "title": TITLES.get(status, "Error"), "status": status, "detail": detail}
+    """A problem document in the language of `request`; `instance` carries the request id that the log has too."""
+    title, detail = worded(request, status, detail)
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     if request is not None:
         body["instance"] = "urn:request:" + request.scope.get("state", {}).get("request_id", "none")
     return Response(orjson.dumps(body | members), status, media_type=MEDIA_TYPE, headers=headers)
@@ -114,7 +112,7 @@ async def _unforeseen(request: Request, exc: Exception) -> Response:
 async def _http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     headers = dict(exc.headers) if exc.headers else None
-    detail = exc.detail if isinstance(exc.detail, str) else TITLES.get(exc.status_code, "Error")
+    detail = exc.detail if isinstance(exc.detail, str) else TITLES["en"].get(exc.status_code, "Error")
     return problem(exc.status_code, detail, request=request, headers=headers)
 
 
@@ -122,11 +120,6 @@ async def _http(request: Request, exc: Exception) -> Response:
 def _words() -> dict[str, str]:
     loaded: dict[str, str] = yaml.safe_load(Path(__file__).with_name("problem_words.yaml").read_text(encoding="utf-8"))
     return loaded
-
-
-def _asked(request: Request) -> Language | None:
-    lang = request.query_params.get("lang")
-    return "zh" if lang == "zh" else "en" if lang == "en" else None
 
 
 def _in_chinese(error: Mapping[str, Any]) -> str:
@@ -137,7 +130,7 @@ def _in_chinese(error: Mapping[str, Any]) -> str:
 
 async def _invalid(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
-    chinese = language_of(request, _asked(request)) == "zh"
+    chinese = asked_by(request) == "zh"
     errors = [{"where": ".".join(str(part) for part in e["loc"]),
                "message": _in_chinese(e) if chinese else e["msg"].removeprefix("Value error, ")} for e in exc.errors()]
     detail = "; ".join(f"{e['where']}: {e['message']}" for e in errors[:5])

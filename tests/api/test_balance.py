@@ -187,7 +187,7 @@ def test_the_balance_of_each_interval(operator: httpx.Client, counted: Connectio
     assert [h["unaccounted"] for h in hours[:3]] == [2.0, None, None] and len(hours) == 24
     assert operator.get("/balance/series?base=mini&period=2026&parent=park.kwh").status_code == 422
     unknown = operator.get("/balance?base=mini&period=2026&carrier=gold")
-    assert unknown.status_code == 422 and "one of" in unknown.text and "natural_gas" in unknown.text
+    assert unknown.status_code == 422 and "之一" in unknown.text and "natural_gas" in unknown.text
     assert operator.get("/balance?base=mini&period=2026&carrier=natural_gas").status_code == 200
     assert operator.get("/balance/series?base=mini&period=2026-11&parent=nothing").status_code == 404
 

@@ -61,7 +61,8 @@ def test_a_route_is_made_changed_tested_and_removed_and_its_address_never_comes_
     ({"quiet_from": "22:00"}, "need both"), ({"on_duty": True}, "needs person"), ({"severities": []}, "severities"),
 ])
 def test_a_route_that_is_wrong_is_refused_with_its_reason(operator: httpx.Client, wrong: dict[str, Any], text: str) -> None:
-    told = operator.post("/routes?base=mini", json={k: v for k, v in (ROBOT | wrong).items() if v is not None})
+    told = operator.post("/routes?base=mini", json={k: v for k, v in (ROBOT | wrong).items() if v is not None},
+                         headers={"Accept-Language": "en"})
     assert told.status_code == 422 and text in told.text
 
 

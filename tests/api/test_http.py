@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 
 from api.console_files import mount_console
+from api.problem_language import in_chinese
 from tests.api.conftest import Service
 
 FUZZ_S = 20.0
@@ -32,6 +34,19 @@ def test_whatever_goes_wrong_is_a_problem_document(service: Service) -> None:
         body = answer.json()
         assert body["status"] == status and body["title"] and body["detail"]
         assert body["instance"].removeprefix("urn:request:") == answer.headers["x-request-id"]
+
+
+def test_a_problem_is_told_in_one_language_of_the_caller_s_choice(service: Service, operator: httpx.Client) -> None:
+    asked = (("/bases/nowhere/units", 404), ("/readings?point=x", 404), ("/readings?point=x&start=2026-11-20T00:00:00", 422),
+             ("/aggregates?base=mini&period=soon", 422), ("/nothing", 404), ("/alerts?limit=no", 422), ("/alerts/7", 404))
+    for path, status in asked:
+        for lang in ("zh-CN,zh;q=0.9", "en", None):     # without a wish: PARK_LANGUAGE, zh here
+            told = operator.get(path, headers={"Accept-Language": lang} if lang else {})
+            chinese = [bool(re.search("[\u4e00-\u9fff]", told.json()[k])) for k in ("title", "detail")]
+            assert told.status_code == status and chinese == [lang != "en"] * 2, (path, lang, told.text)
+    assert in_chinese("alert 7: ack is not possible: it is closed") == "7 号不能 ack：已关闭"
+    unknown = operator.post("/alerts/1/ack", content=b"x" * 300_000, headers={"Accept-Language": "en"}).json()
+    assert (unknown["title"], unknown["detail"][:8]) == ("Too large", "expected")
 
 
 def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(service: Service, operator: httpx.Client) -> None:

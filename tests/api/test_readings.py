@@ -156,7 +156,7 @@ WRONG = (
 
 def test_what_cannot_be_read_is_a_problem_that_says_why(operator: httpx.Client) -> None:
     for query, status, says in WRONG:
-        answer = operator.get(f"/readings?{query}")
+        answer = operator.get(f"/readings?{query}", headers={"Accept-Language": "en"})
         assert answer.status_code == status, (query, answer.text)
         assert answer.headers["content-type"] == "application/problem+json" and says in answer.json()["detail"]
 

@@ -70,6 +70,6 @@ def test_a_report_is_made_sealed_and_refused_when_nothing_changed(service: Servi
     assert sealed.status_code == 201, sealed.text
     assert (sealed.json()["version"], sealed.json()["sealed_by"]) == (1, "operator of the test")
     assert len(sealed.json()["hash"]) == 64
-    again = operator.post("/reports/mini/annual/2025/seal", json={"reason": "again"})
+    again = operator.post("/reports/mini/annual/2025/seal", json={"reason": "again"}, headers={"Accept-Language": "en"})
     assert again.status_code == 409 and "nothing to restate" in again.json()["detail"]
     assert operator.get("/reports/mini/annual/2025?version=1").headers["etag"] == f'"{sealed.json()["hash"]}"'

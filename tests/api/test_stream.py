@@ -292,7 +292,7 @@ def test_streams_of_one_token_are_bounded(mini: Connection, database_url: str) -
     token = create_token(mini, role="operator", name="a", bases=["mini"])
     with serving(database_url, replace(WIDE, streams_of_token=2)) as (url, _), reading(url, token), reading(url, token):
         answer = httpx.get(f"{url}/api/v1/alerts/stream", headers={"Authorization": f"Bearer {token}"})
-        assert answer.status_code == 429 and "2 open streams" in answer.json()["detail"]
+        assert answer.status_code == 429 and "2 个实时流" in answer.json()["detail"]
 
 
 def test_the_service_stops_within_three_seconds_while_streams_are_open(mini: Connection, database_url: str) -> None:

@@ -58,7 +58,7 @@ def test_a_case_is_dispatched_from_its_alert_and_carries_the_hash_of_its_evidenc
     case.locator("[data-case-step=verify]").click()
     page.locator("#dialog textarea[name=note]").fill("ok")
     page.locator("#dialog button.primary").click()
-    expect(page.locator("#dialog .error")).to_contain_text("cannot verify")     # who handled it
+    expect(page.locator("#dialog .error")).to_contain_text("不能验收")     # who handled it
     page.keyboard.press("Escape")
     assert len(keep(page, tmp_path, "desk-cases")) > 50_000
 
