@@ -155,7 +155,7 @@ export const words = {
   "grade_of.B": ["B：含账单数据", "B: partly from bills or forms"], "grade_of.C": ["C：含估算", "C: partly estimated"],
   baseline_of: ["基准 {year}：{amount}", "baseline {year}: {amount}"], interval_90: ["90 % 区间 {low} – {high}，按 {day} 止数据", "90 % interval {low} – {high}, with data to {day}"], likely: ["达标可能性 {percent}", "{percent} likely to be met"],
 
-  bills: ["电费账单", "Electricity bills"], no_bills: ["本月没有账单：需要关口电表和电价", "No bill of this month: it needs a gate meter and a tariff"], bill_open: ["未完整", "not final"],
+  bills: ["电费账单", "Electricity bills"], no_bills: ["本月没有账单：或本月没有关口电表读数，或目录中没有关口电表或电价", "No bill of this month: no readings of the gate meter in it, or no gate meter or tariff in the catalogue"], bill_open: ["未完整", "not final"],
   customer: ["用户", "Customer"], energy_used: ["用电量", "Energy"], mean_price: ["均价（元/kWh）", "Mean, CNY/kWh"], bill_total: ["合计（元）", "Total, CNY"],
   power_factor: ["功率因数", "Power factor"], max_demand: ["最大需量", "Maximum demand"], kwh_per_kva: ["每千伏安用电量（kWh/kVA）", "kWh per kVA"],
   bill_item: ["项目", "Item"], quantity: ["数量", "Quantity"], price: ["单价（元）", "Price, CNY"], bill_amount: ["金额（元）", "Amount, CNY"],
