@@ -18,7 +18,7 @@ from fastapi.responses import Response
 from psycopg import AsyncCursor
 
 from api.access import Data, Who
-from park.clock import local_midnight, utc_now
+from park.clock import DEVICE_TOLERANCE_S, local_midnight, utc_now
 from park.database import queries
 from park.errors import NotFound
 from park.quality import Quality, word_of
@@ -265,7 +265,8 @@ async def health(cursor: Cursor, scope: Scope) -> Row:
     lag = (await rows(cursor, "ingest_lag", scope.parameters()))[0]
     return {**_head(scope),
             "systems": [{"system": s, **found.get(s, nothing)} for s in ("energy", "resource", "pollution")],
-            "devices": await rows(cursor, "devices", scope.parameters()), "lag": lag,
+            "devices": await rows(cursor, "devices", scope.parameters(clock_tolerance_s=DEVICE_TOLERANCE_S)),
+            "clock_tolerance_s": DEVICE_TOLERANCE_S, "lag": lag,
             "dead_letters": await rows(cursor, "dead_letters", scope.parameters()),
             "outcomes": {o["outcome"]: o["n"] for o in await rows(cursor, "outcomes", scope.parameters())},
             "spools": await rows(cursor, "spools", scope.parameters()),

@@ -179,8 +179,8 @@ SELECT system, count(*)::integer AS total,
 FROM judged GROUP BY system
 
 -- name: devices
--- Devices with their last answer and how many of their points are fresh; what needs attention first.
-SELECT d.code, d.protocol, d.template, coalesce(s.state, 'unknown') AS state, s.last_answer, s.latency_ms, s.errors, s.at,
+-- Devices with their last answer, how far their clocks are ahead and how many of their points are fresh; what needs attention first.
+SELECT d.code, d.protocol, d.template, coalesce(s.state, 'unknown') AS state, s.last_answer, s.latency_ms, s.errors, s.at, s.clock_offset_s,
        p.n_points, p.n_fresh, p.newest
 FROM device d
 LEFT JOIN device_state s USING (base_id, device_id)
@@ -193,7 +193,8 @@ JOIN LATERAL (
       AND (%(enterprise)s::integer IS NULL OR u.enterprise_id = %(enterprise)s)
 ) p ON %(enterprise)s::integer IS NULL OR p.n_points > 0
 WHERE d.base_id = %(base)s AND d.removed_at IS NULL
-ORDER BY (p.n_fresh = p.n_points AND coalesce(s.state, 'online') IN ('online', 'unknown')), d.code
+ORDER BY (p.n_fresh = p.n_points AND coalesce(s.state, 'online') IN ('online', 'unknown')
+          AND coalesce(abs(s.clock_offset_s) <= %(clock_tolerance_s)s, true)), d.code
 
 -- name: ingest_lag
 -- How long readings that came in the last ten minutes were under way, and when the newest came.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,25 @@ log = logging.getLogger(__name__)
 DROPPED_SHOWN_S = 3600.0
 OFFLINE_AFTER = 2
 """Failures in a row after which a polled device counts as offline."""
+CLOCK_MESSAGES = 5
+
+
+@dataclass
+class DeviceClock:
+    """How far a device's own clock is ahead, from the times in its messages. A message that was under way long looks like a
+    slow clock and none like a fast one, so the largest offset of the last few is the nearest to the clock's."""
+
+    offsets_ms: deque[int] = field(default_factory=lambda: deque(maxlen=CLOCK_MESSAGES))
+
+    def note(self, offset_ms: int | None) -> None:
+        """Keep the time in a message less the time at which it came; None tells nothing."""
+        if offset_ms is not None:
+            self.offsets_ms.append(offset_ms)
+
+    @property
+    def offset_ms(self) -> int | None:
+        """Positive while the clock is ahead; None for a device that tells no time of its own."""
+        return max(self.offsets_ms, default=None)
 
 
 @dataclass
@@ -33,6 +52,7 @@ class DeviceHealth:
     failures_in_row: int = 0
     last_was_error: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
+    clock: DeviceClock = field(default_factory=DeviceClock)
 
     def answered(self, at_ms: int, latency_ms: float | None = None) -> None:
         """The device gave usable data."""
@@ -119,7 +139,8 @@ def health_message(devices: Iterable[DeviceHealth], spool: SpoolSize, now_ms: in
     return msgspec.json.encode(more | {
         "at": now_ms,
         "devices": [{"device": d.device, "state": d.state(now_ms), "last_answer": d.last_answer, "latency_ms": d.latency_ms,
-                     "errors": dict(d.errors), "readings": d.readings, **({"notes": d.notes} if d.notes else {})}
+                     "errors": dict(d.errors), "readings": d.readings, **({"notes": d.notes} if d.notes else {}),
+                     **({} if d.clock.offset_ms is None else {"clock_offset_ms": d.clock.offset_ms})}
                     for d in devices],
         "connections": [c.plain() for c in connections],
         "spool": {"batches": spool.batches, "bytes": spool.bytes, "dropped_batches": spool.dropped_batches,

@@ -15,6 +15,7 @@ from park.errors import InputError
 
 KEYS: dict[str, str] = {
     "online": "state", "silence": "s", "latency": "ms", "errors": "times", "readings": "times",
+    "clock_offset": "s",
     "connection.online": "state", "connection.silence": "s", "connection.latency": "ms", "connection.errors": "times",
     "connection.requests": "times", "connection.connects": "times",
 }
@@ -73,6 +74,8 @@ def _value(name: str, device: DeviceHealth, connection: ConnectionHealth | None,
         return _since(device.last_answer, now_ms)
     if name == "latency":
         return device.latency_ms
+    if name == "clock_offset":
+        return None if device.clock.offset_ms is None else device.clock.offset_ms / 1000
     if name == "readings":
         return float(device.readings)
     return _errors(name, device.errors)

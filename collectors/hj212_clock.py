@@ -70,6 +70,19 @@ def is_trusted(message: Message, watch: Watch, zone: ZoneInfo, at: int, arrived_
     return watch.right_qn_ms is not None and arrived_ms + offset > watch.right_qn_ms and _catches_up(watch, offset, arrived_ms)
 
 
+def told_offset_ms(message: Message, watch: Watch, zone: ZoneInfo, arrived_ms: int) -> int | None:
+    """The offset that a data message tells of the logger's clock; None where it tells of a line that was down instead: sent
+    again, or so late that a real-time message is trusted all the same or another kind of message cannot be judged."""
+    offset = clock_offset_ms(message, zone, arrived_ms)
+    if offset is None or message.resent:
+        return None
+    if offset >= -SLOW_CLOCK_MS:
+        return offset
+    if message.cn != "2011" or is_trusted(message, watch, zone, arrived_ms + offset, arrived_ms):
+        return None
+    return offset
+
+
 def _catches_up(watch: Watch, offset: int, arrived_ms: int) -> bool:
     """Kept messages come faster than they were made, so that they get less late; those of a slow clock do not."""
     if watch.late_from is None:

@@ -57,6 +57,7 @@ class Logger:
         """Take over what a former row of the same device has learnt."""
         self.health.last_answer, self.health.errors = old.health.last_answer, old.health.errors
         self.health.readings, self.health.notes = old.health.readings, old.health.notes
+        self.health.clock = old.health.clock
         self.station.seen, self.station.watch, self.crc_seen = old.station.seen, old.station.watch, old.crc_seen
         self.link, self.last, self.turn = old.link, old.last, old.turn
 

@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 
-from collectors.hj212_clock import clock_offset_ms
+from collectors.hj212_clock import told_offset_ms
 from collectors.hj212_command import Commander
 from collectors.hj212_data import NOTICES, PERIODS, to_readings
 from collectors.hj212_door import Letters
@@ -131,6 +131,7 @@ class Reception:
     def read(self, logger: Logger, message: Message) -> Readings | DeadLetter | None:
         """Readings of a data message, or a dead letter for one without a time."""
         now = self._clock_ms()
+        offset_ms = told_offset_ms(message, logger.station.watch, logger.station.zone, now)
         try:
             readings = to_readings(message, logger.station, now)
         except FrameError as exc:
@@ -138,8 +139,8 @@ class Reception:
             return self.reject(exc.reason, _shown(message), f"{logger.code}: {exc}", sender=message.mn)
         logger.health.answered(now)
         logger.health.readings += len(readings)
+        logger.health.clock.note(offset_ms)
         logger.health.notes |= {"crc": dict(logger.crc_seen), "duplicates": logger.station.duplicates,
-                                "clock_offset_ms": clock_offset_ms(message, logger.station.zone, now),
                                 "resent": logger.station.resent, "unmapped": sorted(logger.station.unmapped)[:20]}
         self.counters.readings += len(readings)
         return readings

@@ -97,7 +97,7 @@ class Router:
                 self.counters["retained_without_time"] += 1  # an old value must not get the present time
                 continue
             try:
-                readings, unmapped = to_readings(device, captures, message.payload, message.at_ms)
+                readings, unmapped, newest = to_readings(device, captures, message.payload, message.at_ms)
             except ReadingError as exc:
                 listener.health.errors[exc.reason] += 1
                 self.counters[exc.reason] += 1
@@ -106,6 +106,8 @@ class Router:
                 continue
             if len(readings) or not unmapped:
                 listener.health.answered(message.at_ms)
+            if newest is not None and not message.retained:  # the broker may have kept a retained one for weeks
+                listener.health.clock.note(newest - message.at_ms)
             self._note_unmapped(listener, unmapped)
             listener.health.readings += len(readings)
             if len(readings):

@@ -320,13 +320,15 @@ def _is_number(text: str) -> bool:
 
 
 class Keyed(NamedTuple):
-    """A value of a message under its key: time (epoch ms), value in the device's unit, quality, and as it came."""
+    """A value of a message under its key: time (epoch ms), value in the device's unit, quality, as it came, and whether the
+    time is the device's own."""
 
     key: str
     at: int
     value: float | None
     quality: str
     raw: Any
+    timed: bool
 
 
 Told = Callable[[str], None]
@@ -344,10 +346,11 @@ def keyed_values(mapping: Mapping_, zone: ZoneInfo, captures: Mapping[str, str],
                 left_out(f"{len(record.values)} values: `where` wants {mapping.where}, these are of {seen}")
             continue
         at = instant_ms(record.time, mapping.time_unit, zone, arrived_ms)
+        timed = record.time is not None and mapping.time_unit != "none"
         for name, raw in record.values.items():
             key = name if mapping.key == "{key}" else mapping.key.format_map(_Names(names, key=name))
             value, quality = number(raw, mapping.missing)
-            yield Keyed(key, at, value, quality, raw)
+            yield Keyed(key, at, value, quality, raw, timed)
 
 
 class _Names(dict[str, str]):
@@ -357,15 +360,25 @@ class _Names(dict[str, str]):
         return "{" + name + "}"
 
 
-def to_readings(device: MqttDevice, captures: Mapping[str, str], payload: bytes, arrived_ms: int
-                ) -> tuple[Readings, list[str]]:
-    """Readings of a message, and the keys that no point takes; ReadingError when the payload is not of the form."""
-    readings, unmapped = Readings(device.field.base), []
-    for key, at, value, quality, _ in keyed_values(device.mapping, device.zone, captures, payload, arrived_ms):
+class Taken(NamedTuple):
+    """What a message gives: readings, keys that no point takes, and the newest time that the device itself put to a value
+    (epoch ms; None: it puts none)."""
+
+    readings: Readings
+    unmapped: list[str]
+    newest: int | None
+
+
+def to_readings(device: MqttDevice, captures: Mapping[str, str], payload: bytes, arrived_ms: int) -> Taken:
+    """What becomes of a message; ReadingError when the payload is not of the form."""
+    readings, unmapped, newest = Readings(device.field.base), [], None
+    for key, at, value, quality, _, timed in keyed_values(device.mapping, device.zone, captures, payload, arrived_ms):
+        if timed and (newest is None or at > newest):
+            newest = at
         target = device.targets.get(key)
         if target is None:
             unmapped.append(key)
             continue
         point, factor, offset = target
         readings.add(point.point, at, None if value is None else value * factor + offset, quality)
-    return readings, unmapped
+    return Taken(readings, unmapped, newest)

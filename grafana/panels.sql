@@ -175,7 +175,7 @@ WHERE base = '${base}' AND connected AND NOT online ORDER BY last_at NULLS FIRST
 
 -- name: devices
 -- What each device last said of itself.
-SELECT device, protocol, state, last_answer, latency_ms, errors FROM board_device WHERE base = '${base}' ORDER BY state DESC, device
+SELECT device, protocol, state, last_answer, latency_ms, clock_offset_s AS "clock ahead (s)", errors FROM board_device WHERE base = '${base}' ORDER BY state DESC, device
 
 -- name: ingest_outcomes
 -- Readings a day by what became of them: stored, corrected, duplicate, dead.

@@ -36,6 +36,7 @@ class _Device(msgspec.Struct):
     last_answer: str | int | float | None = None
     latency_ms: float | None = None
     errors: Any = None
+    clock_offset_ms: float | None = None
 
 
 class _Health(msgspec.Struct):
@@ -130,7 +131,8 @@ class Decoded:
             at = _instant(health.at) or arrived
             self.batch.states.extend(
                 {"base_id": base_id, "device": d.device, "state": d.state, "last_answer": _text(_instant(d.last_answer)),
-                 "latency_ms": d.latency_ms, "errors": {} if d.errors is None else d.errors, "at": _text(at)}
+                 "latency_ms": d.latency_ms, "errors": {} if d.errors is None else d.errors, "at": _text(at),
+                 "clock_offset_s": None if d.clock_offset_ms is None else d.clock_offset_ms / 1000}
                 for d in health.devices)
             self.batch.spools.append({"base_id": base_id, "source": source, "at": _text(at), "spool": health.spool})
         except (msgspec.DecodeError, InputError, OverflowError, OSError, ValueError) as exc:

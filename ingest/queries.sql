@@ -156,16 +156,17 @@ ON CONFLICT (base_id, day, outcome) DO UPDATE SET n = ingest_counter.n + exclude
 WITH said AS (
     SELECT DISTINCT ON (base_id, device) *
     FROM jsonb_to_recordset(%(states)s) AS s (base_id smallint, device text, state text, last_answer timestamptz,
-                                              latency_ms double precision, errors jsonb, at timestamptz)
+                                              latency_ms double precision, errors jsonb, at timestamptz,
+                                              clock_offset_s double precision)
     ORDER BY base_id, device, at DESC
 ), written AS (
-    INSERT INTO device_state (base_id, device_id, state, last_answer, latency_ms, errors, at)
-    SELECT d.base_id, d.device_id, s.state, s.last_answer, s.latency_ms, coalesce(s.errors, '{}'), s.at
+    INSERT INTO device_state (base_id, device_id, state, last_answer, latency_ms, errors, at, clock_offset_s)
+    SELECT d.base_id, d.device_id, s.state, s.last_answer, s.latency_ms, coalesce(s.errors, '{}'), s.at, s.clock_offset_s
     FROM said s JOIN device d ON d.base_id = s.base_id AND d.code = s.device
     ORDER BY d.base_id, d.device_id
     ON CONFLICT (base_id, device_id) DO UPDATE
     SET state = excluded.state, last_answer = coalesce(excluded.last_answer, device_state.last_answer),
-        latency_ms = excluded.latency_ms, errors = excluded.errors, at = excluded.at
+        latency_ms = excluded.latency_ms, errors = excluded.errors, at = excluded.at, clock_offset_s = excluded.clock_offset_s
     WHERE excluded.at >= device_state.at OR device_state.at > now() + interval '1 minute'
 )
 SELECT d.base_id, d.code FROM said s JOIN device d ON d.base_id = s.base_id AND d.code = s.device

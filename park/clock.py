@@ -16,6 +16,9 @@ from park.errors import InputError
 
 Clock = Callable[[], datetime]
 
+DEVICE_TOLERANCE_S = 60.0
+"""A device whose clock is further off puts readings into other minutes than they belong to: the shortest rollup."""
+
 _PERIOD = re.compile(r"^(?P<year>\d{4})(?:-(?:Q(?P<quarter>[1-4])|(?P<month>\d{2})(?:-(?P<day>\d{2}))?))?$")
 
 

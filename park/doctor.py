@@ -6,13 +6,15 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 from psycopg import Connection
 
+from park.clock import DEVICE_TOLERANCE_S
 from park.database import connect, migrations
 from park.engine import engine_of
 from park.errors import ParkError
@@ -26,6 +28,12 @@ BROUGHT = {"database": "database_url", "broker": "mqtt_url"}   # what `park up` 
 
 BASES_WITHOUT = """SELECT code FROM base b WHERE NOT EXISTS (
     SELECT FROM calendar c WHERE c.base_id = b.base_id AND extract(year FROM c.day) = %(year)s) ORDER BY code"""
+
+
+DEVICE_CLOCKS = """SELECT b.code || ' ' || d.code, s.clock_offset_s FROM device_state s JOIN device d USING (base_id, device_id)
+    JOIN base b USING (base_id) WHERE d.removed_at IS NULL AND s.clock_offset_s IS NOT NULL
+    AND s.at > now() - interval '1 day' ORDER BY abs(s.clock_offset_s) DESC, 1"""
+SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,29 @@ def _database(settings: Settings) -> Iterator[Finding]:
                       "set up time synchronisation")
         if conn.execute("SELECT to_regclass('calendar')").fetchone() != (None,):
             yield _calendar(conn, datetime.now(UTC).year)
+        if behind == 0:
+            yield device_clocks(conn.execute(DEVICE_CLOCKS).fetchall())
+
+
+def device_clocks(offsets: Sequence[tuple[str, float]]) -> Finding:
+    """What the times in devices' messages tell: (name, seconds ahead) of each that tells one, the furthest off first."""
+    off = [(name, s) for name, s in offsets if abs(s) > DEVICE_TOLERANCE_S]
+    if not off:
+        return Finding("devices", True, f"clocks of {len(offsets)} that tell their time: within {DEVICE_TOLERANCE_S:.0f} s")
+    named = ", ".join(f"{name} {abs(s):.0f} s {'ahead' if s > 0 else 'behind'}" for name, s in off[:SHOWN])
+    more = f" and {len(off) - SHOWN} more" if len(off) > SHOWN else ""
+    return Finding("devices", False, f"clocks: {named}{more}", _clock_remedy([s for _, s in offsets]))
+
+
+def _clock_remedy(seconds: Sequence[float]) -> str:
+    """All devices off alike is this machine's clock; whole hours are a time zone; the rest is the devices' own."""
+    middle = median(seconds)
+    if len(seconds) >= 3 and abs(middle) > DEVICE_TOLERANCE_S and all(abs(s - middle) <= DEVICE_TOLERANCE_S for s in seconds):
+        return "all are off alike: set up time synchronisation on this machine"
+    zone = any(round(s / 3600) and abs(s - 3600 * round(s / 3600)) <= DEVICE_TOLERANCE_S for s in seconds)
+    return ("set the device's clock (`park hj212 send` 1012 for a data logger)"
+            + ("; whole hours are a time zone: see `time_unit` of its mapping" if zone else "")
+            + "; a device that stamps the start of a period or keeps its messages seems behind")
 
 
 def _calendar(conn: Connection[Any], year: int) -> Finding:

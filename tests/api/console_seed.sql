@@ -118,9 +118,10 @@ INSERT INTO treatment_event (base_id, kind, production_id, treatment_id, started
 SELECT s.base_id, 'production_on_treatment_off', a.unit_id, b.unit_id, s.now - interval '26 minutes'
 FROM seed s JOIN unit a USING (base_id) JOIN unit b USING (base_id) WHERE a.code = 'chem.reactor' AND b.code = 'chem.rto';
 
-INSERT INTO device_state (base_id, device_id, state, last_answer, latency_ms, at)
+INSERT INTO device_state (base_id, device_id, state, last_answer, latency_ms, at, clock_offset_s)
 SELECT s.base_id, d.device_id, CASE WHEN d.code = 'd.food' THEN 'offline' ELSE 'online' END,
-       s.now - CASE WHEN d.code = 'd.food' THEN interval '50 minutes' ELSE interval '12 seconds' END, 18 + d.device_id, s.now
+       s.now - CASE WHEN d.code = 'd.food' THEN interval '50 minutes' ELSE interval '12 seconds' END, 18 + d.device_id, s.now,
+       CASE d.code WHEN 'd.outlet' THEN -420 WHEN 'd.cems1' THEN 2 END
 FROM seed s JOIN device d USING (base_id);
 INSERT INTO dead_letter (base_id, received_at, topic, reason, detail, payload)
 SELECT s.base_id, s.now - n * interval '7 minutes', 'park/v1/green/x/readings', reason, '', '' FROM seed s

@@ -216,6 +216,10 @@ def test_what_needs_attention_comes_first_and_losses_have_their_reasons(panel: P
     answer = panel("health")
     first = answer["devices"][0]
     assert (first["code"], first["state"], first["n_fresh"], first["n_points"]) == ("d.food", "offline", 0, 4)
+    clocks = {d["code"]: d["clock_offset_s"] for d in answer["devices"]}
+    second = answer["devices"][1]
+    assert (second["code"], clocks.pop("d.outlet"), clocks.pop("d.cems1")) == ("d.outlet", -420, 2), "a slow clock"
+    assert answer["clock_tolerance_s"] == 60 and set(clocks.values()) == {None}
     assert [(d["reason"], d["n"]) for d in answer["dead_letters"]] == [("unknown_point", 6), ("bad_time", 2)]
     assert answer["spools"] == []  # nobody told: not the same as an empty spool
     assert answer["lag"]["p50_s"] == pytest.approx(1.4, abs=0.7)

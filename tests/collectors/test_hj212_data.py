@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from collectors.hj212_clock import Watch, told_offset_ms
 from collectors.hj212_data import Station, flag_rules, judge, normal_key, remember, station_of, to_readings, today_codes
-from collectors.hj212_frame import parse_message
+from collectors.hj212_frame import Message, parse_message
 from collectors.park_devices import FieldDevice, Target
 from park.catalogue import Device
 from park.errors import FrameError, InputError
@@ -145,10 +146,14 @@ def _at(clock: str) -> int:
     return int(datetime.strptime(f"20261123{clock}", "%Y%m%d%H%M%S").replace(tzinfo=SHANGHAI).timestamp() * 1000)
 
 
+def _real_time(clock: str, more: str = "") -> Message:
+    return parse_message(f"QN=20261123{clock}000;ST=31;CN=2011;PW=1;MN=M1;Flag=5;{more}"
+                         f"CP=&&DataTime=20261123{clock};a21026-Rtd={clock},a21026-Flag=N&&".encode())
+
+
 def _quality(station: Station, clock: str, arrived: str, more: str = "") -> str:
     """The quality of a real-time value of a logger's clock that arrives then; durable afterwards."""
-    message = parse_message(f"QN=20261123{clock}000;ST=31;CN=2011;PW=1;MN=M1;Flag=5;{more}"
-                            f"CP=&&DataTime=20261123{clock};a21026-Rtd={clock},a21026-Flag=N&&".encode())
+    message = _real_time(clock, more)
     readings = to_readings(message, station, _at(arrived))
     remember(message, station, _at(arrived))
     return readings.quality[0]
@@ -169,13 +174,24 @@ def test_kept_data_between_new_ones_are_trusted_and_those_marked_as_sent_again()
     assert _quality(_station({"a21026": "so2"}), "070000", "100030", "RF=1;") == "good"
 
 
+@pytest.mark.parametrize(("clock", "arrived", "more", "told"), [
+    ("110000", "110002", "", -2000), ("130000", "110000", "", 7_200_000), ("105500", "110000", "", -300_000),
+    ("105500", "110000", "RF=1;", None), ("080000", "110000", "", -10_800_000)])
+def test_a_message_tells_how_far_its_loggers_clock_is_ahead(clock: str, arrived: str, more: str, told: int | None) -> None:
+    assert told_offset_ms(_real_time(clock, more), Watch(), SHANGHAI, _at(arrived)) == told
+
+
 def test_a_slow_clock_is_not_taken_for_kept_data() -> None:
     station = _station({"a21026": "so2"})
     assert _quality(station, "080000", "120000") == "uncertain", "nothing speaks for it"
     station = _station({"a21026": "so2"})
     assert _quality(station, "080000", "080002") == "good"
     # the line was down, and the clock lost an hour meanwhile: it goes on, but never catches up
-    late = [_quality(station, f"09{m:02d}00", f"10{m:02d}00") for m in range(12)]
+    late, told = [], []
+    for m in range(12):
+        told.append(told_offset_ms(_real_time(f"09{m:02d}00"), station.watch, SHANGHAI, _at(f"10{m:02d}00")))
+        late.append(_quality(station, f"09{m:02d}00", f"10{m:02d}00"))
+    assert told[0] is None and told[3:] == [-3_600_000] * 9, "kept data tell nothing of a clock, a slow clock does"
     assert late[0] == "good" and late[3:] == ["uncertain"] * 9
     back = _station({"a21026": "so2"})
     assert [_quality(back, "120000", "120000"), _quality(back, "090000", "120400")] == ["good", "uncertain"], "it jumped back"

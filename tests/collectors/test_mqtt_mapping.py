@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collectors.health import health_message
 from collectors.mqtt_devices import Arrival, Router, listeners_of
 from collectors.mqtt_mapping import (
     MqttDevice,
@@ -22,6 +23,7 @@ from collectors.mqtt_mapping import (
     topic_pattern,
 )
 from collectors.park_devices import FieldDevice, Target
+from collectors.spool import SpoolSize
 from park.catalogue import Device
 from park.errors import InputError, ReadingError
 
@@ -39,7 +41,7 @@ def _device(mapping: dict[str, Any], *keys: str, unit: str = "degC") -> MqttDevi
 
 def _rows(one: MqttDevice, payload: Any, **captures: str) -> list[tuple[str, int, float | None, str]]:
     raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    r, _ = to_readings(one, captures, raw, NOW)
+    r, *_ = to_readings(one, captures, raw, NOW)
     return list(zip(r.point, r.at, r.value, r.quality, strict=True))
 
 
@@ -206,6 +208,20 @@ def test_a_retained_message_without_a_time_does_not_get_the_present_one() -> Non
     router = _router(_field({"time_unit": "none"}, {"t": "t"}))
     assert router.take(Arrival("v/plc/up", b'{"t": 1}', True, NOW)) == []
     assert len(router.take(Arrival("v/plc/up", b'{"t": 1}', False, NOW))) == 1
+
+
+def test_the_clock_of_a_device_is_known_from_the_times_it_sends_and_not_from_delays() -> None:
+    router = _router(_field({}, {"t": "t"}))
+    health = router.listeners[0].health
+
+    def hear(ahead_s: int, *, retained: bool = False, ts: bool = True) -> float | None:
+        sent = {"t": 1} | ({"ts": NOW + 1000 * ahead_s} if ts else {})
+        router.take(Arrival("v/plc/up", json.dumps(sent).encode(), retained, NOW))
+        told = json.loads(health_message([health], SpoolSize(0, 0, 0, 0, 1), NOW))["devices"][0].get("clock_offset_ms")
+        return None if told is None else told / 1000
+    assert [hear(0, ts=False), hear(-86_400, retained=True)] == [None, None], "neither tells a clock"
+    assert [hear(-3600), hear(-3599), hear(-2)] == [-3600, -3599, -2], "kept messages are late, those of now are not"
+    assert [hear(300), *[hear(-2) for _ in range(5)]] == [300] * 5 + [-2], "an offset is gone when the clock is set"
 
 
 def test_values_that_no_point_takes_are_named_in_health() -> None:

@@ -132,7 +132,7 @@ def test_a_malformed_reading_does_not_sink_its_message(mini: Db, service: Servic
 def test_health_and_dead_letters_of_collectors_are_kept(mini: Db, service: Service, publisher: mqtt.Client) -> None:
     health = {"at": "2026-11-23T08:00:00Z", "devices": [
         {"device": "d.e1.main", "state": "online", "last_answer": "2026-11-23T07:59:59Z", "latency_ms": 3.5,
-         "errors": {"timeout": 2}},
+         "errors": {"timeout": 2}, "clock_offset_ms": -90_500},
         {"device": "nobody", "state": "offline", "last_answer": None, "latency_ms": None, "errors": {}}],
         "spool": {"batches": 3}}
     send(publisher, "health", json.dumps(health).encode())
@@ -140,8 +140,8 @@ def test_health_and_dead_letters_of_collectors_are_kept(mini: Db, service: Servi
     payload = base64.b64encode(b"##01").decode()
     send(publisher, "deadletter", json.dumps({"reason": "bad_crc", "detail": "x", "payload": payload}).encode())
     wait_for(lambda: count(mini, "dead_letter") == 3)
-    assert mini.execute("SELECT state, latency_ms, errors, at::text FROM device_state").fetchall() == [
-        ("online", 3.5, {"timeout": 2}, "2026-11-23 08:00:00+00")]
+    assert mini.execute("SELECT state, latency_ms, errors, at::text, clock_offset_s FROM device_state").fetchall() == [
+        ("online", 3.5, {"timeout": 2}, "2026-11-23 08:00:00+00", -90.5)]
     assert mini.execute("SELECT pass, at::text, detail FROM pass").fetchall() == [
         ("collector:s1", "2026-11-23 08:00:00+00", {"batches": 3})]
     letters = mini.execute("SELECT reason, payload FROM dead_letter WHERE reason = 'bad_crc'").fetchall()

@@ -11,7 +11,7 @@ import pytest
 from psycopg import Connection
 
 from park import supervisor as s
-from park.doctor import _calendar, examine
+from park.doctor import DEVICE_CLOCKS, _calendar, device_clocks, examine
 from park.holidays import last_year
 from park.settings import Settings
 
@@ -63,6 +63,19 @@ def test_doctor_does_not_miss_what_park_up_brings_itself(tmp_path: Path, monkeyp
 def test_doctor_finds_a_migrated_database_well(database_url: str, tmp_path: Path) -> None:
     findings = {f.name: f for f in examine(Settings(database_url=database_url, data_dir=tmp_path, mqtt_url="mqtt://127.0.0.1:1"))}
     assert findings["database"].ok and findings["schema"].ok and findings["clock"].ok
+
+
+def test_doctor_names_devices_whose_clocks_are_off_with_the_remedy(mini: Connection[Any]) -> None:
+    assert device_clocks([]).ok and device_clocks([("a d1", -60.0)]).ok
+    alike = device_clocks([("a d1", 301.0), ("a d2", 299.0), ("a d3", 290.0)])
+    assert not alike.ok and alike.remedy.startswith("all are off alike") and "a d1 301 s ahead" in alike.text
+    assert "time_unit" in device_clocks([("a d1", 28_790.0), ("a d2", 0.0)]).remedy
+    mini.execute("""INSERT INTO device_state (base_id, device_id, state, clock_offset_s, at)
+                    SELECT base_id, device_id, 'online', -420, now() - interval '1 hour' * (device_id % 2) * 25 FROM device""")
+    told = device_clocks(mini.execute(DEVICE_CLOCKS).fetchall())  # type: ignore[arg-type]
+    assert not told.ok and "420 s behind" in told.text and "1012" in told.remedy and "time_unit" not in told.remedy
+    recent = mini.execute("SELECT count(*) FROM device WHERE device_id % 2 = 0").fetchone()
+    assert recent == (told.text.count("behind"),), "what a device said days ago is no present fault"
 
 
 def test_doctor_tells_whose_holidays_of_the_coming_year_are_not_known(mini: Connection[Any]) -> None:

@@ -124,6 +124,7 @@ export const words = {
   health: ["数据健康", "Data health"],
   "system.energy": ["能耗监测", "Energy"], "system.resource": ["资源管理", "Resources"], "system.pollution": ["污染源", "Pollution"],
   online: ["在线", "online"], stale: ["陈旧", "stale"], offline: ["离线", "offline"], total: ["测点", "points"],
+  clock_ahead: ["时钟快 {time}", "clock {time} ahead"], clock_behind: ["时钟慢 {time}", "clock {time} behind"],
   device: ["设备", "Device"], last_answer: ["最近应答", "Last answer"], fresh_points: ["在线测点", "Fresh"], 
   "device.online": ["在线", "online"], "device.offline": ["离线", "offline"], "device.error": ["出错", "error"], "device.unknown": ["未上报", "no report"],
   lag: ["入库时延", "Ingest lag"], lag_about: ["中位 {p50} · 95% {p95}", "median {p50} · 95 % {p95}"], last_arrival: ["{age}前", "{age} ago"], newest: ["最新数据", "Newest reading"],

@@ -62,10 +62,13 @@ function outcomes(counts) {
   return entries.map(([code, n]) => `${w("outcome", code)} ${number(n, 0)}`).join(" · ") || "–";
 }
 
-const isWell = (d) => ["online", "unknown"].includes(d.state) && d.n_fresh === d.n_points;
+const isWell = (d, data) => ["online", "unknown"].includes(d.state) && d.n_fresh === d.n_points && !clockOff(d, data);
+
+/** Whether a device's own clock is so far off that its readings stand at wrong times; one that tells no time is not. */
+const clockOff = (d, data) => d.clock_offset_s !== null && Math.abs(d.clock_offset_s) > data.clock_tolerance_s;
 
 function devices(data) {
-  const ill = data.devices.filter((d) => !isWell(d)).length;
+  const ill = data.devices.filter((d) => !isWell(d, data)).length;
   return h("div.devices", { "data-scroll": "devices", tabindex: 0, "aria-label": t("device") },
     h("p.summary", {}, ill ? t("devices_ill", { n: data.devices.length, ill }) : t("devices_all_well", { n: data.devices.length })),
     h("table.figures", {},
@@ -74,7 +77,8 @@ function devices(data) {
         h("th", { scope: "row", title: [d.protocol, d.template].filter(Boolean).join(" · ") }, d.code),
         h("td.number", {}, h(d.n_fresh < d.n_points ? "span.text-medium" : "span", {}, `${d.n_fresh}/${d.n_points}`)),
         h("td.number", { title: d.latency_ms === null ? "" : `${number(d.latency_ms)} ms` }, answered(d)),
-        h("td", {}, h(`span.chip-state.${d.state}`, {}, w("device", d.state))))))));
+        h("td", {}, h(`span.chip-state.${d.state}`, {}, w("device", d.state)), clockOff(d, data) && h("div.text-medium", {},
+          t(d.clock_offset_s > 0 ? "clock_ahead" : "clock_behind", { time: duration(Math.abs(d.clock_offset_s)) }))))))));
 }
 
 function answered(d) {
