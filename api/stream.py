@@ -194,8 +194,8 @@ class Stream:
                     self.listening, wait_s = True, 0.2
                     while True:
                         got = [n.payload async for n in conn.notifies(timeout=30.0, stop_after=1)]
-                        if got:
-                            await self._publish(conn, [int(payload) for payload in got])
+                        if got:     # any login may NOTIFY, and say what it likes
+                            await self._publish(conn, [int(p) for p in got if p.isascii() and p.isdigit() and len(p) < 19])
                         else:
                             await conn.execute("SELECT 1")  # a connection that died in silence shows itself here
             except (psycopg.Error, OSError, TimeoutError) as exc:

@@ -75,6 +75,7 @@ def migrate(url: str, *, citus: bool = False, convert: bool = False, workers: Se
             conn.execute("SELECT keep_histories()")  # histories follow the columns of their tables
         if engine.fit(conn, layout, again=bool(done)) or done:
             conn.execute("SELECT secure_tables()")  # row-level security for whatever tables the migrations made
+        conn.execute("SELECT close_shadows()")  # each time: a restored database has not the rights of the former one
     return done
 
 

@@ -47,7 +47,7 @@ CREATE SCHEMA IF NOT EXISTS shown;
 
 -- As in the migrations, with what a week takes on the workers.
 CREATE OR REPLACE FUNCTION reading_weeks() RETURNS TABLE (monday timestamptz, bytes bigint)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT to_date(right(w.relname, 6), 'IYYYIW')::timestamp AT TIME ZONE 'UTC', citus_total_relation_size(w.oid)
     FROM pg_inherits i JOIN pg_class w ON w.oid = i.inhrelid
     WHERE i.inhparent = 'public.reading'::regclass AND w.relname ~ '_w[0-9]{6}$' ORDER BY 1
@@ -73,7 +73,7 @@ SELECT spread.follow();
 
 -- Views run with their owner's rights, functions in them with the reader's: it sees what row-level security shows. Values that
 -- go down with a query are computed with no schema but pg_catalog in sight.
-CREATE OR REPLACE FUNCTION visible_points() RETURNS integer[] LANGUAGE sql STABLE SET search_path = pg_catalog, public AS $$
+CREATE OR REPLACE FUNCTION visible_points() RETURNS integer[] LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT CASE WHEN row_security_active('point') AND pg_has_role('park_enterprise', 'USAGE')
                 THEN (SELECT coalesce(array_agg(point_id), '{}') FROM point) END
 $$;

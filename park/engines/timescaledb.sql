@@ -28,7 +28,7 @@ END $$;
 -- The ISO weeks of a span, ahead of their rows. A chunk is called as the partition would be and lies beside the others, so that
 -- what closes, drops, archives and counts weeks is the same on each engine.
 CREATE OR REPLACE FUNCTION ensure_reading_partitions(low timestamptz, high timestamptz) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     week timestamptz := date_trunc('week', low, 'UTC');
     parent text;

@@ -175,9 +175,10 @@ def test_heartbeats_come_and_a_revoked_token_loses_its_stream(mini: Connection, 
         assert reader.ended.wait(5), "the stream of a revoked token stayed open"
 
 
-def test_no_transition_is_lost_when_the_listening_connection_breaks(service: Service, raise_alert: Callable[..., int],
-                                                                   mini: Connection) -> None:
+def test_no_transition_is_lost_when_the_listening_connection_hears_nonsense_or_breaks(
+        service: Service, raise_alert: Callable[..., int], mini: Connection) -> None:
     with reading(service.url, service.token("operator", "mini")) as reader:
+        mini.execute("SELECT pg_notify('park_transition', said) FROM unnest(ARRAY['boo', '', '²', repeat('9', 99)]) said")
         first = raise_alert("e1.stack.so2")
         reader.until(lambda r: len(r.events) == 1)
         killed = mini.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

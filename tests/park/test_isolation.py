@@ -184,6 +184,26 @@ def test_a_grafana_login_reads_views_of_its_base_only_whatever_it_sets(two: tupl
         assert not [row for row in login.execute(CALLS[name]) if row != (None,)], name
 
 
+def test_a_grafana_login_cannot_put_tables_of_its_own_in_the_place_of_ours(two: tuple[Db, int, int], login: Db) -> None:
+    db, _, _ = two
+    db.execute("SELECT close_shadows()")    # as `park migrate` does: a copy of a database has not its rights
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login.execute("CREATE TEMP TABLE login_base (login text, base_id smallint)")
+    name = login.info.user
+    both = sql.Identifier(db.info.dbname), sql.Identifier(name)
+    db.execute(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(*both))
+    login.execute("CREATE TEMP TABLE login_base (login text, base_id smallint)")
+    login.execute("INSERT INTO pg_temp.login_base VALUES (%s, NULL)", (name,))
+    try:
+        assert login.execute("SELECT DISTINCT base FROM board_point").fetchall() == [("other",)]
+        assert db.execute("""SELECT proname FROM pg_proc p WHERE prosecdef AND pronamespace = 'public'::regnamespace
+            AND NOT EXISTS (SELECT FROM unnest(proconfig) c WHERE c LIKE 'search_path=%%pg_temp')
+            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')""").fetchall() == []
+    finally:
+        login.execute("DROP TABLE pg_temp.login_base")
+        db.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM {}").format(*both))
+
+
 def test_a_grafana_login_reads_no_table_that_holds_rows_of_a_base(two: tuple[Db, int, int], login: Db) -> None:
     db, _, _ = two
     tables = [name for (name,) in db.execute("""SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
