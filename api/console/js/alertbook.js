@@ -7,8 +7,13 @@ import { SEVERITIES } from "./shapes.js";
 
 const LIMIT = 1000;
 const alerts = new Map();
+let read = false; // until the list was read once, nothing says that there are none
+let more = false;
 
 export const openAlerts = () => [...alerts.values()].filter((a) => a.state !== "closed");
+export const isRead = () => read;
+/** Whether there are more open alerts than the page holds. */
+export const hasMore = () => more;
 export const alertOf = (id) => alerts.get(id);
 
 /** Read the open alerts of every base of the token. */
@@ -16,6 +21,8 @@ export async function readOpen() {
   const answer = await get("/alerts", { state: "open", limit: LIMIT });
   alerts.clear();
   answer.alerts.forEach((a) => alerts.set(a.id, a));
+  more = answer.next !== null;
+  read = true;
 }
 
 /** Read closed alerts, newest first. */

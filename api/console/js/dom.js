@@ -55,6 +55,30 @@ export function hideTip() {
   tip().hidden = true;
 }
 
+/** What stands in `title` for a mouse is told to fingers and to the keyboard too: by a tap, or by the focus. */
+export function watchTitles() {
+  const textOf = (element) => {
+    for (let e = element; e && e !== document.body; e = e.parentElement) {
+      const text = e.getAttribute("title") || [...e.children].find((c) => c.tagName === "title")?.textContent;
+      if (text) return text;
+    }
+    return null;
+  };
+  document.addEventListener("pointerup", (event) => {
+    if (event.pointerType === "mouse" || event.target.closest("svg.watched")) return;
+    const text = event.target.closest("button, a, input, select, textarea, label") ? null : textOf(event.target);
+    if (text) showTip(text, event.clientX, event.clientY);
+    else hideTip();
+  });
+  document.addEventListener("focusin", (event) => {
+    const text = event.target.matches(":focus-visible") && textOf(event.target);
+    const box = event.target.getBoundingClientRect();
+    if (text) showTip(text, box.left - 10, box.bottom - 10);
+  });
+  document.addEventListener("focusout", hideTip);
+  document.addEventListener("scroll", hideTip, { capture: true, passive: true });
+}
+
 /** Say it to someone who looks elsewhere. */
 export function toast(text, bad = false) {
   const box = h(bad ? "div.toast.bad" : "div.toast", {}, text);

@@ -21,7 +21,8 @@ function digitsOf(value) {
   const size = Math.abs(value);
   if (size >= 100 || size === 0) return 0;
   if (size >= 10) return 1;
-  return size >= 1 ? 2 : 3;
+  if (size >= 1) return 2;
+  return Math.min(9, 2 - Math.floor(Math.log10(size))); // 0.000292, never 0.000
 }
 
 /** A number with thousands separators; `digits` fixes the decimals. */
@@ -85,6 +86,8 @@ export const hourOf = (at) => Number(clock({ hour: "2-digit" }).formatToParts(in
 export const clockText = (at) => clock({ hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(instantOf(at));
 export const dayText = (at) => clock({ year: "numeric", month: "2-digit", day: "2-digit", weekday: "short" }).format(instantOf(at));
 export const dateTime = (at) => (at ? clock({ month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit" }).format(instantOf(at)) : DASH);
+/** Today the time alone, on another day with its date. */
+export const moment = (at) => (at && isoDay(at) !== isoDay(new Date()) ? dateTime(at) : hourMinute(at));
 export const dateTimeSeconds = (at) =>
   (at ? clock({ month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(instantOf(at)) : DASH);
 // browsers differ in what they call no offset
@@ -105,7 +108,7 @@ export function duration(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 90) return `${seconds < 10 && seconds % 1 ? number(seconds, 1) : whole} ${t("second")}`;
   if (whole < 5400) return `${Math.round(whole / 60)} ${t("minute")}`;
-  if (whole < 172800) return `${Math.floor(whole / 3600)} ${t("hour")} ${String(Math.floor((whole % 3600) / 60)).padStart(2, "0")}`;
+  if (whole < 172800) return t("hours_minutes", { h: Math.floor(whole / 3600), m: String(Math.floor((whole % 3600) / 60)).padStart(2, "0") });
   return `${Math.floor(whole / 86400)} ${t("day")}`;
 }
 

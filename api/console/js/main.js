@@ -1,6 +1,6 @@
 // The page: sign in, choose a base, start the panels and the live stream, and keep them telling the truth.
 
-import { byId, h, show, toast } from "./dom.js";
+import { byId, h, show, toast, watchTitles } from "./dom.js";
 import { language, nameOf, setLanguage, t, w } from "./i18n.js";
 import { forgetToken, keepToken, recall, remember, takeTokenFromAddress, token } from "./session.js";
 import { get, whenRefused } from "./api.js";
@@ -35,6 +35,7 @@ const seen = { energy: null, pollutants: null, health: null };
 takeTokenFromAddress();
 setLanguage(language());
 applyTheme();
+watchTitles();
 prepare();
 start();
 
@@ -116,6 +117,7 @@ async function readAlerts() {
     lastSeen = Date.now();
   } catch (refusal) {
     if (refusal.status !== 401) toast(t("failed", { detail: refusal.status ? refusal.message : t("no_answer") }), true);
+    if (refusal.status !== 401 && !book.isRead()) setTimeout(readAlerts, 5000);
   }
   drawAlerts();
 }
@@ -159,7 +161,17 @@ function drawAlertsNow() {
   alertPanel.draw();
   drawTop();
   const waiting = book.openAlerts().filter(book.isUnacknowledged).length;
+  drawWaiting();
   document.title = `${waiting ? `(${waiting}) ` : ""}${base ? `${nameOf(base)} · ` : ""}${t("brand")}`;
+}
+
+/** How many alerts wait at each base, in the choice of bases: whoever looks at one sees that another needs him. */
+function drawWaiting() {
+  for (const option of byId("base-choice").options) {
+    const n = book.openAlerts().filter((a) => a.base === option.value && book.isUnacknowledged(a)).length;
+    const text = `${n ? `(${n}) ` : ""}${nameOf(bases.find((b) => b.code === option.value))}`;
+    if (option.textContent !== text) option.textContent = text;
+  }
 }
 
 function drawTop() {
@@ -169,6 +181,7 @@ function drawTop() {
 function drawBar() {
   byId("base-choice").replaceChildren(...bases.map((b) => h("option", { value: b.code, selected: b === base }, nameOf(b))));
   byId("base-choice").hidden = !bases.length;
+  drawWaiting();
   const state = byId("link-state");
   state.dataset.state = link;
   state.textContent = w("link", link);
@@ -202,6 +215,7 @@ function tick() {
   const now = new Date();
   show(byId("clock"), h("span", {}, clockText(now)), h("small", {}, `${dayText(now)} ${zoneText()}`));
   const age = now - lastSeen;
+  byId("strip").classList.toggle("is-stale", link === "lost" && age > 60000);
   if (link === "lost" && age > 5000) notice(t("lost_notice", { at: hourMinute(new Date(lastSeen)) }));
   else if (link === "live") notice(null);
 }

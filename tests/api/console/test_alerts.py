@@ -101,8 +101,12 @@ def test_what_happened_while_the_server_was_away_is_shown_when_it_is_back(
     token = create_token(town, role="contractor", name="c", bases=["green"])
     page = browser.new_page()
     with running(database_url) as port:
+        page.route("**/api/v1/alerts?**", lambda route: route.abort())
         page.goto(f"http://127.0.0.1:{port}/#token={token}")
         settle(page)
+        expect(page.locator("#alerts .empty")).to_have_text("loading…")   # not read is not none
+        expect(page.locator("#strip .counts")).to_contain_text("–")
+        page.unroute_all()
     expect(page.locator("#link-state")).to_have_attribute("data-state", "lost")
     expect(page.locator("#notice")).to_be_visible(timeout=15_000)
     alert = raise_alert(town, "so2-hour", "steel.stack.nox")

@@ -69,6 +69,8 @@ def test_a_person_books_corrects_and_imports(page: Page, service: Service, tmp_p
     form.locator("button.primary").click()
     expect(lists.locator("tbody tr").first).to_contain_text("125.8")
     lists.get_by_role("button", name="设为确定").first.click()
+    page.locator("#dialog input").fill("核对无误")
+    page.locator("#dialog").get_by_role("button", name="确定").click()
     expect(lists.locator("tbody tr").first.locator(".status")).to_have_text("确定")
     lists.get_by_role("button", name="变更记录").click()
     expect(lists.locator("tbody tr").nth(1)).to_contain_text("磅单录入错误")

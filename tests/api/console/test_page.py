@@ -78,6 +78,8 @@ def test_filters_keep_what_was_asked_for_and_another_base_shows_its_own(console:
     expect(page.locator("#pollutants")).to_contain_text("缺失")
     expect(page.locator("#alerts .empty")).to_be_visible()
     expect(page.locator("#strip .tile").nth(1).locator(".figure")).to_have_text("–")
+    page.locator("#indicators tbody tr").first.wait_for()
+    expect(page.locator("#indicators")).not_to_contain_text("0.00 %")   # what is not known is not zero
     page.locator("[data-key='every-true']").click()
     expect(page.locator(".alert")).to_have_count(6)
     expect(page.locator(".alert .place .base").first).to_have_text("临江绿色产业示范基地")

@@ -1,4 +1,4 @@
-// Reading values off a chart: the pointer, or the arrow keys when the chart has the focus.
+// Reading values off a chart: the pointer, a tap, or the arrow keys when the chart has the focus.
 
 import { s, showTip, hideTip } from "../dom.js";
 
@@ -6,6 +6,7 @@ import { s, showTip, hideTip } from "../dom.js";
 export function watchColumns(svg, { n, x, width, top, height, describe }) {
   const cursor = s("line.cursor", { y1: top, y2: top + height, visibility: "hidden" });
   svg.append(cursor);
+  svg.classList.add("watched");
   let at = -1;
 
   function tell(i, clientX, clientY) {
@@ -24,14 +25,16 @@ export function watchColumns(svg, { n, x, width, top, height, describe }) {
     cursor.setAttribute("visibility", "hidden");
     hideTip();
   }
-  svg.addEventListener("pointermove", (event) => {
+  function follow(event) {
     const box = svg.getBoundingClientRect();
     const px = ((event.clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
     const i = Math.floor((px - x(0)) / (x(n - 1) - x(0) + width) * n);
     if (i < 0 || i >= n) leave();
     else tell(i, event.clientX, event.clientY);
-  });
-  svg.addEventListener("pointerleave", leave);
+  }
+  svg.addEventListener("pointermove", follow);
+  svg.addEventListener("pointerdown", follow);
+  svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") leave(); }); // a finger that was lifted has not read yet
   svg.addEventListener("blur", leave);
   svg.addEventListener("keydown", (event) => {
     const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];

@@ -1,6 +1,8 @@
 // The entries and their audit: who booked, corrected and settled what, when and why.
 
 import { h, show, toast } from "../dom.js";
+import { ask } from "../steps.js";
+import { may } from "../me.js";
 import { get, post } from "../api.js";
 import { dateTime } from "../format.js";
 import { nameOf, t } from "./words.js";
@@ -51,7 +53,7 @@ export function makeLists(element, state, correct) {
       h("td.number", {}, plain(r.value), h("span.unit", {}, r.unit)), h("td", {}, status(r)),
       h("td", {}, r.evidence, r.documents.map((d) => h("span.sub", {}, h("a", { href: "#", onclick: (e) => { e.preventDefault(); save(d); } }, d.name), " ", h("code", { title: d.sha256 }, d.sha256.slice(0, 8))))),
       h("td", {}, r.recorded_by, h("span.sub", {}, `${dateTime(r.recorded_at)} · ${r.id}`)),
-      h("td.nowrap", {}, h("button", { onclick: () => correct(r) }, t("correct")), " ", r.status === "preliminary" && h("button", { onclick: () => settle(r) }, t("finalise")))))));
+      h("td.nowrap", {}, may("ledger") && [h("button", { onclick: () => correct(r) }, t("correct")), " ", r.status === "preliminary" && h("button", { onclick: () => settle(r) }, t("finalise"))])))));
   }
 
   function steps() {
@@ -65,14 +67,15 @@ export function makeLists(element, state, correct) {
 
   const word = (value) => (typeof value === "number" ? plain(value) : ["preliminary", "final"].includes(value) ? t(value) : value ?? t("none"));
 
-  async function settle(r) {
+  function settle(r) {
+    const why = h("input", { required: true, maxlength: 500, value: t("finalise_why") });
     const body = Object.fromEntries(["kind", "enterprise", "counterparty", "item", "action", "first_day", "last_day", "value", "unit", "evidence", "note"].map((f) => [f, r[f]]));
-    try {
-      await post("/ledger", { ...body, base: state.base, status: "final", supersedes: r.id, reason: t("finalise_why") });
-    } catch (refusal) {
-      toast(refusal.status ? refusal.message : t("no_answer"), true);
-    }
-    again();
+    ask({ title: t("finalise"), about: `${kindName(r.kind)} · ${r.first_day} – ${r.last_day} · ${plain(r.value)} ${r.unit}. ${t("finalise_about")}`,
+      fields: h("label", {}, t("why"), why),
+      send: async () => {
+        await post("/ledger", { ...body, base: state.base, status: "final", supersedes: r.id, reason: why.value.trim() });
+        again();
+      } });
   }
 
   const save = (d) => state.download(`/api/v1/evidence/${d.id}?${new URLSearchParams({ base: state.base })}`, d.name);

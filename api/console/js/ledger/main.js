@@ -1,7 +1,8 @@
 // Manual entries: a form, an xlsx template, the list and its audit. The token is the one of the monitoring page.
 
-import { byId, h, show, toast } from "../dom.js";
-import { get, headers, read, refusalOf } from "../api.js";
+import { byId, h, show, toast, watchTitles } from "../dom.js";
+import { get, headers, read, refusalOf, whenRefused } from "../api.js";
+import { may, readMe } from "../me.js";
 import { language, setLanguage } from "../i18n.js";
 import { recall, remember, takeTokenFromAddress, token } from "../session.js";
 import { setZone } from "../format.js";
@@ -18,6 +19,8 @@ let file = null;
 takeTokenFromAddress();
 setLanguage(language());
 applyTheme();
+watchTitles();
+whenRefused(() => notice(t("no_token")));
 byId("language").addEventListener("click", () => { setLanguage(language() === "zh" ? "en" : "zh"); drawAll(); });
 byId("base-choice").addEventListener("change", (event) => choose(event.target.value));
 start();
@@ -26,15 +29,19 @@ async function start() {
   drawBar();
   if (!token()) return notice(t("no_token"));
   try {
-    const [bases, known] = await Promise.all([get("/bases"), get("/ledger/kinds")]);
+    const [bases, known] = await Promise.all([get("/bases"), get("/ledger/kinds"), readMe()]);
     state.bases = bases.bases ?? bases;
     state.kinds = known.kinds;
     state.carriers = known.carriers;
     state.actions = known.actions;
+    notice(null);
     const asked = new URLSearchParams(location.search).get("base") ?? recall("base");
+    if (!state.bases.length) return notice(t("no_bases"));
     await choose((state.bases.find((b) => b.code === asked) ?? state.bases[0]).code);
   } catch (refusal) {
-    notice(refusal.message || t("no_answer"));
+    if (refusal.status === 401) return null; // told already
+    notice(refusal.status ? refusal.message : t("no_answer"));
+    setTimeout(start, 5000);
   }
   return null;
 }
@@ -45,7 +52,7 @@ async function choose(code) {
   const found = state.bases.find((b) => b.code === code);
   setZone(found.timezone);
   state.enterprises = (await get(`/bases/${encodeURIComponent(code)}/units`)).enterprises;
-  form.start();
+  if (may("ledger")) form.start();
   await lists.again();
   drawAll();
 }
@@ -54,9 +61,12 @@ function drawAll() {
   const zh = language() === "zh";
   state.carrierNames = Object.fromEntries(Object.entries(CARRIERS).map(([code, names]) => [code, names[zh ? 0 : 1]]));
   drawBar();
-  form.draw();
   lists.draw();
-  drawSheet();
+  byId("form").hidden = false;
+  byId("sheet").hidden = !may("ledger");
+  if (!may("ledger")) return show(byId("form"), h("p.muted", {}, t("may_not")));
+  form.draw();
+  return drawSheet();
 }
 
 function drawBar() {
@@ -98,6 +108,6 @@ async function download(address, name) {
 }
 
 function notice(text) {
-  byId("notice").textContent = text;
-  byId("notice").hidden = false;
+  byId("notice").textContent = text ?? "";
+  byId("notice").hidden = !text;
 }

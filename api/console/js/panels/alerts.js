@@ -2,7 +2,8 @@
 
 import { byId, h, show } from "../dom.js";
 import { t, w, nameOf } from "../i18n.js";
-import { dateTime, hourMinute, since } from "../format.js";
+import { dateTime, moment, number, since } from "../format.js";
+import { recall, remember } from "../session.js";
 import { SEVERITIES, severityShape } from "../shapes.js";
 import * as book from "../alertbook.js";
 import { acknowledge, acknowledgeAll, shelve, unshelve, comment, assign } from "../steps.js";
@@ -11,7 +12,7 @@ import { openAlert } from "../drawer.js";
 const SHOWN = 200;
 const GROUP_FROM = 5; // as many alerts of one rule in one state are a flood: one row until someone wants to see them
 const expanded = new Set();
-const filter = { state: "open", severities: new Set(SEVERITIES), everyBase: false };
+const filter = { state: "open", severities: new Set(SEVERITIES), everyBase: recall("every-base") === "yes" };
 let closed = [];
 let context = null; // {base(), bases()}
 let element = null;
@@ -73,13 +74,14 @@ export function draw() {
     h("header", {}, h("h2", {}, t("alerts")), h("span.meta", {}, stateFilter())),
     h("div.filters", {}, severityFilter(), context.bases().length > 1 && baseFilter()),
     h("div.list", { role: "list", "data-scroll": "alerts" },
-      list.length ? rows(list) : h("p.empty", {}, t("alerts_none"))),
+      list.length ? rows(list) : h("p.empty", {}, t(book.isRead() ? "alerts_none" : "loading")),
+      book.hasMore() && filter.state !== "closed" && h("p.empty", {}, t("alerts_beyond"))),
     h("p.keys", { "aria-hidden": "true" }, t("keys")));
 }
 
 function stateFilter() {
   const open = book.openAlerts().filter(inBase);
-  const count = {
+  const count = book.isRead() && {
     open: open.filter((a) => !book.isAside(a)).length,
     unacknowledged: open.filter(book.isUnacknowledged).length,
     shelved: open.filter(book.isAside).length,
@@ -87,7 +89,7 @@ function stateFilter() {
   return h("span.segmented", { role: "group", "aria-label": t("filter_state") },
     ["open", "unacknowledged", "shelved", "closed"].map((state) => h("button", {
       "aria-pressed": String(filter.state === state), "data-key": `state-${state}`, onclick: () => choose(state),
-    }, `${w("filter", state)}${count[state] === undefined ? "" : ` ${count[state]}`}`)));
+    }, `${w("filter", state)}${count[state] === undefined ? "" : ` ${number(count[state], 0)}`}`)));
 }
 
 function severityFilter() {
@@ -99,15 +101,16 @@ function severityFilter() {
       "aria-pressed": String(on), "data-key": `severity-${severity}`,
       onclick: () => { filter.severities[on ? "delete" : "add"](severity); draw(); },
       "aria-label": `${w("severity", severity)} ${n}`, title: w("severity", severity),
-    }, severityShape(severity), String(n));
+    }, severityShape(severity), book.isRead() ? String(n) : "–");
   }));
 }
 
 function baseFilter() {
-  return h("span.segmented", { role: "group", "aria-label": t("filter_base") }, [false, true].map((every) => h("button", {
+  const waiting = (every) => book.openAlerts().filter((a) => (every || a.base === context.base()?.code) && book.isUnacknowledged(a)).length;
+  return h("span.segmented", { role: "group", "aria-label": t("filter_base"), title: t("filter_base_about") }, [false, true].map((every) => h("button", {
     "aria-pressed": String(filter.everyBase === every), "data-key": `every-${every}`,
-    onclick: () => { filter.everyBase = every; choose(filter.state); },
-  }, t(every ? "all_bases" : "this_base"))));
+    onclick: () => { filter.everyBase = every; remember("every-base", every ? "yes" : "no"); choose(filter.state); },
+  }, `${t(every ? "all_bases" : "this_base")}${book.isRead() ? ` ${number(waiting(every), 0)}` : ""}`)));
 }
 
 const sameRule = (a) => [a.base, a.rule?.code, a.severity, a.active, book.isUnacknowledged(a), book.stateOf(a)].join("/");
@@ -147,7 +150,8 @@ function groupRow(key, members, open) {
   h("div.main", {},
     h("div.head", {}, h("strong.title", {}, book.titleOf(first), flood && first.id === first.first_out && h("span.count", {}, t("first_out")),
       h("span.count", {}, flood ? t("followed", { n: members.length - 1 }) : `× ${members.length}`)),
-      h("time.since", { datetime: times[0] }, `${hourMinute(times[0])} · ${since(times[0])}`)),
+      h("time.since", { datetime: times[0] }, `${moment(times[0])} · ${since(times[0])}`)),
+    filter.everyBase && h("div.place", {}, h("span.base", {}, baseName(first.base))),
     h("div.text", {}, (flood ? rulesOf(members) : places).slice(0, 3).join("、"), places.length > 3 && !flood && ` ${t("and_more")}`),
     h("div.foot", {}, h("span.state", {}, book.stateText(first)),
       h("span.steps", {}, h("button", { "data-key": `open-${key}`, "aria-expanded": String(open), onclick: toggle }, t(open ? "collapse" : "expand")),
@@ -175,7 +179,7 @@ function row(alert, inner = false) {
   h("div.main", {},
     h("div.head", {},
       h("strong.title", {}, book.titleOf(alert)),
-      h("time.since", { datetime: alert.opened_at, title: dateTime(alert.opened_at) }, `${hourMinute(alert.opened_at)} · ${since(alert.opened_at)}`)),
+      h("time.since", { datetime: alert.opened_at, title: dateTime(alert.opened_at) }, `${moment(alert.opened_at)} · ${since(alert.opened_at)}`)),
     h("div.place", {}, filter.everyBase && h("span.base", {}, baseName(alert.base)), book.placeOf(alert)),
     book.textOf(alert) && h("div.text", {}, book.textOf(alert)),
     h("div.foot", {},

@@ -22,7 +22,7 @@ const isRate = (i) => i.unit === "%" || (i.unit === "1" && /(_rate|_share)$/.tes
 /** good, risk, bad or null when nothing can be said: by the forecast while the year runs, by the value when it is over. */
 export function outlook(i, over) {
   const limit = bound(i);
-  if (!limit) return null;
+  if (!limit || (i.value === null && i.withheld)) return null; // what is not known enough to be told is not enough to judge by
   const likely = i.target ? i.forecast?.target_likely : i.forecast?.threshold_likely;
   if (!over && likely !== null && likely !== undefined) return likely >= LIKELY ? "good" : likely > UNLIKELY ? "risk" : "bad";
   if (i.value === null || !(over || isRate(i))) return null;
@@ -68,14 +68,15 @@ function row(i, over) {
       i.target?.responsible && h("small.who.muted", {}, i.target.responsible)),
     h("td.number.strong", {}, shown(i.value, i), coverage(i), why && h("small.why", {}, why),
       i.until && i.value !== null && h("small.muted", {}, t("until_day", { day: i.until }))),
-    h("td.number.bound", {}, limit ? `${limit.sense === "at_most" ? "≤" : "≥"} ${shown(limit.value, i)}` : "–"),
-    h("td.year_end", {}, over || !forecastOf(i) ? h("span.faint", {}, over ? "" : "–") : forecastBar(i, limit, stands)),
+    h("td.number.bound", { "data-label": t("bound") }, limit ? `${limit.sense === "at_most" ? "≤" : "≥"} ${shown(limit.value, i)}` : "–"),
+    h("td.year_end", { "data-label": t("year_end") }, over || !forecastOf(i) ? h("span.faint", {}, over ? "" : "–") : forecastBar(i, limit, stands)),
     h("td.outlook", {}, stands ? h(`span.chip-state.${{ good: "ok", risk: "near", bad: "over" }[stands]}`, {},
       { good: "", risk: "▲ ", bad: "◆ " }[stands], t(`outlook_${over ? "over_" : forecastOf(i) ? "" : "now_"}${stands}`)) : h("span.faint", {}, "–")));
 }
 
 /** Rates as percent, amounts short enough for a column; each with its unit. */
 function shown(value, i) {
+  if (value === null || value === undefined) return "–";
   if (isRate(i)) return percentOf(i.unit === "%" ? value / 100 : value, 2);
   return i.unit === "1" ? number(value, 3) : amount(value, i.unit);
 }

@@ -25,8 +25,8 @@ function alertTile(base) {
   const waiting = open.filter(book.isUnacknowledged);
   const counts = SEVERITIES.map((s) => [s, waiting.filter((a) => a.severity === s).length]);
   return h("div.tile", {}, h("h2", {}, t("tile_alerts")),
-    h("div.figure.counts", {}, counts.map(([s, n]) => h(n ? "span" : "span.none", {}, severityShape(s), number(n, 0)))),
-    h("div.below", {}, t("tile_open", { open: open.length, shelved: open.filter(book.isAside).length })));
+    h("div.figure.counts", {}, counts.map(([s, n]) => h(n ? "span" : "span.none", {}, severityShape(s), book.isRead() ? number(n, 0) : "–"))),
+    h("div.below", {}, book.isRead() && t("tile_open", { open: open.length, shelved: open.filter(book.isAside).length })));
 }
 
 function split(text) {
@@ -60,15 +60,18 @@ function outletTile(pollutants) {
   if (!pollutants) return tile(t("tile_outlets"), "–", "");
   const lines = pollutants.outlets.flatMap((o) => o.pollutants).filter((p) => p.limit);
   const count = (s) => lines.filter((p) => standing(p) === s).length;
+  if (!lines.length) return tile(t("tile_outlets"), "–", t("no_limits"));
   const [over, near] = [count("over"), count("near")];
+  const dark = lines.filter((p) => standing(p) === null && !["stopped", "maintenance", "calibration"].includes(p.state)).length;
   return tile(t("tile_outlets"), [h(over ? "span.text-critical" : "span", {}, number(over, 0)), h("span.faint", {}, " / "), h(near ? "span.text-high" : "span", {}, number(near, 0))],
-    t("outlets_of", { n: lines.length }));
+    [t("outlets_of", { n: lines.length }), dark > 0 && h("span.text-medium", {}, ` · ${t("limits_unknown", { n: dark })}`)]);
 }
 
 function pointTile(health) {
   if (!health) return tile(t("tile_points"), "–", "");
   const sum = (field) => health.systems.reduce((n, s) => n + s[field], 0);
   const [total, online, stale, offline] = ["total", "online", "stale", "offline"].map(sum);
+  if (!total) return tile(t("tile_points"), "–", t("no_points"));
   return tile(t("tile_points"), [number(online, 0), h("span.unit", {}, `/ ${number(total, 0)}`)],
-    stale + offline ? t("silent_points", { stale, offline }) : total ? t("all_online") : "");
+    stale + offline ? t("silent_points", { stale: number(stale, 0), offline: number(offline, 0) }) : t("all_online"));
 }
