@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def _finding(conn: Connection, rule: Rule, p: Point, row: Row, at: datetime) -> 
         text = {"zh": f"{name_zh(p)} {day}:分表合计与总表相差 {figure(amount)} {unit}({share:.1%}),允许 {high:.0%}。",
                 "en": f"{name_en(p)}, {day}: {figure(amount)} {unit} ({share:.1%}) are not accounted for "
                       f"below it, allowed {high:.0%}.",
-                "since": day, "excess": {"amount": amount, "unit": unit}, "carrier": row["carrier"]}
+                "since": row["begins"].astimezone(UTC).isoformat(), "day": day, "carrier": row["carrier"], "point": p.code}
         text |= excess.of_amount(row["carrier"], amount, unit, excess.prices(conn, rule.base_id, [p]))
     return Finding(rule, present, at, point_id=p.point_id, value=share * 100, expected=0.0, low=-high * 100, high=high * 100,
                    unit="%", channel="balance", explanation=text)

@@ -191,19 +191,9 @@ def contributor(context: Context, points: Sequence[Point], away: Floats, i: int)
     """The point of the same quantity in a unit below that departs most in the same direction, by a third of it at least."""
     p = points[i]
     below = [j for j, q in enumerate(points) if j != i and (q.base_id, q.quantity, q.unit) == (p.base_id, p.quantity, p.unit)
-             and _is_below(context, q, p.unit_id)]
+             and context.is_below(q, p.unit_id)]
     known = [j for j in below if away[j] * away[i] > 0 and abs(away[j]) >= abs(away[i]) / 3]
     return max(known, key=lambda j: abs(float(away[j])), default=None)
-
-
-def _is_below(context: Context, q: Point, unit_id: int | None) -> bool:
-    at = q.unit_id
-    while at is not None and unit_id is not None:
-        unit = context.units.get((q.base_id, at))
-        at = unit.parent_id if unit is not None else None
-        if at == unit_id:
-            return True
-    return False
 
 
 def _add_excess(conn: Connection, rule: Rule, points: Sequence[Point], h: Hours, hour: datetime,

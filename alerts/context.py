@@ -58,6 +58,16 @@ class Context:
     def of_kind(self, kind: str) -> list[Rule]:
         return [r for r in self.rules if r.kind == kind]
 
+    def is_below(self, p: Point, unit_id: int | None) -> bool:
+        """Whether a point belongs to a unit below this one."""
+        at = p.unit_id
+        while at is not None and unit_id is not None:
+            unit = self.units.get((p.base_id, at))
+            at = unit.parent_id if unit is not None else None
+            if at == unit_id:
+                return True
+        return False
+
 
 def load(conn: Connection, now: datetime, part: Part = WHOLE) -> Context:
     """The present catalogue of the bases of a part, and the plan of its instant rules."""

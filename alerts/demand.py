@@ -6,6 +6,8 @@ is that the contracted figure is exceeded is told by how wrong the same forecast
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,8 +40,21 @@ def judge(conn: Connection, context: Context, now: datetime) -> list[Finding]:
                 margin = rule.number("limit_kw") / conversion(p.unit, "kW")[0] - expected_kw(mean, newest, elapsed_s)
                 near = margin <= (1.0 - rule.number("warn_at")) * rule.number("limit_kw") / conversion(p.unit, "kW")[0]
                 chance = p_exceed(misses(conn, rule.base_id, point, start, elapsed_s), margin) if near else None
-                out.append(_finding(rule, p, mean, newest, elapsed_s, now, chance))
+                found = _finding(rule, p, mean, newest, elapsed_s, now, chance)
+                more = contributor(conn, context, gauges, p, asked) if found.present else {}
+                out.append(replace(found, explanation={**found.explanation, **more}))
     return out
+
+
+def contributor(conn: Connection, context: Context, gauges: Sequence[Point], p: Point, slot: Mapping[str, Any],
+                ) -> dict[str, Any]:
+    """`contributor`, the power meter in a unit below that draws most now: where load can be shed. Nothing: none is known."""
+    below = {q.point_id: q for q in gauges if q.base_id == p.base_id and context.is_below(q, p.unit_id)}
+    rows = conn.execute(Q["running_slot"], {**slot, "points": list(below)}).fetchall() if below else []
+    known = [(newest * conversion(below[point].unit, "kW")[0], below[point]) for point, _, newest, _ in rows]
+    kw, most = max(known, key=lambda x: x[0], default=(0.0, p))
+    told = {"point": most.code, "zh": name_zh(most), "en": name_en(most), "amount": round(kw, 3), "unit": "kW"}
+    return {"contributor": told} if kw > 0 else {}
 
 
 def misses(conn: Connection, base_id: int, point_id: int, start: datetime, elapsed_s: float) -> Floats:

@@ -69,7 +69,7 @@ def of_point(rule: Rule, p: Point, value: float | None, low: float | None, high:
             "since": since.astimezone(UTC).isoformat(), "point": p.code}
 
 
-def of_device(rule: Rule, code: str, n_points: int, last: datetime | None, zone: str) -> dict[str, Any]:
+def of_device(code: str, n_points: int, last: datetime | None, zone: str) -> dict[str, Any]:
     """Explanation of a device all of whose points are silent: one alert instead of one a point."""
     at = clock_of(last, zone) if last else "—"
     return {"zh": f"设备 {code} 离线:其 {n_points} 个测点均无数据,最后一条数据 {at}。",

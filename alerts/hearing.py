@@ -55,10 +55,12 @@ def judge(context: Context, hearing: Hearing, now: datetime) -> list[Finding]:
     """One finding a base with stale rules: nothing at all comes, or something does; unknown until the first word."""
     never = np.isnan(hearing.at)
     last = hearing.started if never else hearing.at
-    deaf = now.timestamp() - last > (max(FIRST_S, stall_s(context)) if never else stall_s(context))
+    silent_s, allowed_s = now.timestamp() - last, max(FIRST_S, stall_s(context)) if never else stall_s(context)
+    deaf = silent_s > allowed_s
     if never and not deaf:
         return []
-    return [Finding(rule, deaf, now, channel="nothing_heard", explanation=_explain(context, rule, last, now) if deaf else {})
+    return [Finding(rule, deaf, now, value=silent_s, high=allowed_s, unit="s", channel="nothing_heard",
+                    explanation=_explain(context, rule, last, now) if deaf else {})
             for rule in _speakers(context)]
 
 

@@ -227,7 +227,9 @@ def explain(context: Context, rule: Rule, link: Link, since: float, treatment: J
     if treatment.contradiction:
         zh += "其运行信号却显示运行:信号与功率不符。"
         en += " Its run signal says that it runs: signal and power disagree."
-    return {"zh": zh, "en": en, "since": began.isoformat(), "contributor": {"production": p.code, "treatment": t.code}}
+    seen = sorted(context.facility.get((t.base_id, t.unit_id), []), key=lambda place: place[1] is None)     # power first
+    return {"zh": zh, "en": en, "since": began.isoformat(), "contributor": {"production": p.code, "treatment": t.code},
+            "chart": context.points[seen[0][0]].code if seen else None}
 
 
 def _explain_contradiction(context: Context, rule: Rule, unit: Unit, j: Judged, since: float) -> dict[str, Any]:

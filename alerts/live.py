@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -193,12 +194,7 @@ def _raised(context: Context, before: State, state: State, live: Live, i: int, n
     if pair.gateway is not None:
         return _gateway(context, pair, pair.gateway, live, now)
     if pair.point is None:
-        of = [j for j, p in enumerate(context.points) if p.base_id == pair.rule.base_id and p.device_id == pair.device_id]
-        last = np.nanmax(live.at[of]) if np.any(~np.isnan(live.at[of])) else np.nan
-        seen = None if np.isnan(last) else datetime.fromtimestamp(last, UTC)
-        code = context.devices.get((pair.rule.base_id, pair.device_id or 0), str(pair.device_id))
-        return Finding(pair.rule, True, now, device_id=pair.device_id, channel="device_offline",
-                       explanation=explain.of_device(pair.rule, code, len(of), seen, zone))
+        return _device(context, pair, live, now)
     if plan.slot[i] >= DEVICE * plan.n_points:
         return _expression(context, before, live, i, now)
     j = int(plan.slot[i]) % plan.n_points
@@ -215,13 +211,47 @@ def _raised(context: Context, before: State, state: State, live: Live, i: int, n
                    explanation=text)
 
 
+def _device(context: Context, pair: Pair, live: Live, now: datetime) -> Finding:
+    """A device all of whose points are silent."""
+    of = [j for j, p in enumerate(context.points) if p.base_id == pair.rule.base_id and p.device_id == pair.device_id]
+    code = context.devices.get((pair.rule.base_id, pair.device_id or 0), str(pair.device_id))
+    silence = _silence(context, live, of, now)
+    text = explain.of_device(code, len(of), silence.last, context.zones[pair.rule.base_id])
+    return silence.finding(pair, "device_offline", text, now)
+
+
 def _gateway(context: Context, pair: Pair, gateway: Gateway, live: Live, now: datetime) -> Finding:
     """A connection all of whose devices are silent."""
     of = [j for j, p in enumerate(context.points) if p.base_id == gateway.base_id and p.device_id in gateway.devices]
-    last = np.nanmax(live.at[of]) if np.any(~np.isnan(live.at[of])) else np.nan
-    seen = None if np.isnan(last) else datetime.fromtimestamp(last, UTC)
-    text = explain.of_gateway(gateway.name, len(gateway.devices), len(of), seen, context.zones[gateway.base_id])
-    return Finding(pair.rule, True, now, *_object(pair), channel="gateway_offline", explanation=text)
+    silence = _silence(context, live, of, now)
+    text = explain.of_gateway(gateway.name, len(gateway.devices), len(of), silence.last, context.zones[gateway.base_id])
+    return silence.finding(pair, "gateway_offline", text, now)
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Of several points: the last reading and the point that sent it (its first point where none ever did), and what of the
+    silence that this point is allowed."""
+
+    last: datetime | None
+    point: str | None
+    allowed_s: float | None
+
+    def finding(self, pair: Pair, channel: str, text: Mapping[str, Any], now: datetime) -> Finding:
+        silent_s = None if self.last is None else (now - self.last).total_seconds()
+        since = {} if self.last is not None else {"since": now.isoformat()}     # never heard: found now
+        return Finding(pair.rule, True, now, *_object(pair), value=silent_s, high=self.allowed_s, unit="s", channel=channel,
+                       explanation={**text, **since, "chart": self.point})
+
+
+def _silence(context: Context, live: Live, of: list[int], now: datetime) -> Silence:
+    at = np.where(np.isnan(live.at[of]), -np.inf, live.at[of])
+    newest = of[int(np.argmax(at))] if of else None
+    if newest is None:
+        return Silence(None, None, None)
+    heard = np.isfinite(live.at[newest])
+    return Silence(datetime.fromtimestamp(live.at[newest], UTC) if heard else None, context.points[newest].code,
+                   _bound(context.plan.after_s[newest]))
 
 
 def _expression(context: Context, before: State, live: Live, i: int, now: datetime) -> Finding:

@@ -282,12 +282,12 @@ CROSS JOIN LATERAL (
 JOIN point p ON p.base_id = o.base_id AND p.point_id = r.point_id
 
 -- name: balance_days
--- Days of every parent meter with a balance, in order of time; `ends`: when the day was over; `told`: from when to when alerts of
+-- Days of every parent meter with a balance, in order of time; when each began and `ends`; `told`: from when to when alerts of
 -- the rules about balances covered it, by rule.
 SELECT b.base_id, b.day, b.carrier, b.parent_id, b.parent_amount, b.unaccounted, b.n_expected, b.n_known, p.unit,
-       (b.day + 1)::timestamp AT TIME ZONE x.timezone AS ends,
+       b.day::timestamp AT TIME ZONE x.timezone AS begins, (b.day + 1)::timestamp AT TIME ZONE x.timezone AS ends,
        ARRAY(SELECT a.rule_id FROM alert a WHERE a.base_id = b.base_id AND a.point_id = b.parent_id AND a.channel = 'balance'
-             AND (a.explanation ->> 'since' = b.day::text
+             AND (b.day::text IN (a.explanation ->> 'day', a.explanation ->> 'since')     -- older alerts have the day there
                   OR (a.opened_at - interval '1 day' <= (b.day + 1)::timestamp AT TIME ZONE x.timezone AND NOT a.late
                       AND (b.day + 1)::timestamp AT TIME ZONE x.timezone <= coalesce(a.returned_at, 'infinity')))) AS told
 FROM balance_1d b JOIN point p ON p.base_id = b.base_id AND p.point_id = b.parent_id JOIN base x ON x.base_id = b.base_id

@@ -133,7 +133,7 @@ async function alertContent(id) {
         isPollution(alert) && may("dispatch") && h("button", { "data-do": "dispatch", onclick: () => dispatch(alert, () => openDesk(baseOf(alert.base), "cases")) }, t("dispatch")),
         may("out_of_service") && h("button", { "data-do": "take-out", onclick: () => takeOut({ rule: alert.rule.code, point: alert.point, device: alert.device, unit: alert.point ? null : alert.unit_code }, { code: alert.base }, () => fill()) }, t("take_out"))),
       hourly && hoursOf(await emissionHours(alert), held, alert.unit),
-      alert.point && await chartOf(alert.point, alert.base, limits, [span]),
+      (alert.point ?? e.chart) && await chartOf(alert.point ?? e.chart, alert.base, limits, [span]),
       h("section", {}, h("h3", {}, t("history")), h("ol.history", {}, alert.transitions.map((step) => h("li", {},
         h("time", { datetime: step.at }, dateTimeSeconds(step.at)), h("strong", {}, w("change", step.change)),
         h("span", {}, [step.actor === "evaluator" ? t("evaluator") : step.actor, stepDetail(step), step.note].filter(Boolean).join(" · "))))))),
