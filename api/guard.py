@@ -6,6 +6,7 @@ The log has the path but never the query string: `/alerts/stream` takes its toke
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -28,10 +29,12 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 ]
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-CSP = b"default-src 'self'"
+CSP = b"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+BODY_S = 120.0      # 10 MB over a line of 1 Mbit/s
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9_.-]{1,64}$")
 
 
@@ -102,11 +105,17 @@ class Guard:
         if not length.isdigit() or int(length) > bound:
             await problem(413, said, request=Request(scope))(scope, receive, send)
             return
-        taken = 0
+        taken, whole = 0, False
+        until = asyncio.get_running_loop().time() + BODY_S
 
         async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, whole
+            try:
+                async with asyncio.timeout_at(None if whole else until):
+                    message = await receive()
+            except TimeoutError as exc:
+                raise HTTPException(408, f"expected the whole body within {BODY_S:.0f} s", {"Connection": "close"}) from exc
+            whole = whole or not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > bound:
                 raise HTTPException(413, said)

@@ -17,11 +17,11 @@ from api.answers import Language, language_of
 TITLES: dict[Language, dict[int, str]] = {
     "en": {
         400: "Bad request", 401: "Token missing or not valid", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
-        406: "No such form", 409: "Conflict", 413: "Too large", 422: "Input not valid", 429: "Too many requests",
-        500: "Internal error", 503: "Not available", 504: "Took too long"},
+        406: "No such form", 408: "Too slow", 409: "Conflict", 413: "Too large", 422: "Input not valid",
+        429: "Too many requests", 500: "Internal error", 503: "Not available", 504: "Took too long"},
     "zh": {
         400: "请求有误", 401: "令牌缺失或无效", 403: "没有权限", 404: "未找到", 405: "不支持此方法", 406: "没有这种格式",
-        409: "冲突", 413: "过大", 422: "输入无效", 429: "请求过多", 500: "内部错误", 503: "暂不可用", 504: "超时"}}
+        408: "过慢", 409: "冲突", 413: "过大", 422: "输入无效", 429: "请求过多", 500: "内部错误", 503: "暂不可用", 504: "超时"}}
 _FIELD = re.compile(r"(\w+): (.+)", re.DOTALL)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
