@@ -112,14 +112,16 @@ def figures(conn: Connection, base_id: int, period: Period, today: date) -> list
     added = _value_added(ledger, period, running=today <= period.last_day)
     n_hours = max(((due_until - period.first_day).days + 1) * 24 - (24 if today <= period.last_day else 0), 1)
     hours = conn.execute(SQL["indicator_emission"], {"base": base_id, "start": period.start, "end": period.end}).fetchall()
-    due = conn.execute(SQL["indicator_transmission"], {"base": base_id, "start": period.start, "end": period.end}).fetchone()
+    due = conn.execute(SQL["indicator_transmission"], {
+        "base": base_id, "first": period.first_day, "last": period.last_day}).fetchone()
     energy = list(_energy(carriers))
     measured = energy if added is None or added.until >= due_until else list(
         _energy(_carriers(conn, base_id, period.first_day, added.until)))
     out = [*energy, *_intensities({f.indicator: f for f in measured}, added), _water_reuse(carriers), _waste(ledger),
            *_masses(hours, n_hours)]
     if due is not None:
-        out.append(_transmission(due[0], due[1], due[2], min(due[3] / (due[4] * n_hours), 1.0) if due[4] else None))
+        *counts, hours, series = (int(n) for n in due)
+        out.append(_transmission(*counts, coverage=min(hours / (series * n_hours), 1.0) if series else None))
     return [f.withheld() for f in out]
 
 
@@ -268,11 +270,11 @@ def _masses(hours: list[Any], n_hours: int) -> Iterator[Figure]:
         yield Figure(indicator, "t", tonnes, coverage, substituted / due if due else 0.0, inputs=inputs)
 
 
-def _transmission(due: int, received: int, valid: int, coverage: float | None) -> Figure:
-    """传输有效率 = 传输率 x 有效率, by hours of outlets and pollutants; lost hours are its value, not its coverage: that is
-    the part of the period for which there are hours at all."""
+def _transmission(due: int, received: int, valid: int, marked: int, *, coverage: float | None) -> Figure:
+    """传输有效率 = 传输率 x 有效率, by hours of outlets and pollutants; stopped and marked hours take no part. Lost hours are
+    its value, not its coverage: that is the part of the period for which there are hours at all."""
     out = Figure("transmission_effective_rate", "1", None, coverage,
-                 inputs={"hours_due": due, "hours_received": received, "hours_valid": valid})
+                 inputs={"hours_due": due, "hours_received": received, "hours_valid": valid, "hours_marked": marked})
     if due:
         out.value = (received / due) * (valid / received if received else 0.0)
     return out

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 FIRST_DAYS = 3       # what people look at first
 CHUNK_DAYS = 31
 CUT = 3              # one more whenever readings are cut into slots otherwise: what is stored is then made again, once
+RULES = 1            # one more whenever hours of emission or their masses are made otherwise: likewise
 
 
 @dataclass
@@ -158,7 +159,7 @@ def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, 
     """After a change of meters, factors, tariffs, boundaries or limits: the figures that hang on them, computed again."""
     registers = {str(p): digest for p, digest in conn.execute(SQL["register_fingerprint"], {"base": base_id, "cut": CUT})}
     rows = _one(conn, "fingerprint", base=base_id, public_calendar=release())
-    trace = _one(conn, "outlet_fingerprint", base=base_id)
+    trace = _one(conn, "outlet_fingerprint", base=base_id, rules=RULES)
     known = _detail(conn, base_id, "catalogue")
     if known.get("rows") == rows and known.get("registers") == registers and known.get("trace") == trace:
         return

@@ -556,12 +556,14 @@ SELECT p.point_id, md5(concat_ws('|', %(cut)s::integer, p.ratio, p.rollover, p.e
 FROM point p WHERE p.base_id = %(base)s AND (p.kind = 'counter' OR p.kind = 'gauge' AND p.attributes ? 'formula')
 
 -- name: outlet_fingerprint
--- A digest of what emission hours and treatment events depend on beside readings: limits, facilities and their attributes.
+-- A digest of what emission hours and treatment events depend on beside readings: limits, facilities and their attributes, and
+-- how masses are replaced.
 SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
     SELECT 'limit', limit_id, low::text, high::text, rank, valid_from::text, valid_to::text FROM limit_value
         WHERE superseded_at IS NULL AND base_id = %(base)s
     UNION ALL SELECT 'unit', unit_id, role, attributes::text, '', '', '' FROM unit
         WHERE base_id = %(base)s AND role IN ('production', 'treatment', 'outlet')
+    UNION ALL SELECT 'rules', %(rules)s, '', '', '', '', ''
     UNION ALL SELECT 'point', p.point_id, p.quantity, p.unit || coalesce(p.attributes ->> 'basis', ''), p.expected_s::text,
         p.unit_id::text, p.removed_at::text
         FROM point p JOIN unit u USING (base_id, unit_id)
@@ -773,10 +775,12 @@ WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s
 GROUP BY e.quantity
 
 -- name: indicator_transmission
--- Hours due, received and valid over outlets and pollutants; stopped hours are not due.
-SELECT count(*) FILTER (WHERE state <> 'stopped'), count(*) FILTER (WHERE state NOT IN ('stopped', 'missing')),
-       count(*) FILTER (WHERE state IN ('valid', 'exempt')), count(*), count(DISTINCT (unit_id, quantity))
-FROM emission_1h WHERE base_id = %(base)s AND ts >= %(start)s AND ts < %(end)s
+-- Hours due, received, valid and marked over outlets and pollutants; stopped and marked hours take no part (view transmission_rate_1q).
+SELECT coalesce(sum(d.due), 0), coalesce(sum(d.due - hours_lost), 0), coalesce(sum(hours_valid), 0), coalesce(sum(hours_marked), 0),
+       coalesce(sum(d.due + hours_marked + hours_stopped), 0), count(DISTINCT (unit_id, quantity))
+FROM emission_day
+CROSS JOIN LATERAL (SELECT hours_valid + hours_exempt + hours_insufficient + hours_missing - hours_marked AS due) d
+WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s
 
 -- name: ledger_now
 -- Ledger entries that are not superseded and lie in a period, with the share of each entry's days that does.

@@ -69,14 +69,16 @@ def _air_rule(rate: Floats, run_hours: int) -> NDArray[np.int16]:
 
 
 def substitute_water(state: NDArray[np.int16], mass_kg: Floats, day: NDArray[np.int64]) -> Substituted:
-    """Hours in order; day: a number per local day, rising from 0. A day is valid with 75 % of the hours that discharge."""
+    """Hours in order; day: a number per local day, rising from 0. A day is valid as its mean is (view emission_1d): with 75 %
+    of the hours that discharge and are not marked; a marked hour of it takes the day's mean."""
     filled, rule = mass_kg.copy(), np.zeros(len(mass_kg), np.int16)
     stopped = state == State.STOPPED
     due = np.bincount(day, weights=~stopped)
+    judged = np.bincount(day, weights=~stopped & (state != State.EXEMPT))
     known = ~stopped & (state == State.VALID) & np.isfinite(mass_kg)
     n_known = np.bincount(day, weights=known)
     load = np.bincount(day, weights=np.where(known, mass_kg, 0.0))
-    valid_day = (n_known > 0) & (n_known >= 0.75 * due)
+    valid_day = (n_known > 0) & (n_known >= 0.75 * judged)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(n_known > 0, load / n_known, np.nan)
     total = mean * due

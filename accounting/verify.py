@@ -32,7 +32,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "emission_day": (("unit_id", "quantity", "day"),
                      ("hours_valid", "hours_stopped", "hours_exempt", "hours_insufficient", "hours_missing", "measured",
                       "converted", "measured_by_flow", "converted_by_flow", "max_converted", "mass_kg", "hours_substituted",
-                      "hours_exceeded")),
+                      "hours_exceeded", "hours_marked", "hours_lost")),
     "emission_1h": (("unit_id", "quantity", "ts"), ("n_valid", "state", "measured", "converted", "oxygen", "flow", "mass_kg",
                                                     "substituted", "substitution", "limit_id", "limit_value", "exceeded",
                                                     "exempt_id")),

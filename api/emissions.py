@@ -37,10 +37,11 @@ async def emissions(who: Who, data: Data, lang: Lang,
 
     `days` and `months` have a row each, `hours` a row an hour for periods of up to a month. The capture rate is hours with
     valid data, exempt ones too, over hours due; stopped hours are not due. `rates` has it by quarter with the substitution rule
-    that follows, and the transmission rate, valid rate and their product (传输有效率). Marked hours are out of judgement and
-    listed in `exemptions`; `exempt_year` has the hours marked in the year by kind beside the outlet's cap. With `layers` each
-    hour has `raw` (mean of every number sent), `flagged` (readings by flag), `replaced` (samples that a later arrival
-    replaced), `revised` (what the hour no longer says, when, by whom, why) and `exempted` (its mark).
+    that follows, and the transmission rate, valid rate and their product (传输有效率), in which stopped and marked hours take
+    no part (`hours_due`, `hours_marked`). Marked hours are out of judgement and listed in `exemptions`; `exempt_year` has the
+    hours marked in the year by kind beside the outlet's cap. With `layers` each hour has `raw` (mean of every number sent),
+    `flagged` (readings by flag), `replaced` (samples that a later arrival replaced), `revised` (what the hour no longer says,
+    when, by whom, why) and `exempted` (its mark).
     """
     async with data.session(who) as db:
         found = await _outlet(db, outlet, base)

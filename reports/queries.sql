@@ -385,7 +385,8 @@ VALUES (%(base)s, %(kind)s, %(year)s, %(version)s, %(data)s, %(hash)s, %(as_of)s
 -- Hours of each outlet that were due, that arrived at all, and that were valid: transmission rate x valid rate.
 WITH counted AS MATERIALIZED (
     SELECT unit_id, quantity, sum(hours_valid + hours_stopped + hours_exempt + hours_missing) AS recorded,
-           sum(hours_stopped + hours_exempt) AS excluded, sum(hours_valid + hours_insufficient) AS received, sum(hours_valid) AS valid
+           sum(hours_stopped + hours_marked) AS excluded,
+           sum(hours_valid + hours_exempt + hours_missing - hours_marked - hours_lost) AS received, sum(hours_valid) AS valid
     FROM emission_1d WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s GROUP BY 1, 2)
 SELECT u.code, u.name_zh, u.name_en, en.name_zh AS enterprise_zh, en.name_en AS enterprise_en, count(*)::integer AS quantities,
        sum(e.recorded)::bigint AS recorded, sum(e.excluded)::bigint AS excluded, sum(e.received)::bigint AS received,

@@ -193,3 +193,9 @@ def test_water_fills_holes_of_a_valid_day_by_its_mean_and_a_lost_day_by_the_larg
     assert (got.mass_kg[240:246] == 1.0).all() and set(got.rule[240:246]) == {6} and not got.rule[246:264].any()
     assert got.mass_kg[24 * 35:24 * 36].sum() == pytest.approx(24 * 5.0)      # day 20; day 2 is too far back
     assert set(got.rule[24 * 35:24 * 36]) == {5}
+    half = 24 * 35 + 12                                                       # all that are not marked: its mean is valid
+    state[half - 12:half + 12], mass[half - 12:half + 12] = State.VALID, 2.0
+    state[half - 12:half] = State.EXEMPT
+    got = substitute_water(state, mass, day)
+    assert (got.mass_kg[half - 12:half + 12] == 2.0).all() and set(got.rule[half - 12:half]) == {6}
+    assert not got.rule[half:half + 12].any()

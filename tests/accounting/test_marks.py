@@ -63,7 +63,15 @@ def test_a_mark_takes_hours_out_of_judgement_and_withdrawing_puts_them_back(park
                        "kiln start, work order 12", "Li", "so2")
     run_pass(park, now)
     assert park.execute(exceeded + " WHERE quantity = 'so2'").fetchone() == (0, 2, bad[2])    # the mass is still counted
-    assert quarter(park, "transmission_rate_1q", "hours_due, hours_marked, effective_rate") == (25, 2, 24 / 25)
+    assert quarter(park, "transmission_rate_1q", "hours_due, hours_marked, effective_rate") == (23, 2, pytest.approx(22 / 23))
+    silent = marks.add(database_url, "mini", "e1.stack", "2026-05-12T00:00:00+08:00", "2026-05-12T01:00:00+08:00", "fault",
+                       "line cut", "Li", "so2")
+    run_pass(park, now)                                # the hour without data is marked too: nothing is lost, anywhere
+    assert quarter(park, "transmission_rate_1q", "hours_due, hours_marked, effective_rate") == (22, 3, 1.0)
+    told = park.execute("SELECT inputs FROM indicator_value WHERE indicator = 'transmission_effective_rate'").fetchone()
+    assert told is not None and [told[0][f"hours_{n}"] for n in ("due", "received", "valid", "marked")] == [22, 22, 22, 3]
+    marks.withdraw(database_url, "mini", silent, "Wang", "it was not cut")
+    run_pass(park, now)
     assert verify(park, 1, now) == []
     marks.print_marks(database_url, "mini")
     assert "start_up" in capsys.readouterr().out

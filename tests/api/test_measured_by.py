@@ -158,7 +158,7 @@ def test_an_hour_of_an_outlet_shows_its_layers(operator: httpx.Client, mini: Con
     assert body["exempt_year"] == [{"kind": "start_up", "hours": 0.5, "cap": 60.0}]
     assert body["exemptions"][0]["kind"] == "start_up" and body["pollutants"][0]["capture_rate"] == 1.0
     (quarter,) = body["pollutants"][0]["rates"]
-    assert quarter["capture_rate"] == 1.0 and quarter["effective_rate"] == 1.0 and quarter["quarter"] == "2026-04-01"
+    assert quarter["capture_rate"] == 1.0 and quarter["effective_rate"] is None and quarter["quarter"] == "2026-04-01"
     assert operator.get("/emissions?outlet=e1.stack&period=2026-05&layers=true").status_code == 422
     (month,) = operator.get("/emissions?outlet=e1.stack&period=2026-05").json()["pollutants"][0]["months"]
     assert (month["days_valid"], month["valid"]) == (0, False)
