@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from accounting.passes import run_pass
+from park.engine import CITUS, engine_of
 
 Db = psycopg.Connection[Any]
 HOURS = """SELECT point_id, date_trunc('month', day::timestamp)::date, sum(n_expected), sum(n), sum(n_good)
@@ -32,6 +33,12 @@ def hours_of_points(db: Db, zone: str) -> None:
     db.execute("UPDATE point SET removed_at = now() - interval '31 days 5 hours 20 minutes' WHERE point_id = 4")
 
 
+def counted_ahead(db: Db) -> None:
+    """Skip the rest on an engine that counts no days ahead."""
+    if engine_of(db) == CITUS:
+        pytest.skip("on Citus the hours themselves are summed, no days are counted ahead")
+
+
 @pytest.mark.parametrize("zone", ["Asia/Shanghai", "America/New_York", "Asia/Kolkata"])
 def test_counted_days_say_what_the_hours_say(mini: Db, zone: str) -> None:
     hours_of_points(mini, zone)
@@ -40,6 +47,7 @@ def test_counted_days_say_what_the_hours_say(mini: Db, zone: str) -> None:
     wanted = [mini.execute(HOURS, s).fetchall() for s in spans]
     assert len(wanted[0]) > 12
     assert [mini.execute(DAYS, s).fetchall() for s in spans] == wanted  # nothing counted yet
+    counted_ahead(mini)
     mini.execute(COUNT)
     assert [mini.execute(DAYS, s).fetchall() for s in spans] == wanted
     mini.execute("DELETE FROM availability_day WHERE day = current_date - 40 AND point_id = 1")
@@ -51,6 +59,7 @@ def test_counted_days_say_what_the_hours_say(mini: Db, zone: str) -> None:
 
 
 def test_a_pass_counts_the_days_that_ended_and_again_those_that_late_readings_touch(mini: Db) -> None:
+    counted_ahead(mini)
     hours_of_points(mini, "Asia/Shanghai")
     now = datetime.now(UTC)
     run_pass(mini, now)
