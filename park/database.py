@@ -56,7 +56,7 @@ def migrate(url: str, *, citus: bool = False, convert: bool = False, workers: Se
     """Bring the schema up to date and return the names of the migrations that ran; safe to call from many processes.
 
     TimescaleDB is found; `convert` moves readings of plain partitions into its hypertables, `citus` distributes the tables,
-    over `workers` (host or host:port) where there are any.
+    over `workers` (host or host:port) where there are any. SetupError for a database that a later version has migrated.
     """
     done: list[str] = []
     with connect(url, autocommit=True, name="park migrate") as conn:
@@ -66,7 +66,12 @@ def migrate(url: str, *, citus: bool = False, convert: bool = False, workers: Se
         conn.execute("""CREATE TABLE IF NOT EXISTS migration (
             number integer PRIMARY KEY, name text NOT NULL, at timestamptz NOT NULL DEFAULT now())""")
         there = {row[0] for row in conn.execute("SELECT number FROM migration")}
-        for number, file in migrations():
+        known = migrations()
+        if later := sorted(there - {number for number, _ in known}):
+            raise SetupError(f"the database is of a later version: it has migration {later[-1]:03d}, this one knows up to "
+                             f"{known[-1][0]:03d}; install that version again, or restore the backup from before the upgrade "
+                             "(`park restore BACKUP --replace`)")
+        for number, file in known:
             if number not in there:
                 conn.execute(file.read_bytes())
                 conn.execute("INSERT INTO migration (number, name) VALUES (%s, %s)", (number, file.stem))

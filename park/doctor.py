@@ -80,7 +80,11 @@ def _database(settings: Settings) -> Iterator[Finding]:
             behind = len(migrations())
         else:
             done = {n for (n,) in conn.execute("SELECT number FROM migration")}
-            behind = sum(1 for n, _ in migrations() if n not in done)
+            known = {n for n, _ in migrations()}
+            behind = len(known - done)
+            if done - known:
+                yield Finding("version", False, f"the database has migration {max(done):03d}, this version knows up to "
+                              f"{max(known):03d}", "install the later version again, or restore the backup from before it")
         yield Finding("schema", behind == 0, "up to date" if behind == 0 else f"{behind} migrations to run", "park migrate")
         drift_s = abs((datetime.now(UTC) - row[2]).total_seconds())
         yield Finding("clock", drift_s < CLOCK_TOLERANCE_S, f"{drift_s:.1f} s from the database's",

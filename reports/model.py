@@ -2,7 +2,8 @@
 
 It holds both languages, every figure as a cell with its coverage, grade and factor rows, and nothing that depends on
 when or where a document is written: the same object gives the same canonical JSON and the same hash. Sealed objects are
-stored as they are, so fields may be added with a default and `SCHEMA` raised, but never change their meaning.
+stored as they are, so fields may be added at the end with a default and `SCHEMA` raised, but never change their meaning or
+their order: `as_sealed` then still gives the bytes that a former version sealed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -198,6 +199,20 @@ def read(data: bytes) -> Report:
 def hash_of(report: Report) -> str:
     """SHA-256 over the canonical JSON, in hexadecimal."""
     return hashlib.sha256(canonical(report)).hexdigest()
+
+
+def as_sealed(report: Report, stored: bytes) -> bytes:
+    """The canonical JSON of a report read from `stored`, without the fields that its version did not have yet."""
+    return msgspec.json.encode(_shared(msgspec.json.decode(canonical(report)), msgspec.json.decode(stored)))
+
+
+def _shared(now: Any, then: Any) -> Any:
+    """What both have, in the order of `now`."""
+    if isinstance(now, dict):
+        return {name: _shared(part, then[name]) for name, part in now.items() if name in then}
+    if isinstance(now, list):
+        return [_shared(*pair) for pair in zip(now, then, strict=True)]
+    return now
 
 
 def tidy(value: float | None) -> float | None:

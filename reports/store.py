@@ -11,7 +11,7 @@ import msgspec
 from park.errors import Conflict, InputError, NotFound, StorageError
 from reports.build import Progress, assemble, read
 from reports.facts import SQL, Connection, find_base
-from reports.model import Cell, Change, Kind, Place, Report, Sealing, Text, canonical, hash_of, places
+from reports.model import Cell, Change, Kind, Place, Report, Sealing, Text, as_sealed, canonical, hash_of, places
 from reports.model import read as parse
 
 NOT_COMPARED = ("missing", "versions")
@@ -19,11 +19,12 @@ NOT_COMPARED = ("missing", "versions")
 
 
 class Edition(msgspec.Struct, frozen=True):
-    """A report with its hash and, when it is sealed, its sealing."""
+    """A report with its hash and, when it is sealed, its sealing; `data`: what a version that is read back was sealed as."""
 
     report: Report
     hash: str
     sealing: Sealing | None = None
+    data: bytes = b""
 
 
 def draft(
@@ -98,12 +99,13 @@ def sealed(conn: Connection, base: str, kind: Kind, year: int, version: int) -> 
         known = ", ".join(str(s.version) for s in versions(conn, base, kind, year)) or "none"
         raise NotFound(f"there is no sealed version {version} of the {kind} report {base} {year}; sealed: {known}")
     report = parse(row[6].encode())
-    found = hashlib.sha256(canonical(report)).hexdigest()
+    data = as_sealed(report, row[6].encode())
+    found = hashlib.sha256(data).hexdigest()
     if found != row[1]:
         raise StorageError(
             f"version {version} of {kind} {base} {year} does not match its hash: stored {row[1]}, its data give {found}"
         )
-    return Edition(report, row[1], Sealing(*row[:6]))
+    return Edition(report, row[1], Sealing(*row[:6]), data)
 
 
 def diff(before: Report, after: Report) -> list[Change]:

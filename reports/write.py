@@ -70,4 +70,4 @@ def _write(edition: Edition, document: Document, name: str, path: Path) -> None:
 
         write_pdf(document, path)
     else:
-        path.write_bytes(canonical(edition.report))
+        path.write_bytes(edition.data or canonical(edition.report))

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from park.database import connect, migrate, migrations, queries
 from park.engine import engine_of
-from park.errors import StorageError
+from park.errors import SetupError, StorageError
 
 Db = psycopg.Connection[Any]
 
@@ -26,6 +26,14 @@ def empty_url(databases: Any) -> Any:
 def test_migrating_twice_runs_nothing_the_second_time(empty_url: str) -> None:
     assert migrate(empty_url) == [f.stem for _, f in migrations()]
     assert migrate(empty_url) == []
+
+
+def test_a_database_of_a_later_version_is_refused_and_left_as_it_is(db: Db, database_url: str) -> None:
+    last = migrations()[-1][0]
+    db.execute("INSERT INTO migration (number, name) VALUES (%s, 'of_tomorrow')", (last + 1,))
+    with pytest.raises(SetupError, match=f"migration {last + 1:03d}, this one knows up to {last:03d}.*park restore"):
+        migrate(database_url)
+    db.execute("DELETE FROM migration WHERE number = %s", (last + 1,))
 
 
 def test_every_earlier_state_is_brought_up_to_date_with_its_rows(empty_url: str, databases: Any, filler: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import psycopg
 import pytest
 
 from park.errors import Conflict, InputError, NotFound, StorageError
-from reports.model import Cell, Report, places
+from reports.model import Cell, Report, canonical, places
 from reports.store import diff, draft, seal, sealed, versions
 from reports.write import write_files
 
@@ -38,6 +40,18 @@ def test_a_first_seal_is_version_one_and_reads_back_the_same(park_year: Db) -> N
     assert again.report == made.report
     assert again.hash == made.hash
     assert [v.version for v in versions(park_year, "mini", "annual", 2026)] == [1]
+
+
+def test_a_version_sealed_before_reports_had_a_field_is_still_read_and_written_as_it_was(park_year: Db, tmp_path: Path) -> None:
+    made = seal(park_year, "mini", "annual", 2026, AFTER, by="lin", reason="", now=NOW)
+    former = re.sub(rb',"limit_name":\{[^}]*\}', b"", canonical(made.report))
+    digest = hashlib.sha256(former).hexdigest()
+    assert digest != made.hash
+    park_year.execute("UPDATE report SET data = %s, hash = %s", (former.decode(), digest))
+    again = sealed(park_year, "mini", "annual", 2026, 1)
+    assert write_files(again, "zh", ["json"], tmp_path)[0].read_bytes() == former
+    with pytest.raises(Conflict, match="nothing to restate"):
+        seal(park_year, "mini", "annual", 2026, AFTER, by="lin", reason="", now=NOW)
 
 
 def test_a_sealed_version_makes_the_same_page_after_the_data_have_changed(park_year: Db, tmp_path: Path) -> None:
