@@ -18,3 +18,6 @@ export function nextTheme() {
 }
 
 dark.addEventListener("change", applyTheme);
+// paper is light
+addEventListener("beforeprint", () => { document.documentElement.dataset.theme = "light"; });
+addEventListener("afterprint", applyTheme);

@@ -3,7 +3,7 @@
 export const words = {
   brand: ["园区能环监测", "Park telemetry"],
   base: ["示范基地", "Base"],
-  ledger: ["台账", "Ledger"],
+  ledger: ["台账", "Ledger"], period_figures: ["期间数据", "Figures"], whole_base: ["全基地", "Whole base"],
   strip: ["今日概况", "Today at a glance"],
   second: ["秒", "s"], minute: ["分钟", "min"], hours_minutes: ["{h} 小时 {m} 分", "{h} h {m}"], day: ["天", "d"],
   loading: ["读取中…", "loading…"],
@@ -164,6 +164,7 @@ export const words = {
   power_factor: ["功率因数", "Power factor"], max_demand: ["最大需量", "Maximum demand"], kwh_per_kva: ["每千伏安用电量（kWh/kVA）", "kWh per kVA"],
   bill_item: ["项目", "Item"], quantity: ["数量", "Quantity"], price: ["单价（元）", "Price, CNY"], bill_amount: ["金额（元）", "Amount, CNY"],
 
+  "quantity.so2": ["二氧化硫", "SO₂"], "quantity.nox": ["氮氧化物", "NOx"], "quantity.dust": ["颗粒物", "Particulate matter"], "quantity.co": ["一氧化碳", "CO"], "quantity.hcl": ["氯化氢", "HCl"], "quantity.nmhc": ["非甲烷总烃", "NMHC"], "quantity.cod": ["化学需氧量", "COD"], "quantity.ammonia": ["氨氮", "Ammonia nitrogen"], "quantity.total_nitrogen": ["总氮", "Total nitrogen"], "quantity.total_phosphorus": ["总磷", "Total phosphorus"],
   hour_values: ["有效小时均值", "Valid hourly means"], readings_of: ["读数 {code}", "Readings {code}"], no_readings: ["该时段没有读数", "No readings in this time"],
   "range.2": ["2 小时", "2 h"], "range.24": ["24 小时", "24 h"], "range.168": ["7 天", "7 d"], "range.720": ["30 天", "30 d"],
 };

@@ -102,7 +102,7 @@ def console(town: Conn, database_url: str, browser: Browser) -> Iterator[Open]:
     addresses: list[str] = []
     contexts = []
     with running(database_url) as port:
-        def open_page(query: str = "lang=zh&base=green", signed_in: bool = True, ready: bool = True, own_clock: bool = False,
+        def open_page(query: str = "lang=zh&base=green", signed_in: bool = True, ready: bool = True, own_clock: bool = False, path: str = "",
                       **options: Any) -> Page:
             context = browser.new_context(**({"viewport": {"width": 1600, "height": 1000}} | options))
             contexts.append(context)
@@ -113,7 +113,7 @@ def console(town: Conn, database_url: str, browser: Browser) -> Iterator[Open]:
             page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
             page.on("pageerror", lambda e: faults.append(str(e)))
             page.on("request", lambda r: addresses.append(r.url))
-            page.goto(f"http://127.0.0.1:{port}/?{query}" + (f"#token={token}" if signed_in else ""))
+            page.goto(f"http://127.0.0.1:{port}/{path}?{query}" + (f"#token={token}" if signed_in else ""))
             if ready:
                 settle(page)
             return page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -205,3 +206,35 @@ def test_nothing_runs_out_of_the_page_from_a_phone_to_a_wall(console: Open, tmp_
                 .map(e => `${panel.id}: ${e.textContent}`) })""")
         assert outside == [], width
         keep(page, tmp_path, str(width))
+
+
+def test_a_figure_is_followed_down_to_its_samples_and_saved_as_a_file(console: Open, town: Conn, tmp_path: Path) -> None:
+    town.execute("""INSERT INTO reading (base_id, point_id, ts, value, quality)
+        SELECT base_id, point_id, d.ts + n * interval '5 minutes', 4711.25 + n, 0
+        FROM interval_1d d JOIN point p USING (base_id, point_id), generate_series(0, 2) n WHERE p.code = 'grid.kwh'
+        ORDER BY d.ts DESC, n LIMIT 3""")
+    town.execute("""INSERT INTO interval_15m (base_id, point_id, ts, amount, quality, method)
+        SELECT base_id, point_id, ts, 2.5, 0, 0 FROM interval_1d d JOIN point p USING (base_id, point_id)
+        WHERE p.code = 'grid.kwh' ORDER BY ts DESC LIMIT 1""")
+    page = console("lang=zh&base=green", path="figures.html", ready=False)
+    used = page.locator("#used tbody tr", has_text="电力")
+    expect(used).to_contain_text("覆盖")                                  # of a month with a day of data
+    with page.expect_download() as told:
+        page.locator("[data-key=csv]").click()
+    rows = list(csv.reader(Path(told.value.path()).read_text(encoding="utf-8-sig").splitlines()))
+    figures = {row[-1]: row for row in rows[2:]}
+    used.locator("button").click()
+    drawer = page.locator("#drawer")
+    expect(drawer.locator(".traced")).to_contain_text("kWh")
+    keep(page, tmp_path, "trace")
+    figure = next(name for name in figures if name.endswith("/base/electricity/energy"))
+    shown = float((drawer.locator(".traced").text_content() or "").split()[0].replace(",", ""))
+    assert abs(float(figures[figure][1]) - shown) < 0.01               # the file has what the trace has, in full
+    drawer.locator("[data-key='part-grid.kwh']").click()
+    drawer.locator("[data-key^=day-]").last.click()
+    drawer.locator("[data-key^=samples-]").click()
+    expect(drawer.locator("tbody tr")).to_have_count(3)
+    expect(drawer.locator("tbody tr").first).to_contain_text("4,711.25")
+    page.keyboard.press("Escape")
+    expect(drawer).to_be_hidden()
+    expect(used.locator("button")).to_be_focused()

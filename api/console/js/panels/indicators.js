@@ -64,7 +64,7 @@ function row(i, over) {
   const stands = outlook(i, over);
   const why = i.value === null ? reasonText(i.withheld) || t("not_known") : null;
   return h("tr", { title: about(i) },
-    h("th.name", { scope: "row" }, nameOf(i) || i.code, i.verified === false && h("sup.faint", { title: t("unverified") }, "?"),
+    h("th.name", { scope: "row" }, i.figure ? h("a", { href: `figures.html?${new URLSearchParams({ figure: i.figure })}` }, nameOf(i) || i.code) : nameOf(i) || i.code, i.verified === false && h("sup.faint", { title: t("unverified") }, "?"),
       i.target?.responsible && h("small.who.muted", {}, i.target.responsible)),
     h("td.number.strong", {}, shown(i.value, i), coverage(i), why && h("small.why", {}, why),
       i.until && i.value !== null && h("small.muted", {}, t("until_day", { day: i.until }))),
