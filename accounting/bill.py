@@ -56,6 +56,7 @@ class Month:
     hours: float = 0.0                   # hours of the month that are over; 0: all of them
     mean_price: Mapping[tuple[int, str], float] = field(default_factory=dict)     # CNY/kWh, of prices that vary
     unpriced_slots: int = 0              # slots of which no tariff says a price
+    holidays_guessed: bool = False       # prices hang on the class of the day, and nobody has arranged the year's days
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ def _data_notes(month: Month) -> Iterator[str]:
         yield f"{month.n_expected - month.n_known} of {month.n_expected} slots are not known: energy is a lower bound"
     if month.unpriced_slots:
         yield f"no price for {month.unpriced_slots} slots: their energy is not in the bill"
+    if month.holidays_guessed:
+        yield f"public holidays of {month.month.year} are not known: weekends and fixed holidays alone are priced as such"
     if month.estimated_kwh > 0:
         yield f"{month.estimated_kwh:,.0f} kWh are split over time by estimate"
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from accounting.bill import Bill, Month, Terms, bill
 from accounting.columns import Columns, Connection, from_us, read_columns, to_us
 from accounting.counters import INTERVAL, SQL
-from accounting.energy import calendar_of
+from accounting.energy import calendar_of, is_arranged
 from accounting.intervals import SLOT_US
 from accounting.localday import Days, local_days
 from accounting.tariffs import Tariff, price_slots
@@ -94,11 +94,12 @@ def bills_of(conn: Connection, base_id: int, zone: str, month: date, now: dateti
     slots = _read(conn, base_id, gates, days)
     classes = calendar_of(conn, base_id, days.dates[0], days.dates[-1])
     labels = {r.tariff.tariff_id: _labels(r.tariff, days, classes) for r in tariffs}
+    arranged = is_arranged(conn, base_id, month.year)
     found = []
     for gate in gates:
         rows = [r for r in tariffs if r.enterprise_id in (None, gate.enterprise_id)]
         try:
-            made = _bill(gate, rows, labels, slots, days, month, to_us(now))
+            made = _bill(gate, rows, labels, slots, days, month, to_us(now), arranged)
         except (InputError, KeyError, TypeError, ValueError, AttributeError) as exc:
             log.error("no bill of %s for %s: %s", gate.customer, f"{month:%Y-%m}", exc)
             continue
@@ -192,7 +193,7 @@ def _labels(tariff: Tariff, days: Days, classes: dict[date, str]) -> Labels | No
 
 
 def _bill(gate: Gate, rows: list[TariffRow], labels: dict[int, Labels | None], slots: dict[int, Columns],
-          days: Days, month: date, now_us: int) -> Bill | None:
+          days: Days, month: date, now_us: int, arranged: bool) -> Bill | None:
     """The bill of a gate; None where no tariff holds in the month or nothing is known of it."""
     parts = [_dense(slots[p], days, m) for p, m in gate.active.items()]
     amounts: Floats = np.array([a for a, _ in parts])
@@ -219,7 +220,8 @@ def _bill(gate: Gate, rows: list[TariffRow], labels: dict[int, Labels | None], s
         None if peak is None else peak.kw, None if peak is None else from_us(int(days.borders[0]) + SLOT_US * peak.slot),
         peak is not None and (peak.is_lower_bound or bool(gate.slow)), now_us >= int(days.borders[-1]),
         bool(np.isfinite(np.array(reactive)[:, due]).all()) if reactive else False, SLOT_H * float(due.sum()),
-        {key: price for key, _, price in energy if price is not None}, int(((chosen < 0) & known.any(axis=0)).sum()))
+        {key: price for key, _, price in energy if price is not None}, int(((chosen < 0) & known.any(axis=0)).sum()),
+        not arranged and any("days" in x for t in used for x in by_id[t].tariff.terms.get("hours", ())))
     terms = Terms({t: by_id[t].tariff.terms for t in used}, used[-1], {t: (by_id[t].source, by_id[t].verified) for t in used})
     return bill(said, terms)
 

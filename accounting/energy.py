@@ -18,7 +18,7 @@ from accounting.hours import HOUR_US
 from accounting.localday import local_days
 from accounting.tariffs import price_slots, tariffs_of
 from park.errors import InputError
-from park.holidays import public_day
+from park.holidays import last_year, public_day
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +140,12 @@ def touch_due_days(conn: Connection, base_id: int, now: datetime, since: datetim
         points, days, low, high = (list(column) for column in zip(*rows, strict=True))
         conn.execute(SQL["touch_days"], {"points": points, "days": days, "low": low, "high": high, "of_hour": []})
     return len(rows)
+
+
+def is_arranged(conn: Connection, base_id: int, year: int) -> bool:
+    """Whether the public holidays of a year are known: to the State Council's calendar, or listed by the base."""
+    return year <= last_year() or bool(
+        (conn.execute(SQL["lists_holidays"], {"base": base_id, "year": year}).fetchone() or (False,))[0])
 
 
 def calendar_of(conn: Connection, base_id: int, first: date, last: date) -> dict[date, str]:

@@ -120,8 +120,8 @@ def figures(conn: Connection, base_id: int, period: Period, today: date) -> list
     out = [*energy, *_intensities({f.indicator: f for f in measured}, added), _water_reuse(carriers), _waste(ledger),
            *_masses(hours, n_hours)]
     if due is not None:
-        *counts, hours, series = (int(n) for n in due)
-        out.append(_transmission(*counts, coverage=min(hours / (series * n_hours), 1.0) if series else None))
+        *counts, there, series = (int(n) for n in due)
+        out.append(_transmission(*counts, coverage=min(there / (series * n_hours), 1.0) if series else None))
     return [f.withheld() for f in out]
 
 

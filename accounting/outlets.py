@@ -197,7 +197,9 @@ def _columns(outlet: Facility, point: TracePoint, got: Hours, starts: NDArray[np
         low[inside] = np.nan if row.low is None else row.low
         high[inside] = np.nan if row.high is None else row.high
     judged = (got.state == State.VALID) & np.isfinite(got.converted) & (limit_id >= 0)
-    exceeded = np.where(judged, ((got.converted > high) | (got.converted < low)).astype(np.int16), -1)
+    # a mean that stands at its limit does not exceed it by the last bit of its sum (emission_1d likewise)
+    beyond = (got.converted > high + 1e-9 * np.abs(high)) | (got.converted < low - 1e-9 * np.abs(low))
+    exceeded = np.where(judged, beyond.astype(np.int16), -1)
     columns = {"unit_id": np.full(n, outlet.unit_id), "quantity": np.full(n, POLLUTANTS.index(point.quantity) + 1),
                "ts": starts, "n_valid": got.n_valid, "state": got.state, "measured": got.measured, "converted": got.converted,
                "oxygen": got.oxygen, "flow": got.flow, "mass_kg": got.mass_kg, "limit_id": limit_id,

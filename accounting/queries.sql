@@ -310,6 +310,10 @@ ORDER BY t.enterprise_id IS NULL DESC, t.valid_from, t.tariff_id
 -- Class of each day in the base's calendars.
 SELECT day, min(class) FROM calendar WHERE base_id = %(base)s AND day BETWEEN %(first)s AND %(last)s GROUP BY day
 
+-- name: lists_holidays
+-- Whether the base's calendars have a holiday in a year.
+SELECT EXISTS (SELECT FROM calendar WHERE base_id = %(base)s AND class = 'holiday' AND extract(year FROM day) = %(year)s)
+
 -- name: price_table
 -- Price of each slot of the days at hand, per tariff; it lives as long as the transaction.
 CREATE TEMP TABLE IF NOT EXISTS price_slot (

@@ -65,6 +65,18 @@ def test_an_hour_against_the_permit_that_was_in_force(park: Conn, feed: Feed) ->
     assert coverage == pytest.approx(2 / 12, abs=0.01)
 
 
+def test_a_mean_that_stands_at_its_limit_does_not_exceed_it(park: Conn, feed: Feed) -> None:
+    """By the last bit of their sums both are beyond it: an hour whose minutes have a mean of 35, a day of 24 hours of 50 mg/L."""
+    stack(feed, 1, o2=13.9)
+    feed("e1.stack.so2", span(MIDNIGHT, 1), 35 * (21 - 13.9) / 13 + np.resize([-1.3, 0, 1.3], 60))
+    at = span(MIDNIGHT, 24)
+    feed("e2.cod", at, np.full(len(at), 50.0))
+    feed("e2.flow", at, 4.1 * (1 + np.arange(len(at)) // 60 % 13))
+    run_pass(park, MIDNIGHT + timedelta(hours=24))
+    assert hour(park, MIDNIGHT, "converted > 35, exceeded, limit_value") == (True, False, 35)
+    assert day(park, "mean_converted > 50, exceeded, limit_value", "cod") == (True, False, 50)
+
+
 def test_a_limit_that_is_entered_later_judges_the_past(park: Conn, feed: Feed) -> None:
     stack(feed, 24)
     now = MIDNIGHT + timedelta(hours=25)
