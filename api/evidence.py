@@ -8,6 +8,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.access import Data, Who, allowed
@@ -37,6 +38,8 @@ MAGIC = {"pdf": b"%PDF-", "png": b"\x89PNG\r\n\x1a\n", "jpg": b"\xff\xd8\xff", "
 
 def media_type_of(name: str, content: bytes, lang: Language = "en") -> str:
     """The media type of a document; InputError when its name or content is none that is taken."""
+    if not name.isprintable() or "/" in name or "\\" in name:  # one that shows right to left can hide its ending
+        raise InputError(sentence("document_name", lang, got=ascii(name[:80])))
     ending = name.rpartition(".")[2].lower()
     if ending not in TYPES:
         raise InputError(sentence("document_type", lang, allowed=", ".join(TYPES), got=name[:80]))
@@ -76,7 +79,7 @@ async def upload(
     PARK_EVIDENCE_MB together.
     """
     content = await request.body()
-    media_type = media_type_of(name, content, lang)
+    media_type = await run_in_threadpool(media_type_of, name, content, lang)
     most = request.app.state.settings.evidence_mb
     async with data.session(who) as db:
         found = await base_row(db, base)

@@ -6,6 +6,7 @@ Row 1 holds the columns' codes with their names; a row an entry. Nothing is take
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
@@ -24,6 +25,12 @@ from park.ledger import Language, kinds, mistakes, sentence, table
 SHEET = "entries"
 MOST_ROWS = 5000
 MOST_BYTES = 2 * 1024 * 1024
+MOST_MISTAKES = 200
+# unpacked: what rows need, and what the parts around them do; 2 MB can hold a thousand times as much
+MOST_UNPACKED = {"xl/worksheets/": 16 * 1024 * 1024, "xl/sharedStrings.xml": 8 * 1024 * 1024, "": 512 * 1024}
+WIDEST = 64     # columns that are looked at
+LONGEST = 1000  # characters of a cell
+LAST_ROW = 20_000
 STATUSES = ("preliminary", "final")
 COLUMNS: dict[str, tuple[str, str, int]] = {  # code: names, width
     "kind": ("类别", "kind of entry", 20),
@@ -135,6 +142,7 @@ def _write_help(sheet: Any, enterprises: Mapping[str, str]) -> None:
             sheet[f"{column}{row}"] = text
     for row, (code, name) in enumerate(enterprises.items(), 3):
         sheet[f"G{row}"], sheet[f"H{row}"] = code, name
+        sheet[f"G{row}"].data_type = sheet[f"H{row}"].data_type = "s"   # a name that begins with = is no formula
     for row, (code, names) in enumerate(table()["actions"].items(), 3):
         sheet[f"K{row}"], sheet[f"L{row}"] = code, f"{names['zh']} · {names['en']}"
     for row, status in enumerate(STATUSES, 3):
@@ -159,12 +167,38 @@ def _sheet(data: bytes, name: str, lang: Language) -> Any:
     if len(data) > MOST_BYTES:
         raise InputError(sentence("file_size", lang, name=name, most=MOST_BYTES // 1024 // 1024, got=len(data) / 1024 / 1024))
     try:
-        book = load_workbook(io.BytesIO(data), read_only=False, data_only=True)
+        _bounded(data)
+        # row by row: a cell in the last row of a sheet must not make a million rows in memory
+        book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
     except Exception as exc:  # openpyxl raises whatever the zip or the XML raise
         raise InputError(sentence("no_xlsx", lang, name=name, why=exc)) from exc
     if SHEET not in book.sheetnames:
         raise InputError(sentence("no_sheet", lang, name=name, sheet=SHEET, got=", ".join(book.sheetnames)))
-    return book[SHEET]
+    sheet = book[SHEET]
+    if not hasattr(sheet, "iter_rows"):
+        raise InputError(sentence("no_sheet", lang, name=name, sheet=SHEET, got="chart"))
+    sheet.reset_dimensions()    # what a writer says of the size may be wrong
+    return sheet
+
+
+def _bounded(data: bytes) -> None:
+    """ValueError for a file that would unpack into more than a filled template does."""
+    left = dict(MOST_UNPACKED)
+    for part in zipfile.ZipFile(io.BytesIO(data)).infolist():
+        kind = next(prefix for prefix in left if part.filename.startswith(prefix))
+        left[kind] -= part.file_size
+        if left[kind] < 0 and (kind or part.filename.endswith((".xml", ".rels"))):
+            raise ValueError(f"{part.filename} is larger than in any filled template")
+
+
+def _rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """(row, values) of every row that has one, and of the one after LAST_ROW where a sheet goes on there."""
+    for row, values in enumerate(sheet.iter_rows(max_col=WIDEST, values_only=True), 1):
+        short = tuple(v[:LONGEST] if isinstance(v, str) else v for v in values)
+        if row > LAST_ROW or any(v is not None and str(v).strip() for v in short):
+            yield row, short
+        if row > LAST_ROW:
+            return
 
 
 def read_entries(
@@ -173,7 +207,24 @@ def read_entries(
     """The entries of a filled template; CatalogueError with every mistake, each at its cell. `there`: keys of current
     entries."""
     sheet = _sheet(data, name, lang)
-    heads = {at: str(cell.value or "").split() for at, cell in enumerate(sheet[1], 1)}
+    rows = _rows(sheet)
+    try:
+        return _read(rows, name, enterprises, there, lang)
+    except (CatalogueError, InputError):
+        raise
+    except Exception as exc:  # the sheet is unpacked while it is read
+        raise InputError(sentence("no_xlsx", lang, name=name, why=exc)) from exc
+
+
+def _read(
+    rows: Iterator[tuple[int, tuple[Any, ...]]],
+    name: str,
+    enterprises: Sequence[str],
+    there: Mapping[tuple[Any, ...], int],
+    lang: Language,
+) -> list[FormEntry]:
+    first, head = next(rows, (1, ()))
+    heads = {at: str(text or "").split() for at, text in enumerate(head, 1)} if first == 1 else {}
     columns = {words[0]: at for at, words in heads.items() if words}
     missing = [code for code in REQUIRED if code not in columns]
     if missing:
@@ -181,16 +232,19 @@ def read_entries(
     found: list[FormEntry] = []
     wrong: list[Mistake] = []
     seen: dict[tuple[Any, ...], int] = {}
-    for row in range(2, sheet.max_row + 1):
-        cells = {code: sheet.cell(row, at).value for code, at in columns.items() if code in COLUMNS}
-        if all(v is None or str(v).strip() == "" for v in cells.values()):
+    for row, values in rows:
+        cells = {code: values[at - 1] for code, at in columns.items() if code in COLUMNS and at <= len(values)}
+        if row <= LAST_ROW and all(v is None or str(v).strip() == "" for v in cells.values()):
             continue
 
         def say(field: str, text: str, row: int = row) -> None:
             wrong.append(Mistake(name, None, f"{SHEET}!{get_column_letter(columns.get(field, 1))}{row}", text))
 
-        if len(found) >= MOST_ROWS:
+        if len(found) >= MOST_ROWS or row > LAST_ROW:
             say("kind", sentence("many_rows", lang, most=MOST_ROWS))
+            break
+        if len(wrong) >= MOST_MISTAKES:
+            say("kind", sentence("many_mistakes", lang, most=MOST_MISTAKES))
             break
         entry = _entry(row, cells, enterprises, say, lang)
         if entry is None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import tracemalloc
+import zipfile
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from openpyxl import Workbook, load_workbook
 import park.ledger
 from accounting import ledger_book
 from park.errors import CatalogueError, InputError
-from park.ledger_forms import COLUMNS, MOST_BYTES, read_entries
+from park.ledger_forms import COLUMNS, MOST_BYTES, read_entries, template
 from park.settings import Settings
 from tests.api.conftest import Connection, Service
 
@@ -126,6 +128,44 @@ def test_files_that_are_no_template(blank: bytes) -> None:
         read_entries(filled(blank, ROW, ROW), "f", ["e1"], {})
 
 
+def bombed(blank: bytes, part: str, old: bytes, new: bytes) -> bytes:
+    """The template with one of its parts changed, packed as small as can be."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(blank)) as form, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as bomb:
+        for name in form.namelist():
+            content = form.read(name)
+            assert name != part or old in content
+            bomb.writestr(name, content.replace(old, new, 1) if name == part else content)
+    return out.getvalue()
+
+
+def test_a_small_file_that_unpacks_into_a_large_one_is_refused_before_it_does(blank: bytes) -> None:
+    """Peak of memory, by what Python allocates: a cell in the last row of a sheet took 2.9 GB."""
+    sheet, end = "xl/worksheets/sheet1.xml", b"</sheetData>"
+    text = b'<row r="3"><c r="A3" t="inlineStr"><is><t>%s</t></is></c></row>'
+    row = b'<row r="%d"><c r="A%d"><v>1</v></c></row>'
+    bombs = [
+        (bombed(blank, sheet, end, row % (1048576, 1048576) + end), "entries!A20001: expected at most 5000 entries"),
+        (bombed(blank, sheet, end, text % (b"a" * 20_000_000) + end), "sheet1.xml is larger"),
+        (bombed(blank, "xl/styles.xml", b"<cellXfs", b"<!--" + b" " * 600_000 + b"--><cellXfs"), "styles.xml is larger"),
+        (bombed(blank, sheet, end, b"".join(row % (r, r) for r in range(300, 900)) + end), "200 mistakes"),
+    ]
+    tracemalloc.start()
+    try:
+        for data, said in bombs:
+            with pytest.raises(InputError) as refused:
+                read_entries(data, "f", ["e1"], {})
+            assert said in str(refused.value)
+        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_name_in_the_template_is_no_formula() -> None:
+    book = load_workbook(io.BytesIO(template({"e1": '=HYPERLINK("http://x")'})))
+    assert (book["help"]["H3"].data_type, book["help"]["H3"].value) == ("s", '=HYPERLINK("http://x")')
+
+
 def test_the_command_line_books_the_same_template(
     service: Service, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,6 +231,8 @@ def test_only_documents_of_the_listed_types_and_size_are_taken(operator: httpx.C
         ("a.png", PDF, "is not png"),
         ("a.csv", b"\xff\xfe\x00", "is not csv"),
         ("a.pdf", b"", "got nothing"),
+        ("%E2%80%AEfdp.csv", b"a,b", "plain file name"),
+        ("..%2Fa.csv", b"a,b", "plain file name"),
     ):
         answer = operator.post(f"/evidence?base=mini&name={name}&lang=en", content=content)
         assert answer.status_code == 422 and said in answer.json()["detail"], (name, answer.text)
