@@ -2,7 +2,8 @@
 
 Usual is the median of the same hour of up to eight like days (`daytype.like`); the level is the median departure of the day
 before from its own usual, and is taken off. All points of a rule at once.
-From `reading_1h`: mean of a gauge, increment of a counter.
+From `reading_1h`: mean of a gauge, increment of a counter where no gap lies at the hour's edges (`hour_values`): after one the
+first reading carries all that came meanwhile.
 """
 
 from __future__ import annotations

@@ -528,20 +528,50 @@ SELECT day, class FROM calendar WHERE base_id = %(base)s
 
 -- name: hour_values
 -- Hours of points: mean of a gauge, increment of a counter. A gauge's hour is there when three quarters of its readings are
--- good and no estimated or doubtful one is in the mean.
+-- good and no estimated or doubtful one is in the mean. A counter's increment is what came since its last reading before the hour, the
+-- whole of a gap too: the hour is there when that one and its own last reading lie at the hour's edges, by a quarter of an hour, or
+-- by one and a half of its steps where it is read less often (as often as in the busiest of the hour and the three before).
+WITH read AS (
+    SELECT q.point_id, date_bin('1 hour', q.bucket, '1970-01-01Z') AS hour, max(q.bucket) AS last, sum(q.n_usable) AS n
+    FROM point p JOIN reading_15m q ON q.base_id = p.base_id AND q.point_id = p.point_id
+    WHERE p.base_id = %(base)s AND p.point_id = ANY(%(points)s) AND p.kind = 'counter' AND q.n_usable > 0 AND q.n_usable = q.n_good
+      AND q.bucket = ANY(ARRAY(SELECT DISTINCT h - k * interval '15 minutes' FROM unnest(%(hours)s::timestamptz[]) h
+                               CROSS JOIN generate_series(-3, 12) k))
+    GROUP BY 1, 2
+), edge AS (
+    SELECT point_id, hour, last, lag(last) OVER w AS before,
+           interval '15 minutes' * ceil(greatest(1, 6.0 / max(n) OVER (w RANGE BETWEEN interval '3 hours' PRECEDING AND CURRENT ROW))) AS reach
+    FROM read WINDOW w AS (PARTITION BY point_id ORDER BY hour)
+)
 SELECT r.point_id, r.bucket, CASE WHEN p.kind = 'counter' THEN r.increment ELSE r.sum / nullif(r.n_usable, 0) END
-FROM reading_1h r JOIN point p USING (base_id, point_id)
-WHERE r.base_id = %(base)s AND r.point_id = ANY(%(points)s) AND r.bucket = ANY(%(hours)s) AND r.n_good > 0
-  AND CASE WHEN p.kind = 'counter' THEN r.increment IS NOT NULL ELSE r.n_usable = r.n_good AND 4 * r.n_good >= 3 * r.n END
+FROM reading_1h r JOIN point p USING (base_id, point_id) LEFT JOIN edge e ON e.point_id = r.point_id AND e.hour = r.bucket
+WHERE r.base_id = %(base)s AND r.point_id = ANY(%(points)s) AND r.bucket = ANY(%(hours)s) AND r.n_good > 0 AND r.n_usable = r.n_good
+  AND CASE WHEN p.kind = 'counter'
+           THEN r.increment IS NOT NULL AND e.before >= r.bucket - e.reach AND e.last >= r.bucket + interval '1 hour' - e.reach
+           ELSE 4 * r.n_good >= 3 * r.n END
 
 -- name: hour_series
 -- The same of every hour of a stretch, a row a point: epochs and values as strings of bytes, in order of time.
+WITH read AS (
+    SELECT q.point_id, date_bin('1 hour', q.bucket, '1970-01-01Z') AS hour, max(q.bucket) AS last, sum(q.n_usable) AS n
+    FROM point p JOIN reading_15m q ON q.base_id = p.base_id AND q.point_id = p.point_id
+    WHERE p.base_id = %(base)s AND p.point_id = ANY(%(points)s) AND p.kind = 'counter' AND q.n_usable > 0 AND q.n_usable = q.n_good
+      AND q.bucket >= %(start)s::timestamptz - interval '3 hours' AND q.bucket < %(end)s
+    GROUP BY 1, 2
+), edge AS (
+    SELECT point_id, hour, last, lag(last) OVER w AS before,
+           interval '15 minutes' * ceil(greatest(1, 6.0 / max(n) OVER (w RANGE BETWEEN interval '3 hours' PRECEDING AND CURRENT ROW))) AS reach
+    FROM read WINDOW w AS (PARTITION BY point_id ORDER BY hour)
+)
 SELECT point_id, string_agg(float8send(extract(epoch FROM bucket)::float8), ''), string_agg(float8send(value), '')
 FROM (SELECT r.point_id, r.bucket,
              CASE WHEN p.kind = 'counter' THEN r.increment ELSE r.sum / nullif(r.n_usable, 0) END AS value
-      FROM reading_1h r JOIN point p USING (base_id, point_id)
+      FROM reading_1h r JOIN point p USING (base_id, point_id) LEFT JOIN edge e ON e.point_id = r.point_id AND e.hour = r.bucket
       WHERE r.base_id = %(base)s AND r.point_id = ANY(%(points)s) AND r.bucket >= %(start)s AND r.bucket < %(end)s AND r.n_good > 0
-        AND CASE WHEN p.kind = 'counter' THEN r.increment IS NOT NULL ELSE r.n_usable = r.n_good AND 4 * r.n_good >= 3 * r.n END
+        AND r.n_usable = r.n_good
+        AND CASE WHEN p.kind = 'counter'
+                 THEN r.increment IS NOT NULL AND e.before >= r.bucket - e.reach AND e.last >= r.bucket + interval '1 hour' - e.reach
+                 ELSE 4 * r.n_good >= 3 * r.n END
       ORDER BY r.point_id, r.bucket) h
 WHERE value IS NOT NULL GROUP BY point_id
 

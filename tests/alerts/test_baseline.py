@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from alerts.backtest import backtest
 from alerts.excess import Price, of_hours
 from alerts.rules import Point
 from tests.alerts.test_slow import HOUR, NOW, add_rule, evaluate, hour, load_hours, usual_load
@@ -114,12 +115,58 @@ def test_a_meter_without_the_hour_does_not_silence_the_others(mini: Db) -> None:
     assert mini.execute("SELECT p.code FROM alert JOIN point p USING (base_id, point_id)").fetchall() == [("e1.main.kw",)]
 
 
+def as_counter(db: Db, quarters: int = 4, n: int = 15) -> None:
+    """The hours that were loaded are a counter's: their increments, and the quarters of an hour with `n` readings each."""
+    db.execute("UPDATE reading_1h SET increment = sum / 60, n = %(n)s, n_good = %(n)s, n_usable = %(n)s", {"n": n * quarters})
+    db.execute("""INSERT INTO reading_15m (bucket, point_id, n, n_good, n_usable, base_id)
+        SELECT bucket + interval '15 minutes' * k, point_id, %(n)s, %(n)s, %(n)s, base_id FROM reading_1h
+        CROSS JOIN generate_series(0, %(k)s - 1) k""", {"k": quarters, "n": n})
+
+
+@pytest.mark.parametrize(("gone_from", "gone_to", "hours", "raised"), [
+    (None, None, 1, True),                  # 400 in an hour that was read throughout
+    (-180, 0, 1, False),                    # silent for three hours: its first reading carries what came in all of them
+    (-70, 40, 1, False),                    # from the middle of one hour into the middle of the next
+    (15, 45, 1, True),                      # within the hour: its amount is exact all the same
+    (30, 60, 1, False),                     # the hour's end is not known: a part of it alone
+    (-240, -60, 1, True),                   # the gap was over an hour before
+])
+def test_an_hour_of_a_counter_beside_a_gap_is_not_judged_as_a_measured_one(
+        mini: Db, gone_from: int | None, gone_to: int | None, hours: int, raised: bool) -> None:
+    add_rule(mini, "baseline", "baseline", {"points": ["e1.gas"]}, {"hours": hours})
+    load_hours(mini, "e1.gas", usual_load(LAST, 60) | {LAST: 400.0})
+    as_counter(mini)
+    if gone_from is not None and gone_to is not None:
+        begin, end = (LAST + timedelta(minutes=m) for m in (gone_from, gone_to))
+        mini.execute("DELETE FROM reading_15m WHERE bucket >= %s AND bucket < %s", (begin, end))
+        mini.execute("""DELETE FROM reading_1h h WHERE NOT EXISTS (SELECT FROM reading_15m q WHERE q.point_id = h.point_id
+            AND q.bucket >= h.bucket AND q.bucket < h.bucket + interval '1 hour')""")
+        mini.execute("""UPDATE reading_1h h SET n = 15 * q.n, n_good = 15 * q.n, n_usable = 15 * q.n FROM (
+            SELECT date_trunc('hour', bucket) AS hour, count(*) AS n FROM reading_15m GROUP BY 1) q WHERE q.hour = h.bucket""")
+    found = evaluate(mini, LAST + HOUR + timedelta(minutes=3))
+    assert [f[:2] for f in found] == [("raise", "high")] * raised
+    outcome = backtest(mini, "mini", LAST, LAST + HOUR, "baseline")
+    assert len(outcome.episodes) == raised, "and a backtest sees the same"
+
+
+def test_a_counter_that_is_read_once_an_hour_is_judged_and_the_hour_after_a_missed_reading_is_not(mini: Db) -> None:
+    add_rule(mini, "baseline", "baseline", {"points": ["e1.gas"]}, {"hours": 1})
+    load_hours(mini, "e1.gas", usual_load(LAST, 60) | {LAST: 400.0})
+    as_counter(mini, quarters=1, n=1)
+    assert [f[:2] for f in evaluate(mini, LAST + HOUR + timedelta(minutes=3))] == [("raise", "high")]
+    mini.execute("DELETE FROM transition")
+    mini.execute("DELETE FROM alert")
+    for grain in ("1h", "15m"):
+        mini.execute(f"DELETE FROM reading_{grain} WHERE bucket >= %s AND bucket < %s", (LAST - HOUR, LAST))
+    assert evaluate(mini, LAST + HOUR + timedelta(minutes=3)) == []
+
+
 def test_the_excess_of_gas_and_of_steam_is_told_in_its_own_carrier_with_its_price(mini: Db) -> None:
     add_rule(mini, "baseline", "baseline", {"points": ["e1.gas"]}, {"hours": 1})
     load = usual_load(LAST, 60)
     load[LAST] = 400.0
     load_hours(mini, "e1.gas", load)
-    mini.execute("UPDATE reading_1h SET increment = sum / 60")
+    as_counter(mini)
     evaluate(mini, LAST + HOUR + timedelta(minutes=3))
     row = mini.execute("""SELECT (explanation #>> '{excess,amount}')::float8, explanation #>> '{excess,unit}',
         (explanation ->> 'cost')::float8 FROM alert""").fetchone()
