@@ -184,18 +184,18 @@ def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, 
                 _owe(conn, base_id, now, set(energy.roll(conn, base_id, zone, now, replaced=True)))
                 energy.prepare(conn)
             if known["rows"] != rows:
-                _owe(conn, base_id, now, _recost(conn, base_id, zone))
+                _owe(conn, base_id, now, _recost(conn, base_id, zone, now))
         _note(conn, base_id, "catalogue", now, {"rows": rows, "registers": registers, "trace": trace})
 
 
-def _recost(conn: Connection, base_id: int, zone: str) -> set[str]:
-    """Cost and totals of every day that the base has."""
+def _recost(conn: Connection, base_id: int, zone: str, now: datetime) -> set[str]:
+    """Cost and totals of every day that the base has, those that only the ledger speaks of too."""
+    conn.execute(SQL["touch_ledger_days"], {"base": base_id, "entry": 0, "now": now})
     rows = conn.execute(SQL["all_days"], {"base": base_id, "low": datetime.min.replace(tzinfo=UTC, year=1970),
                                           "high": datetime.max.replace(tzinfo=UTC, year=2999)}).fetchall()
-    if not rows:
-        return set()
-    points, days, low, high = (list(column) for column in zip(*rows, strict=True))
-    conn.execute(SQL["touch_days"], {"points": points, "days": days, "low": low, "high": high, "of_hour": []})
+    if rows:
+        points, days, low, high = (list(column) for column in zip(*rows, strict=True))
+        conn.execute(SQL["touch_days"], {"points": points, "days": days, "low": low, "high": high, "of_hour": []})
     conn.execute(SQL["analyze_touched"])
     energy.roll_costs(conn, base_id, zone)
     energy.roll_totals(conn, base_id)

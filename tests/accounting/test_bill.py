@@ -21,7 +21,10 @@ from accounting.localday import local_days
 from accounting.passes import run_pass
 from accounting.tariffs import Tariff, price_slots
 from accounting.verify import verify
+from park.clock import local_midnight
 from park.errors import InputError, NotFound
+from park.holidays import last_year
+from tests.accounting.conftest import every
 
 Conn = psycopg.Connection[Any]
 Feed = Callable[..., None]
@@ -204,6 +207,23 @@ def test_the_bill_of_a_month_agrees_with_the_costs_and_heals(priced: Conn, feed:
         billing.print_bill(database_url, "mini", "2026-03", None, "table", clock=lambda: now)
     with pytest.raises(InputError, match="2026-10"):
         billing.print_bill(database_url, "mini", "March", None, "table")
+
+
+def test_holidays_that_nobody_has_arranged_are_said_and_priced_once_the_base_lists_them(priced: Conn, feed: Feed) -> None:
+    """A Wednesday of a year to come, at the price of holidays once it is known to be one; a shutdown says nothing of it."""
+    day = next(d for d in (date(last_year() + 1, 2, n) for n in range(8, 15)) if d.weekday() == 2)
+    priced.execute("UPDATE tariff SET terms = %s WHERE code = 'grid'", (json.dumps({"prices": TERMS["prices"], "hours": [
+        {"period": "valley", "days": ["holiday"], "from": "00:00", "to": "24:00"}]}),))
+    first = local_midnight(day, "Asia/Shanghai")
+    feed("e1.main.kwh", every(900, first, 97), np.arange(97) * 10.0)
+    said = []
+    for days in ({}, {day + timedelta(days=1): "shutdown"}, {day: "holiday"}):
+        for one, what in days.items():
+            priced.execute("INSERT INTO calendar (base_id, code, day, class) VALUES (1, 'own', %s, %s)", (one, what))
+        run_pass(priced, first + timedelta(days=2))
+        said.append(priced.execute("""SELECT array_to_string(notes, ' ') LIKE '%%public holidays of%%', item, quantity
+            FROM bill JOIN bill_line USING (base_id, month) WHERE quantity > 0""").fetchall())
+    assert said == [[(True, "energy.flat", 960.0)], [(True, "energy.flat", 960.0)], [(False, "energy.valley", 960.0)]]
 
 
 def test_a_tariff_that_cannot_be_read_leaves_no_bill_and_stops_nothing(priced: Conn, feed: Feed) -> None:

@@ -230,7 +230,9 @@ def test_own_pv_behind_a_tenant_s_gate_is_energy_of_the_base(
     assert total(park, "electricity", "amount", "co2_kg", enterprise="e1") == pytest.approx((528, 480 * LOCATION))
 
 
-def test_a_bill_counts_where_no_meter_does_and_a_correction_heals(park: Conn, day: Callable[[str, float], None]) -> None:
+def test_a_bill_counts_where_no_meter_does_and_a_correction_heals(
+    park: Conn, day: Callable[[str, float], None], tmp_path: Path
+) -> None:
     """Diesel by bill: 3.1 t over March are 0.1 t a day for e1 and the base; metered gas keeps its meter's word."""
     day("park.kwh", 960.0)
     day("e1.gas", 96.0)
@@ -245,6 +247,11 @@ def test_a_bill_counts_where_no_meter_does_and_a_correction_heals(park: Conn, da
     booked(park, "energy_bill", 6.2, "t", item="diesel", enterprise="e1", supersedes=entry)
     run_pass(park, NOW)
     assert total(park, "diesel", "amount") == pytest.approx((0.2,)) and verify(park, 1, NOW) == []
+    booked(park, "energy_bill", 3100, "kg", item="diesel", enterprise="e1", first="2026-01-01", last="2026-01-31")
+    run_pass(park, NOW)
+    add(park, tmp_path, "factors:\n  - {carrier: diesel, kind: tce_calorific, value: 1.4, unit: kgce/kg, source: measured}\n")
+    run_pass(park, NOW)  # days before the first meter, too, follow a new factor
+    assert total(park, "diesel", "tce_calorific", day="2026-01-10") == pytest.approx((0.14,)) and verify(park, 1, NOW) == []
 
 
 def test_every_fuel_of_the_standard_has_its_factors_and_counts_by_bill(park: Conn, day: Callable[[str, float], None]) -> None:

@@ -66,7 +66,7 @@ def test_an_hour_against_the_permit_that_was_in_force(park: Conn, feed: Feed) ->
 
 
 def test_a_mean_that_stands_at_its_limit_does_not_exceed_it(park: Conn, feed: Feed) -> None:
-    """By the last bit of their sums both are beyond it: an hour whose minutes have a mean of 35, a day of 24 hours of 50 mg/L."""
+    """By the last bit of their sums both are beyond it: an hour whose minutes have a mean of 35, a day of 50 mg/L."""
     stack(feed, 1, o2=13.9)
     feed("e1.stack.so2", span(MIDNIGHT, 1), 35 * (21 - 13.9) / 13 + np.resize([-1.3, 0, 1.3], 60))
     at = span(MIDNIGHT, 24)
