@@ -27,7 +27,8 @@ CLOCK_TOLERANCE_S = 5.0
 BROUGHT = {"database": "database_url", "broker": "mqtt_url"}   # what `park up` starts itself where no setting names another
 
 BASES_WITHOUT = """SELECT code FROM base b WHERE NOT EXISTS (
-    SELECT FROM calendar c WHERE c.base_id = b.base_id AND extract(year FROM c.day) = %(year)s) ORDER BY code"""
+    SELECT FROM calendar c WHERE c.base_id = b.base_id AND c.class = 'holiday' AND extract(year FROM c.day) = %(year)s)
+    ORDER BY code"""
 
 
 DEVICE_CLOCKS = """SELECT b.code || ' ' || d.code, s.clock_offset_s FROM device_state s JOIN device d USING (base_id, device_id)

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import Literal
 
 Day = Literal["working", "weekend", "holiday"]
-# Of every year, for years that the State Council has not yet arranged.
-FIXED = {(1, 1), (5, 1), (10, 1), (10, 2), (10, 3)}
+# Of every year, for years that the State Council has not yet arranged (全国年节及纪念日放假办法, as of 2025: two days in May).
+FIXED = {(1, 1), (5, 1), (5, 2), (10, 1), (10, 2), (10, 3)}
 
 
 def public_day(day: date) -> Day:

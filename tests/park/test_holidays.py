@@ -13,3 +13,4 @@ def test_a_lunar_holiday_a_make_up_sunday_and_a_plain_weekend() -> None:
 
 def test_a_year_not_yet_arranged_has_its_fixed_holidays_and_weekends() -> None:
     assert [public_day(date(2050, 10, d)) for d in (1, 3, 4, 8)] == ["holiday", "holiday", "working", "weekend"]
+    assert [public_day(date(2050, 5, d)) for d in (1, 2, 3)] == ["holiday", "holiday", "working"]
