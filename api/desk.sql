@@ -158,6 +158,19 @@ LEFT JOIN device d ON d.base_id = a.base_id AND d.device_id = a.device_id
 WHERE t.base_id = %(base)s AND t.change IN ('raise', 'reraise') AND t.at >= %(start)s AND t.at < %(end)s
 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC, 1, 4 LIMIT 10
 
+-- name: steps_taken
+-- What people did with alerts in a stretch of time, the newest first.
+SELECT t.at, t.change, t.actor, t.note, t.detail, t.alert_id AS alert, a.severity, r.name_zh AS rule_zh, r.name_en AS rule_en,
+       u.name_zh AS unit_zh, u.name_en AS unit_en, p.code AS point, d.code AS device
+FROM transition t JOIN alert a USING (base_id, alert_id)
+LEFT JOIN rule r ON r.base_id = a.base_id AND r.rule_id = a.rule_id
+LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+LEFT JOIN unit u ON u.base_id = a.base_id AND u.unit_id = coalesce(a.unit_id, p.unit_id)
+LEFT JOIN device d ON d.base_id = a.base_id AND d.device_id = a.device_id
+WHERE t.base_id = %(base)s AND t.at >= %(start)s AND t.change IN ('ack', 'shelve', 'unshelve', 'comment', 'assign', 'close')
+  AND t.actor <> 'evaluator'
+ORDER BY t.transition_id DESC LIMIT %(limit)s
+
 -- name: shelves
 -- The newest shelving of alerts: who, why, when.
 SELECT DISTINCT ON (alert_id) alert_id, actor AS by, note AS reason, at FROM transition

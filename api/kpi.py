@@ -1,4 +1,5 @@
-"""GET /alerts/kpi: how the alarm system does by day: rate, floods, stale and chattering alerts (ISA-18.2)."""
+"""GET /alerts/kpi: how the alarm system does by day: rate, floods, stale and chattering alerts (ISA-18.2); GET /alerts/steps:
+what people did with alerts."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from starlette.responses import Response
 
 from api.access import Data, Who
 from api.aggregates import needs_whole_base
-from api.answers import Lang, Language, answer, named
+from api.answers import Lang, Language, answer, instant, named
 from api.catalogue import base_row
 from api.desk import DESK
 from api.store import SQL
@@ -45,6 +46,20 @@ async def kpi(who: Who, data: Data, lang: Lang,
                 await (await db.execute(SQL["bases"])).fetchall()]
     return answer({"base": None, "raised": sum(x["raised"] for x in told), "floods": sum(x["floods"] for x in told),
                    "raised_a_day": sum(x["raised_a_day"] for x in told), "bases": told})
+
+
+@router.get("/alerts/steps")
+async def steps(who: Who, data: Data, base: Annotated[str, Query(max_length=64)],
+                since: Annotated[str | None, Query(description="From this instant on; without it the last day.")] = None,
+                limit: Annotated[int, Query(ge=1, le=1000)] = 500) -> Response:
+    """What people did with alerts of a base since an instant, the newest first: acknowledged, shelved, commented, assigned,
+    closed; with who and why. The console's note of a shift is made of it."""
+    needs_whole_base(who)
+    async with data.session(who) as db:
+        found = await base_row(db, base)
+        rows = await (await db.execute(DESK["steps_taken"], {
+            "base": found["base_id"], "start": instant(since, "since") or utc_now() - timedelta(days=1), "limit": limit})).fetchall()
+    return answer({"base": base, "steps": rows})
 
 
 async def _kpi_of(db: AsyncCursor[Any], found: dict[str, Any], days: int, lang: Language) -> dict[str, Any]:

@@ -281,6 +281,7 @@ def test_an_enterprise_sees_its_own_points_and_figures_only(service: Service, mi
         assert client.get("/emissions?outlet=e1.stack&period=2026").status_code == 404
         for path in ("/trace?figure=mini/2026-11-20/base/electricity/energy", "/balance?base=mini&period=2026",
                      "/reports/mini/annual/2025", "/reports/mini/annual/2025/versions", "/alerts/kpi?base=mini",
+                     "/alerts/steps?base=mini&since=2026-01-01T00:00:00Z",
                      "/trace?figure=mini/2026/indicator/co2_t"):
             assert client.get(path).status_code == 403, path
         assert client.get("/trace?figure=mini/2026-11-20/enterprise=e1/electricity/energy").status_code == 404

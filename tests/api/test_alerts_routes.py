@@ -57,6 +57,9 @@ def test_the_steps_of_an_operator_leave_a_trail_and_impossible_ones_are_conflict
     assert [t["change"] for t in trail["transitions"]] == ["raise", "shelve", "unshelve", "comment", "assign", "ack"]
     assert {t["actor"] for t in trail["transitions"]} == {"evaluator", "operator of the test"}
     assert (trail["state"], trail["assigned_to"]) == ("acknowledged", "Wang Lei")
+    taken = operator.get("/alerts/steps?base=mini&since=2026-01-01T00:00:00Z").json()["steps"]
+    assert [s["change"] for s in taken] == ["ack", "assign", "comment", "unshelve", "shelve"]
+    assert operator.get("/alerts/steps?base=mini&since=2099-01-01T00:00:00Z").json()["steps"] == []
 
 
 def test_key_figures_count_raises_and_what_is_open(operator: httpx.Client, raise_alert: Callable[..., int]) -> None:

@@ -102,8 +102,8 @@ def console(town: Conn, database_url: str, browser: Browser) -> Iterator[Open]:
     addresses: list[str] = []
     contexts = []
     with running(database_url) as port:
-        def open_page(query: str = "lang=zh&base=green", signed_in: bool = True, ready: bool = True, own_clock: bool = False, path: str = "",
-                      **options: Any) -> Page:
+        def open_page(query: str = "lang=zh&base=green", signed_in: bool = True, ready: bool = True, own_clock: bool = False,
+                      path: str = "", **options: Any) -> Page:
             context = browser.new_context(**({"viewport": {"width": 1600, "height": 1000}} | options))
             contexts.append(context)
             page = context.new_page()

@@ -61,6 +61,9 @@ def test_a_case_is_dispatched_from_its_alert_and_carries_the_hash_of_its_evidenc
     expect(page.locator("#dialog .error")).to_contain_text("不能验收")     # who handled it
     page.keyboard.press("Escape")
     assert len(keep(page, tmp_path, "desk-cases")) > 50_000
+    desk(page, "handover")                                          # the note of the shift has what is left to do
+    expect(page.locator("#drawer .handover", has_text="处置单")).to_contain_text("已举证 · 处理人 永固轧钢环保科")
+    expect(page.locator("#drawer .handover", has_text="未确认告警").locator("li")).to_have_count(4)
 
 
 def test_duty_routes_and_what_is_out_of_service_are_kept_in_the_desk(console: Open, town: Conn, tmp_path: Path) -> None:

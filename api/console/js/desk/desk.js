@@ -1,4 +1,4 @@
-// The alert desk in the drawer: cases, duty roster, routes of notifications, what is out of service, figures of the alert system.
+// The alert desk in the drawer: cases, note of the shift, duty roster, routes of notifications, what is out of service, figures of the alert system.
 
 import { h } from "../dom.js";
 import { t, w } from "../i18n.js";
@@ -6,10 +6,11 @@ import { isRole, may } from "../me.js";
 import { cases } from "./cases.js";
 import { duty } from "./duty.js";
 import { figures } from "./figures.js";
+import { handover } from "./handover.js";
 import { routes } from "./routes.js";
 import { service } from "./service.js";
 
-const TABS = { cases, duty, routes, service, figures };
+const TABS = { cases, handover, duty, routes, service, figures };
 
 /** The tabs that this token may open; an enterprise sees its cases, the rest is the base's. */
 export const tabs = () => (isRole("enterprise") ? ["cases"] : Object.keys(TABS).filter((name) => name !== "routes" || may("routes")));

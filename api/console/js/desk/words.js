@@ -3,6 +3,9 @@
 export const deskWords = {
   desk: ["值班台", "Desk"],
   "desk.cases": ["处置单", "Cases"], "desk.duty": ["值班表", "Duty"], "desk.routes": ["通知线路", "Routes"], "desk.service": ["停用", "Out of service"], "desk.figures": ["报警绩效", "Figures"],
+  "desk.handover": ["交接班", "Handover"], handover: ["交接班记录", "Note of the shift"], handover_by: ["交班人 {name}", "by {name}"], handover_note: ["交班说明：尚未记入系统的事项（仅保存在本机，随文本与打印输出）", "What the next shift must know beside this (kept on this machine only; goes with text and print)"], handover_hours: ["时段", "Time"], handover_last: ["近 {n} 小时", "Last {n} h"],
+  handover_about: ["由现有记录生成：未关闭告警、搁置与停用、处置单、本班操作和静默设备。", "Made of what is on record: open alerts, what is put aside, cases, steps taken and silent devices."], handover_none: ["无", "none"], handover_duty: ["当前值班", "On duty now"], handover_unack: ["未确认告警", "Unacknowledged alerts"], handover_acked: ["已确认、未关闭", "Acknowledged, still open"], handover_aside: ["搁置与停用", "Shelved and out of service"], handover_steps: ["本班操作", "Steps taken"], handover_silent: ["需关注的设备", "Devices that need attention"],
+  copy_text: ["复制文本", "Copy as text"], copied: ["已复制", "Copied"], not_copied: ["浏览器不允许复制", "The browser does not allow copying"], print: ["打印", "Print"],
   severities: ["级别", "Severities"], note: ["说明（可选）", "Note (optional)"], note_needed: ["说明（必填）", "Note (required)"], remove: ["删除", "Remove"], change: ["修改", "Change"],
   reason: ["原因", "Reason"], who: ["操作人", "By"], until: ["至", "Until"], what: ["对象", "What"], unit_code: ["单元编码", "Unit"],
 
