@@ -12,7 +12,7 @@ import numpy as np
 from psycopg.rows import dict_row
 
 from alerts.enabling import Calendars, Gate, UnitKey, is_bound, plant_of
-from alerts.evaluator import Band, Floats, Gateway, Pair, Place, Plan, compile_rules
+from alerts.evaluator import Band, Flags, Floats, Gateway, Pair, Place, Plan, compile_rules
 from alerts.part import WHOLE, Part
 from alerts.rules import Point, Rule, check, covers
 from alerts.store import Connection, Q
@@ -54,6 +54,7 @@ class Context:
     calendars: Calendars
     unit_ids: dict[tuple[int, str], int]
     gateways: list[Gateway]
+    must_send: Flags                    # (P,) points whose silence says something before they have ever sent live
 
     def of_kind(self, kind: str) -> list[Rule]:
         return [r for r in self.rules if r.kind == kind]
@@ -97,7 +98,13 @@ def load(conn: Connection, now: datetime, part: Part = WHOLE) -> Context:
     return Context(rules, mistakes, points, units, devices, {b["base_id"]: b["timezone"] for b in bases},
                    {b["base_id"]: b["code"] for b in bases}, index, plan, pairs, facility, limits,
                    gates_of(pairs, units, facility), Calendars(own),
-                   {(u.base_id, u.code): u.unit_id for u in units.values()}, gateways)
+                   {(u.base_id, u.code): u.unit_id for u in units.values()}, gateways, must_send(points, rules, devices))
+
+
+def must_send(points: list[Point], rules: list[Rule], devices: Mapping[tuple[int, int], str]) -> Flags:
+    """(P,) points that a device in use feeds, and those that a stale rule names; any other may be one that is only imported."""
+    named = {(r.base_id, code) for r in rules if r.kind == "stale" for code in r.scope.get("points", [])}
+    return np.array([(p.base_id, p.device_id) in devices or (p.base_id, p.code) in named for p in points], bool)
 
 
 SHARED = 3      # as many devices on one connection are a gateway

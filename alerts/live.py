@@ -16,7 +16,7 @@ from alerts import explain
 from alerts.context import Context
 from alerts.evaluator import DEVICE, FLAT, SILENCE, Flags, Floats, Gateway, Ints, Pair, State, fresh
 from alerts.finding import Finding, Key
-from alerts.hearing import Hearing
+from alerts.hearing import LIVE_S, Hearing
 from alerts.holds import Holds
 from alerts.store import Connection, Q, pack, unpack
 from park.quality import LAST_USABLE, Quality
@@ -41,6 +41,7 @@ class Live:
     quality: NDArray[np.int16]
     at: Floats
     said: Floats
+    fed: Flags          # whether a reading of the point ever came while it was news, and not by an import
     seen_to: datetime = datetime(1970, 1, 2, tzinfo=UTC)
     news_at: float = np.nan
     health_at: float = -np.inf
@@ -50,7 +51,7 @@ def empty(n_points: int) -> Live:
     """Before the first reading."""
     def unknown() -> Floats:
         return np.full(n_points, np.nan)
-    return Live(unknown(), np.full(n_points, Quality.MISSING, np.int16), unknown(), unknown())
+    return Live(unknown(), np.full(n_points, Quality.MISSING, np.int16), unknown(), unknown(), np.zeros(n_points, bool))
 
 
 def refresh(conn: Connection, context: Context, live: Live, now: float) -> int:
@@ -72,18 +73,20 @@ def refresh(conn: Connection, context: Context, live: Live, now: float) -> int:
     live.news_at = float(np.fmax(live.news_at, np.max(at[new], initial=-np.inf)))
     live.value[where] = np.array([r[3] for _, r in known], float)      # None becomes NaN
     live.at[where], live.said[where] = at, said
+    live.fed[where] |= np.array([r[5] for _, r in known], float) <= LIVE_S
     live.quality[where] = np.array([r[4] for _, r in known], np.int16)
     return news
 
 
 def quiet(context: Context, state: State, live: Live, hearing: Hearing, now: float, offline: set[tuple[int, int]]) -> Floats:
     """(P,) seconds that each point has been silent while something else was heard; what is silent already stays so. A point
-    never seen is silent for as long as was listened, where a stale rule wants that. A device that its collector calls
-    offline makes its points silent at once."""
+    never seen is silent for as long as was listened, where a stale rule wants that and it must send. A device that its
+    collector calls offline makes its points silent at once. What is only imported is never silent."""
     heard = np.clip(hearing.at - live.at, 0.0, hearing.listened_s) if not np.isnan(hearing.at) else live.at * 0.0
     out = np.where(_silent(state), now - live.at, heard)
     if any(r.kind == "stale" and r.params["unseen"] for r in context.rules):
         out = np.where(np.isnan(out), hearing.listened_s, out)
+    out = np.where(context.must_send | live.fed, out, 0.0)
     after = context.plan.after_s
     for i, p in enumerate(context.points) if offline else ():
         if p.device_id is not None and (p.base_id, p.device_id) in offline and np.isfinite(after[i]):

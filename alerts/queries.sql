@@ -27,8 +27,8 @@ FROM device WHERE removed_at IS NULL
 SELECT base_id, code, timezone FROM base
 
 -- name: latest
--- Newest readings that arrived after an instant.
-SELECT base_id, point_id, extract(epoch FROM ts)::float8, value, quality FROM latest WHERE arrived_at >= %(since)s
+-- Newest readings that arrived after an instant, and how late each came (s).
+SELECT base_id, point_id, extract(epoch FROM ts)::float8, value, quality, extract(epoch FROM arrived_at - ts)::float8 FROM latest WHERE arrived_at >= %(since)s
 
 -- name: database_now
 -- The server's clock, which marks arrivals, and when a collector last spoke of its devices, by a clock that is not ahead.
@@ -181,20 +181,22 @@ WHERE a.base_id = c.base_id AND a.alert_id = c.alert_id AND a.first_out IS NULL
 
 -- name: escalate_due
 -- Alerts that nobody has acknowledged for as long as somebody on duty wants to hear of them: a transition for each such person. Who
--- hears at once hears of what was raised while nobody of his kind was on duty, when his own begins.
+-- hears at once hears of what was raised while nobody of his kind was on duty, when his own begins. What a clock that was ahead put
+-- at a time that is not yet is due now, to each of them: since when it really stands nobody knows.
 INSERT INTO transition (base_id, alert_id, change, actor, note, detail)
 SELECT DISTINCT ON (a.alert_id, d.person) a.base_id, a.alert_id, 'escalate', 'evaluator', d.person,
        jsonb_build_object('to', d.person, 'after_s', d.after_s)
 FROM alert a
 JOIN duty d ON d.base_id = a.base_id AND d.starts_at <= now() AND d.ends_at > now() AND a.severity = ANY (d.severities)
-CROSS JOIN LATERAL (SELECT max(t.transition_id) AS id, max(t.at) AS at FROM transition t
-                    WHERE t.base_id = a.base_id AND t.alert_id = a.alert_id AND t.change IN ('raise', 'reraise', 'unshelve', 'in_service')) r
+CROSS JOIN LATERAL (SELECT t.transition_id AS id, t.at, t.at > now() + interval '1 minute' AS ahead FROM transition t
+                    WHERE t.base_id = a.base_id AND t.alert_id = a.alert_id AND t.change IN ('raise', 'reraise', 'unshelve', 'in_service')
+                    ORDER BY t.transition_id DESC LIMIT 1) r
 WHERE a.base_id = ANY (%(bases)s::smallint[]) AND a.closed_at IS NULL AND a.active AND NOT a.acknowledged AND NOT a.suppressed
-  AND (d.after_s > 0 OR d.starts_at > r.at AND NOT EXISTS (
+  AND (d.after_s > 0 OR r.ahead OR d.starts_at > r.at AND NOT EXISTS (
        SELECT FROM duty x WHERE x.base_id = a.base_id AND x.after_s = 0 AND x.starts_at <= r.at AND x.ends_at > r.at
          AND a.severity = ANY (x.severities)))
   AND NOT a.out_of_service
-  AND NOT coalesce(a.shelved_until > now(), false) AND r.at + make_interval(secs => d.after_s) <= now()
+  AND NOT coalesce(a.shelved_until > now(), false) AND (r.ahead OR r.at + make_interval(secs => d.after_s) <= now())
   AND NOT EXISTS (SELECT FROM transition e WHERE e.base_id = a.base_id AND e.alert_id = a.alert_id AND e.change = 'escalate'
                   AND e.transition_id > r.id AND e.detail ->> 'to' = d.person)
 ORDER BY a.alert_id, d.person, d.after_s
@@ -456,14 +458,15 @@ WHERE r.route_id = %(route)s AND a.severity = ANY (r.severities)
            THEN t.change = 'return' AND EXISTS (SELECT FROM delivery v JOIN transition x USING (transition_id)
                                                 WHERE v.channel = %(channel)s AND x.base_id = t.base_id AND x.alert_id = t.alert_id)
            WHEN t.change IN ('unshelve', 'in_service', 'unsuppress') THEN a.active AND NOT a.acknowledged
-                AND t.at + make_interval(secs => r.after_s) <= now()
+                AND (t.at + make_interval(secs => r.after_s) <= now() OR t.at > now() + interval '1 minute')
                 AND CASE WHEN EXISTS (SELECT FROM delivery v JOIN transition x USING (transition_id)
                                       WHERE v.channel = %(channel)s AND x.base_id = t.base_id AND x.alert_id = t.alert_id)
                          THEN t.change <> 'unsuppress' AND r.after_s = 0
                          ELSE NOT EXISTS (SELECT FROM transition x WHERE x.base_id = t.base_id AND x.alert_id = t.alert_id
                                           AND x.change IN ('raise', 'reraise') AND x.at >= now() - interval '7 days') END
            WHEN r.after_s = 0 THEN t.change IN ('raise', 'reraise', 'return')
-           ELSE t.change IN ('raise', 'reraise') AND t.at + make_interval(secs => r.after_s) <= now()
+           ELSE t.change IN ('raise', 'reraise')
+                AND (t.at + make_interval(secs => r.after_s) <= now() OR t.at > now() + interval '1 minute')
                 AND NOT a.acknowledged AND a.closed_at IS NULL END
 ON CONFLICT DO NOTHING
 

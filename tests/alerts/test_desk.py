@@ -117,6 +117,22 @@ def test_who_is_on_duty_is_told_at_once_and_the_next_one_when_nobody_acknowledge
     assert told() == {"wang": 1, "li": 1, "zhao": 0}                    # both hear that it returned
 
 
+def test_what_a_clock_that_was_ahead_raised_escalates_once_the_clock_is_right_and_not_when_its_time_has_come(mini: Db) -> None:
+    duty(mini, "wang", 0)
+    duty(mini, "li", 600)
+    e = service.start(mini, T0)
+    feed(mini, e, 0, so2=50)
+    feed(mini, e, 70, so2=50)
+    mini.execute("UPDATE transition SET at = at + interval '3 hours'")
+    for second in (80, 90, 100):
+        feed(mini, e, second, so2=50)
+    to = mini.execute("SELECT note FROM transition WHERE change = 'escalate' ORDER BY note").fetchall()
+    assert to == [("li",), ("wang",)], "each once: since when it stands nobody knows, and whom it was told by that time neither"
+    for second, so2 in ((110, 20), (180, 20), (190, 50), (260, 50), (270, 50)):
+        feed(mini, e, second, so2=so2)
+    assert [c for _, c in log_of(mini)] == ["raise", "escalate", "escalate", "return", "reraise"], "by the right time again"
+
+
 def test_an_acknowledged_or_shelved_alert_is_not_escalated(mini: Db) -> None:
     duty(mini, "li", 600)
     e = service.start(mini, T0)

@@ -105,6 +105,21 @@ def test_a_device_that_never_answered_is_told_by_the_rule_of_the_first_catalogue
     assert (("device_offline", "raise") in changes(park)) is unseen
 
 
+def test_what_is_only_imported_is_not_silent_unless_a_rule_names_it(park: Db) -> None:
+    park.execute("UPDATE point SET expected_s = 10, device_id = NULL WHERE code NOT LIKE 'e1.stack%'")
+    park.execute("""UPDATE rule SET params = '{"k": 3, "unseen": true}' WHERE code = 'silent'""")
+    park.execute("""INSERT INTO rule (base_id, code, name_zh, name_en, kind, severity, scope, params)
+        SELECT base_id, 'files', '', '', 'stale', 'low', '{"points": ["e1.product"]}', '{"k": 3, "unseen": true}' FROM base""")
+    read(park, T0 - timedelta(days=30), "e1.gas", "e1.product")         # of a file; e1.water never sent anything
+    e = service.start(park, T0)
+    for i in range(20):
+        read(park, T0 + timedelta(seconds=10 * i), *CEMS, *(["e2.cod"] if i < 8 else []))
+        service.step(park, e, T0 + timedelta(seconds=10 * i))
+    told = park.execute("""SELECT r.code, p.code FROM alert JOIN rule r USING (base_id, rule_id)
+        JOIN point p USING (base_id, point_id) ORDER BY 1, 2""").fetchall()
+    assert told == [("files", "e1.product"), ("silent", "e1.product"), ("silent", "e2.cod")], "no device, but it was live"
+
+
 def test_a_platform_that_never_hears_anything_says_so_after_a_quarter_of_an_hour(park: Db) -> None:
     e = service.start(park, T0)
     for minute in range(15):
