@@ -1,4 +1,5 @@
-"""The split of a long gap over its slots: the total is exact, the shape comes from the week before. Pure numpy.
+"""Gaps: which steps between readings are one, and the split of a long one over its slots: the total is exact, the shape comes from
+the week before. Pure numpy.
 
 A gap shorter than `LINEAR_US` is split evenly in time (a missing reading says little about the shape); a longer one follows
 the measured slots of the seven days before it, at the same time of day and week. Nothing after the gap and nothing that
@@ -14,7 +15,25 @@ SLOT_US = 900_000_000
 LEAST = 0.01                             # of the mean: what flowed in a gap is shown as zero in no part of it
 LINEAR_US = 2 * 3600 * 1_000_000
 PROFILE_DAYS = 7
+JITTER_S = 1200.0                        # a step up to this long may straddle a border closely, whatever the point promises
+CLOSE_S = 90.0                           # and one up to this long always does
 _DAY, _WEEK = 96, 96 * PROFILE_DAYS      # slots
+
+
+def gaps_in(length_us: NDArray[np.int64], expected_s: float | NDArray[np.float64], apart: NDArray[np.bool_] | None = None
+            ) -> NDArray[np.bool_]:
+    """Steps (of n lengths, in order) in which readings are missing.
+
+    Longer than 1.5 times the pace: what the point promises, or the shorter of the steps beside it where readings come more
+    slowly than that; but never one up to `CLOSE_S`, always one longer than `JITTER_S` and 1.5 times what the point promises.
+    `apart` says which steps are none, between the readings of two counters.
+    """
+    real = length_us > 0 if apart is None else (length_us > 0) & ~apart
+    beside = np.where(real, length_us / 1e6, np.inf)
+    beside = np.minimum(np.append(np.inf, beside[:-1]), np.append(beside[1:], np.inf))
+    close = np.maximum(1.5 * np.maximum(expected_s, beside), CLOSE_S)
+    gap: NDArray[np.bool_] = length_us > np.minimum(close, np.maximum(JITTER_S, 1.5 * np.asarray(expected_s))) * 1e6
+    return gap
 
 
 def shape_gaps(at: NDArray[np.int64], step: NDArray[np.float64], gap: NDArray[np.bool_], slots: NDArray[np.int64],

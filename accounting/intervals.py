@@ -16,7 +16,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from accounting.gaps import LINEAR_US, shape_gaps
+from accounting.gaps import LINEAR_US, gaps_in, shape_gaps
 from park.quality import LAST_USABLE, Quality
 
 SLOT_US = 900_000_000
@@ -25,8 +25,6 @@ HOLD = 24                        # readings for which a register that stepped ba
 REACH = 2 * WINDOW + 8 + HOLD    # how far a decision looks in all: spikes first, then the steps between what is left
 LONGEST_SPIKE = 3                # readings
 JUMP = 0.2                       # of the register: a larger step is looked at
-JITTER_S = 1200.0                # a step up to this long may straddle a border closely, whatever the point promises
-CLOSE_S = 90.0                   # and one up to this long always does
 ROUNDING = 0.5                   # of the register: no step back that is larger comes of rounding, but in single precision
 TURNS = np.unique(np.concatenate([10.0 ** np.arange(2, 13)]
                                  + [np.array([2.0**16, 2.0**24, 2.0**31, 2.0**32]) * s for s in (1, 0.1, 0.01, 0.001)]))
@@ -96,21 +94,6 @@ def intervals(ts: Ints, register: Floats, quality: NDArray[np.int16], slots: Int
         return Intervals(np.full(n, np.nan), np.full(n, Quality.MISSING, np.int16), np.zeros(n, np.int16))
     steps = _steps(at, value, rollover, meters, ratio)
     return _slots(steps, slots, expected_s)
-
-
-def gaps_in(length_us: Ints, expected_s: float | Floats, apart: Bools | None = None) -> Bools:
-    """Steps (of n lengths, in order) in which readings are missing.
-
-    Longer than 1.5 times the pace: what the point promises, or the shorter of the steps beside it where readings come more
-    slowly than that; but never one up to `CLOSE_S`, always one longer than `JITTER_S` and 1.5 times what the point promises.
-    `apart` says which steps are none, between the readings of two counters.
-    """
-    real = length_us > 0 if apart is None else (length_us > 0) & ~apart
-    beside = np.where(real, length_us / 1e6, np.inf)
-    beside = np.minimum(np.append(np.inf, beside[:-1]), np.append(beside[1:], np.inf))
-    close = np.maximum(1.5 * np.maximum(expected_s, beside), CLOSE_S)
-    gap: Bools = length_us > np.minimum(close, np.maximum(JITTER_S, 1.5 * np.asarray(expected_s))) * 1e6
-    return gap
 
 
 def _usable(ts: Ints, register: Floats, quality: NDArray[np.int16]) -> tuple[Ints, Floats]:
@@ -192,7 +175,8 @@ def _amounts(at: Ints, value: Floats, meter: Ints, written: Bools, rollover: flo
     clipped = _clipped(step, written) & same
     uncertain |= clipped & (step < -0.01)
     if (dithers := (step < 0) & (step >= -_tolerance(value[:-1], value[1:])) & same).any():
-        value = _without_dither(value, np.flatnonzero(dithers), same)
+        value, again = _without_dither(value, np.flatnonzero(dithers), same)
+        uncertain[again] = True
         step = np.diff(value)
         step[(step < 0) & (step >= -_tolerance(value[:-1], value[1:])) & same] = 0.0
     step[clipped] = 0.0
@@ -229,21 +213,25 @@ def _drop(before: float, after: float, usual: float, rollover: float | None, lon
     return np.nan, Method.RESET, True
 
 
-def _without_dither(value: Floats, drops: Ints, same: Bools) -> Floats:
-    """The register held where it steps back by less than its own resolution, until it has caught up again.
+def _without_dither(value: Floats, drops: Ints, same: Bools) -> tuple[Floats, list[int]]:
+    """The register held where it steps back by less than its own resolution, until it has caught up again; and the steps over
+    which it is given up.
 
     A meter that idles through the night keeps the rounded value for hours; after `HOLD` readings it counts from the lower
-    value on, so that no reading decides about one further away: that may count the rounding twice, never more.
+    value on, so that no reading decides about one further away: what was rounded is then counted again, and that step says so.
     """
-    held = value.copy()
+    held, again = value.copy(), []
     meter_ends = np.r_[np.flatnonzero(~same) + 1, len(value)]
     for i in drops:
-        end = min(int(meter_ends[np.searchsorted(meter_ends, i, side="right")]), int(i) + 1 + HOLD)
+        meter_end = int(meter_ends[np.searchsorted(meter_ends, i, side="right")])
+        end = min(meter_end, int(i) + 1 + HOLD)
         after = value[i + 1:end]
         below = (after < value[i]) & (value[i] - after <= _tolerance(np.full(len(after), value[i]), after))
         n = len(below) if below.all() else int(np.argmin(below))
         held[i + 1:i + 1 + n] = np.maximum(held[i + 1:i + 1 + n], value[i])
-    return held
+        if n == HOLD and end < meter_end and value[end] < value[i]:
+            again.append(end - 1)
+    return held, again
 
 
 class _usual_rate:
@@ -366,7 +354,8 @@ def _slots(steps: _Steps, slots: Ints, expected_s: float) -> Intervals:
     # summed slot by slot: neither the register's size nor a large step elsewhere may cost digits
     whole = np.where(i[1:] > i[:-1], np.add.reduceat(amount, i)[:-1], 0.0) + np.diff(part * amount[i])
     # within one slot nothing has to be split
-    gap = gaps_in(np.diff(at), expected_s) & (at[:-1] // SLOT_US < (at[1:] - 1) // SLOT_US)
+    hole = gaps_in(np.diff(at), expected_s)
+    gap = hole & (at[:-1] // SLOT_US < (at[1:] - 1) // SLOT_US)
     quality = np.zeros(len(slots), np.int16)
     method = np.zeros(len(slots), np.int16)
     for kind in (Method.SPIKE_REMOVED, Method.ROLLOVER, Method.SWAP, Method.RESET):
@@ -378,8 +367,10 @@ def _slots(steps: _Steps, slots: Ints, expected_s: float) -> Intervals:
         method[touched & (method == 0)] = Method.GAP_SPLIT
         quality[_touched(at, gap, slots)] = Quality.ESTIMATED
         whole = shape_gaps(at, amount, gap & known, slots, whole, quality == Quality.GOOD)
-    if steps.uncertain.any():
-        quality[_touched(at, steps.uncertain, slots)] = Quality.UNCERTAIN
+    # after a roll-over that nobody saw any low reading is plausible: if it was a spike, the next step makes up for it
+    unseen = np.append(False, (hole & (steps.method == Method.ROLLOVER))[:-1])
+    if (doubt := steps.uncertain | unseen).any():
+        quality[_touched(at, doubt, slots)] = Quality.UNCERTAIN
     unknown = _touched(at, ~known, slots) if not known.all() else np.zeros(len(slots), bool)
     unknown |= (slots < at[0]) | (slots + SLOT_US > at[-1])
     whole[unknown] = np.nan

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 FIRST_DAYS = 3       # what people look at first
 CHUNK_DAYS = 31
-CUT = 3              # one more whenever readings are cut into slots otherwise: what is stored is then made again, once
+CUT = 4              # one more whenever readings are cut into slots otherwise: what is stored is then made again, once
 RULES = 2            # one more whenever hours of emission or their masses are made otherwise: likewise
 
 

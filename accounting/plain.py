@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 
 from accounting.columns import Columns
-from accounting.intervals import JUMP, REACH, SLOT_US, Bools, Floats, Ints, gaps_in
+from accounting.gaps import gaps_in
+from accounting.intervals import JUMP, REACH, SLOT_US, Bools, Floats, Ints
 from park.quality import LAST_USABLE, Quality
 
 

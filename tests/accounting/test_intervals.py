@@ -324,6 +324,30 @@ def test_a_spike_at_the_end_of_a_gap_in_which_the_register_rolled_over_is_told(t
     assert (got.quality[194:215] == Quality.ESTIMATED).all()
 
 
+def test_a_low_reading_after_a_roll_over_in_a_gap_is_plausible_and_what_follows_it_says_that_it_doubts() -> None:
+    """The register rolled over in the gap; its end shows 40 too little, as if less had flowed."""
+    t = truth(start=1e6 - 17_000)
+    crossing = int(np.searchsorted(t.register, 1e6))
+    shown = t.register % 1e6
+    keep = np.ones(len(t.ts), bool)
+    keep[crossing - 10:crossing + 10] = False
+    shown[crossing + 10] -= 40.0
+    got = account(t, shown, keep, rollover=1e6)
+    assert got.amount.sum() == pytest.approx(t.amount.sum(), abs=1e-3)
+    wrong = np.flatnonzero(np.abs(got.amount - t.amount) > 1e-3)
+    assert wrong.max() == crossing + 10 and got.quality[crossing + 10] == Quality.UNCERTAIN
+    assert not (got.quality[wrong] == Quality.GOOD).any()
+
+
+@pytest.mark.parametrize(("readings", "twice", "told"), [(24, 0.0, []), (25, 0.5, [73])])
+def test_a_rounding_that_is_held_no_longer_says_that_it_may_count_twice(readings: int, twice: float, told: list[int]) -> None:
+    shown = np.concatenate([np.arange(1e7, 1e7 + 50), np.full(readings, 1e7 + 48.5), 1e7 + 50 + np.arange(50)])
+    ts = START + SLOT_US * np.arange(len(shown))
+    got = intervals(ts, shown, np.zeros(len(ts), np.int16), ts[:-1], expected_s=900)
+    assert got.amount.sum() == pytest.approx(99.0 + twice)
+    assert np.flatnonzero(got.quality == Quality.UNCERTAIN).tolist() == told
+
+
 def test_a_large_register_with_two_decimals_has_no_rounding_of_single_precision() -> None:
     """Ten digits, hundredths: readings that came too high must not hold the register for days, as those of a float32 would."""
     t = truth(start=3_876_543_210.55)
