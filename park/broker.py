@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from park.broker_access import PLATFORM, users, write_for_amqtt, write_for_mosquitto
+from park.broker_access import PLATFORM, topics_of, users, write_for_amqtt, write_for_mosquitto
 from park.embedded import die_with_parent
 from park.errors import SetupError
 
@@ -86,7 +86,7 @@ class Broker:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         if self.host:
             write = write_for_amqtt if self.kind == "amqtt" else write_for_mosquitto
-            write(self.data_dir, users(self.users_file), self.base)
+            write(self.data_dir, users(self.users_file), self.base, topics_of(self.users_file))
         host, port = host_port(self.url)
         log_path = self.data_dir / "broker.log"
         with log_path.open("ab") as log:
@@ -149,6 +149,7 @@ persistence_location {self.data_dir}/
 autosave_interval 1
 max_queued_messages 0
 max_inflight_messages 2000
+message_size_limit 8388608
 user {user}
 log_type error
 log_type warning

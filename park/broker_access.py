@@ -2,8 +2,9 @@
 
 Users stand in `users.json` (0600): name and password, made at the first start, changed by editing the file and starting
 again. `platform` is the stages of this machine, `gateway` a collector elsewhere or a program that writes the platform's
-own form, `device` every MQTT device; any further name is one device with a password of its own. Why devices may write
-any topic but those between the stages: docs/decisions/003.
+own form, `device` every MQTT device; any further name is one device with a password of its own, and where it is written
+`{"password": "...", "topics": ["tele/plc-7/#"]}` it writes these alone. Why devices may otherwise write any topic but those
+between the stages: docs/decisions/003.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from paho.mqtt.client import topic_matches_sub
 
@@ -70,47 +72,77 @@ def users(path: Path) -> dict[str, str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = {name: secrets.token_urlsafe(18) for name in (PLATFORM, GATEWAY, DEVICE)}
         _write_private(path, json.dumps(fresh, indent=1) + "\n")
+    found = _read(path)
+    for name, entry in found.items():
+        password = entry["password"] if isinstance(entry, dict) and {"password", "topics"} == set(entry) else entry
+        if not _NAME.fullmatch(name):
+            raise SetupError(f"{path}: expected a user name of letters, digits, _ . -, got {name!r}")
+        if not isinstance(password, str) or len(password) < 8 or not password.isprintable():
+            raise SetupError(f"{path}: expected a password of at least 8 characters for {name}")
+        found[name] = password
+    path.chmod(0o600)
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as exc:
         raise SetupError(f"{path}: expected JSON with a password for each user, got {exc}") from exc
     if not isinstance(found, dict) or not {PLATFORM, GATEWAY, DEVICE} <= set(found):
         raise SetupError(f"{path}: expected the users {PLATFORM}, {GATEWAY}, {DEVICE}; delete the file for new passwords")
-    for name, password in found.items():
-        if not _NAME.fullmatch(name):
-            raise SetupError(f"{path}: expected a user name of letters, digits, _ . -, got {name!r}")
-        if not isinstance(password, str) or len(password) < 8 or not password.isprintable():
-            raise SetupError(f"{path}: expected a password of at least 8 characters for {name}")
-    path.chmod(0o600)
     return found
 
 
-def rights_of(name: str, base: str) -> Rights:
-    """What a user of this name may do at the broker of the base."""
+def topics_of(path: Path) -> dict[str, tuple[str, ...]]:
+    """The topic filters of users who may write no others; SetupError for one that is none."""
+    own: dict[str, tuple[str, ...]] = {}
+    for name, entry in _read(path).items():
+        if isinstance(entry, dict):
+            topics = entry["topics"]
+            if name in (PLATFORM, GATEWAY) or not isinstance(topics, list) or not topics or not all(map(_is_filter, topics)):
+                raise SetupError(f'{path}: expected as topics of {name}, a device, a list such as ["tele/plc-7/#"], '
+                                 f"got {topics!r}")
+            own[name] = tuple(topics)
+    return own
+
+
+def _is_filter(text: object) -> bool:
+    if not isinstance(text, str) or not text or not text.isprintable():    # a line break would write rights of its own
+        return False
+    *levels, last = text.split("/")
+    return all(level == "+" or not set("+#") & set(level) for level in levels) and (last in "+#" or not set("+#") & set(last))
+
+
+def rights_of(name: str, base: str, topics: Sequence[str] = ("#",)) -> Rights:
+    """What a user of this name may do at the broker of the base; `topics`: what a device may write."""
     if name == PLATFORM:
         return Rights(("#",), ("#",))
     if name == GATEWAY:
         # it may read MQTT devices too, and ask Sparkplug nodes for a rebirth
         own = tuple(f"park/v1/{base}/+/{kind}" for kind in ("readings", "health", "deadletter"))
         return Rights((*own, "spBv1.0/+/NCMD/#", "spBv1.0/+/DCMD/#"), ("#",), (f"park/v1/{base}/{OWN_SOURCE}/#",))
-    return Rights(("#",), COMMANDS, (OURS,))
+    return Rights(tuple(topics), COMMANDS, (OURS,))
 
 
-def write_for_mosquitto(folder: Path, passwords: Mapping[str, str], base: str) -> None:
+def write_for_mosquitto(folder: Path, passwords: Mapping[str, str], base: str,
+                       topics: Mapping[str, Sequence[str]]) -> None:
     """`passwords` and `acl` in the folder, as mosquitto 2 reads them at its start."""
     _write_private(folder / "passwords", "".join(f"{name}:{_hash(word)}\n" for name, word in passwords.items()))
     lines = []
     for name in passwords:
-        rights = rights_of(name, base)
+        rights = rights_of(name, base, topics.get(name, ("#",)))
         verbs = {"deny": rights.never, "write": rights.write, "read": rights.read}
         lines += [f"user {name}", *(f"topic {verb} {f}" for verb, filters in verbs.items() for f in filters), ""]
     _write_private(folder / "acl", "\n".join(lines))
 
 
-def write_for_amqtt(folder: Path, passwords: Mapping[str, str], base: str) -> None:
+def write_for_amqtt(folder: Path, passwords: Mapping[str, str], base: str,
+                   topics: Mapping[str, Sequence[str]]) -> None:
     """`access.json` in the folder, which the plugin of `park.broker_amqtt` reads at its start."""
     _write_private(folder / "access.json", json.dumps({
-        name: {"password": _hash(word), **asdict(rights_of(name, base))} for name, word in passwords.items()}))
+        name: {"password": _hash(word), **asdict(rights_of(name, base, topics.get(name, ("#",))))}
+        for name, word in passwords.items()}))
 
 
 def _hash(password: str) -> str:

@@ -27,6 +27,7 @@ Values = NDArray[np.float64]
 MAX_LENGTH = 2000
 MAX_NODES = 400
 MAX_DEPTH = 60
+MAX_NUMBER = 1e300
 
 
 class ExpressionError(InputError):
@@ -178,7 +179,7 @@ def _children(node: ast.expr, text: str) -> list[ast.expr]:
     if isinstance(node, ast.Call):
         return _arguments(node, text)
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-        if not np.isfinite(float(node.value)):
+        if not abs(node.value) <= MAX_NUMBER:       # an integer may have any number of digits
             raise _error(text, node, "a number is expected, and this one is infinite")
         return []
     what = ast.get_source_segment(text, node) or type(node).__name__

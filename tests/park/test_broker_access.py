@@ -13,7 +13,7 @@ import paho.mqtt.client as mqtt
 import pytest
 
 from park.broker import Broker, is_embedded
-from park.broker_access import GATEWAY, PLATFORM, listen_address, users
+from park.broker_access import GATEWAY, PLATFORM, listen_address, topics_of, users
 from park.errors import InputError, SetupError
 from park.mqtt import connect, new_client, refusal, speaks_v5
 
@@ -64,7 +64,8 @@ def until(done: object, timeout_s: float = 10.0) -> None:
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
     server = Broker(tmp_path / "broker", host="0.0.0.0", base="north", kind=request.param)
     file = server.users_file
-    file.write_text(json.dumps(users(file) | {"d.plc": "a password of its own"}))
+    own = {"password": "and topics of its own", "topics": ["tele/plc-7/#", "spBv1.0/+/NDATA/plc-7"]}
+    file.write_text(json.dumps(users(file) | {"d.plc": "a password of its own", "plc-7": own}))
     with server:
         yield server
 
@@ -86,24 +87,28 @@ def test_devices_never_write_or_hear_what_is_between_the_stages(broker: Broker) 
     known = users(broker.users_file)
     platform = _Client(broker, PLATFORM, known[PLATFORM], "#")
     platform.say("park/v1/north/hall-3/committed", "park/v1/north/alerts")
-    for name, topics in (("device", OURS), ("d.plc", OURS), (GATEWAY, NOT_A_GATEWAYS)):
+    for name, topics in (("device", OURS), ("d.plc", OURS),
+                         ("plc-7", (*OURS, "vendor/d7/up", "tele/plc-8/x")), (GATEWAY, NOT_A_GATEWAYS)):
         for topic in topics:   # a connection each: mosquitto closes it on a refused message
             _Client(broker, name, known[name]).say(topic)
     device = _Client(broker, "device", known["device"], "#")
     device.say("vendor/d7/up", "spBv1.0/plant/NDATA/edge1")
+    plc = _Client(broker, "plc-7", known["plc-7"])
+    plc.say("tele/plc-7/state", "spBv1.0/plant/NDATA/plc-7")
     gateway = _Client(broker, GATEWAY, known[GATEWAY], "park/v1/north/+/committed")
     gateway.say("park/v1/north/hall-3/readings")
     platform.say("park/v1/north/collector/committed", "park/v1/north/hall-3/committed", "spBv1.0/plant/NCMD/edge1")
-    until(lambda: len(platform.heard) >= 8 and len(device.heard) >= 1 and len(gateway.heard) >= 1)
+    until(lambda: len(platform.heard) >= 10 and len(device.heard) >= 1 and len(gateway.heard) >= 1)
     assert platform.heard == ["park/v1/north/hall-3/committed", "park/v1/north/alerts",
-                              "vendor/d7/up", "spBv1.0/plant/NDATA/edge1", "park/v1/north/hall-3/readings",
+                              "vendor/d7/up", "spBv1.0/plant/NDATA/edge1", "tele/plc-7/state",
+                              "spBv1.0/plant/NDATA/plc-7", "park/v1/north/hall-3/readings",
                               "park/v1/north/collector/committed", "park/v1/north/hall-3/committed",
                               "spBv1.0/plant/NCMD/edge1"]
     assert device.heard == ["spBv1.0/plant/NCMD/edge1"] and gateway.heard == ["park/v1/north/hall-3/committed"]
     if broker.kind == "amqtt":
         log = (broker.data_dir / "broker.log").read_text()
         assert all(f"refused a message of device to {topic}" in log for topic in OURS)
-    for client in (platform, device, gateway):
+    for client in (platform, device, plc, gateway):
         client.close()
 
 
@@ -127,6 +132,15 @@ def test_a_file_of_users_that_would_open_the_broker_is_refused(tmp_path: Path, t
     (tmp_path / "users.json").write_text(text)
     with pytest.raises(SetupError, match=says):
         users(tmp_path / "users.json")
+
+
+@pytest.mark.parametrize("topics", [[], "a/#", ["a#"], ["a/#/b"], [""], ["a\ntopic write park/#"], ["a/b+"], [7]])
+def test_topics_of_a_user_that_are_none_are_refused(tmp_path: Path, topics: object) -> None:
+    known = {"platform": "12345678", "gateway": "12345678", "device": "12345678"}
+    (tmp_path / "users.json").write_text(json.dumps(known | {"plc": {"password": "12345678", "topics": topics}}))
+    assert users(tmp_path / "users.json")["plc"] == "12345678"
+    with pytest.raises(SetupError, match="expected as topics of plc"):
+        topics_of(tmp_path / "users.json")
 
 
 def test_the_broker_of_a_data_folder_is_known_by_what_its_file_env_exports(tmp_path: Path) -> None:

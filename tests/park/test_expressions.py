@@ -65,6 +65,8 @@ def test_an_expression_over_arrays_is_the_expression_over_each_element() -> None
     ("lambda: 1", 1, "got"),
     ("产量 + True", 6, "got 'True'"),
     ("1 + 1e999", 5, "infinite"),
+    ("1 + 1" + "0" * 400, 5, "infinite"),
+    ("value(1" + "0" * 400 + ", 'kW')", 7, "infinite"),
     ("abs(a, b)", 1, "takes 1 values"),
     ("min()", 1, "takes 1 to 50"),
     ("min(*a)", 1, "called"),
