@@ -49,7 +49,7 @@ async def units(base: str, who: Who, data: Data, lang: Lang) -> Response:
 
 @router.get("/points")
 async def points(who: Who, data: Data, lang: Lang, base: CodeText | None = None, unit: CodeText | None = None,
-                 enterprise: CodeText | None = None, quantity: CodeText | None = None,
+                 enterprise: CodeText | None = None, device: CodeText | None = None, quantity: CodeText | None = None,
                  kind: Literal["gauge", "counter", "state"] | None = None,
                  code: Annotated[list[str] | None, Query(max_length=1000, description="Codes of points; repeat it.")] = None,
                  limit: Annotated[int, Query(ge=1, le=5000)] = 1000, cursor: str | None = None) -> Response:
@@ -58,8 +58,9 @@ async def points(who: Who, data: Data, lang: Lang, base: CodeText | None = None,
     `next` is the cursor of the next page, null on the last one.
     """
     after = read_cursor(cursor, str, str)
-    parameters = {"base": base, "unit": unit, "enterprise": enterprise, "quantity": quantity, "kind": kind, "code": code,
-                  "after_base": after[0] if after else None, "after_code": after[1] if after else None, "limit": limit + 1}
+    parameters = {"base": base, "unit": unit, "enterprise": enterprise, "device": device, "quantity": quantity, "kind": kind,
+                  "code": code, "limit": limit + 1,
+                  "after_base": after[0] if after else None, "after_code": after[1] if after else None}
     async with data.session(who) as db:
         rows = await (await db.execute(SQL["points"], parameters)).fetchall()
     more = len(rows) > limit

@@ -57,8 +57,9 @@ async def steps(who: Who, data: Data, base: Annotated[str, Query(max_length=64)]
     needs_whole_base(who)
     async with data.session(who) as db:
         found = await base_row(db, base)
-        rows = await (await db.execute(DESK["steps_taken"], {
-            "base": found["base_id"], "start": instant(since, "since") or utc_now() - timedelta(days=1), "limit": limit})).fetchall()
+        start = instant(since, "since") or utc_now() - timedelta(days=1)
+        about = {"base": found["base_id"], "start": start, "limit": limit}
+        rows = await (await db.execute(DESK["steps_taken"], about)).fetchall()
     return answer({"base": base, "steps": rows})
 
 

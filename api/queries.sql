@@ -69,6 +69,7 @@ WHERE p.removed_at IS NULL
   AND (%(base)s::text IS NULL OR b.code = %(base)s)
   AND (%(unit)s::text IS NULL OR u.code = %(unit)s)
   AND (%(enterprise)s::text IS NULL OR e.code = %(enterprise)s)
+  AND (%(device)s::text IS NULL OR d.code = %(device)s)
   AND (%(quantity)s::text IS NULL OR p.quantity = %(quantity)s)
   AND (%(kind)s::text IS NULL OR p.kind = %(kind)s)
   AND (%(code)s::text[] IS NULL OR p.code = ANY (%(code)s))

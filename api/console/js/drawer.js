@@ -10,6 +10,7 @@ import { onResize } from "./charts/scale.js";
 import * as book from "./alertbook.js";
 import { acknowledge, assign, closeAlert, comment, shelve, unshelve } from "./steps.js";
 import { may } from "./me.js";
+import { deviceContent } from "./device.js";
 import { deskContent } from "./desk/desk.js";
 import { dispatch } from "./desk/cases.js";
 import { takeOut } from "./desk/service.js";
@@ -39,6 +40,8 @@ export function makeDrawer(given, bases = () => []) {
 export const openAlert = (id) => present({ kind: "alert", id });
 /** A point: {code, base, about, limits: [{value, text}], hours: [{ts, value, state}] as an outlet's hours, hourLimits} */
 export const openPoint = (point) => present({ kind: "point", ...point });
+/** A device as /overview/health tells it: why it is silent, and which of its points are. */
+export const openDevice = (device, base, tolerance_s) => present({ kind: "device", device, base, tolerance_s });
 /** The alert desk of a base; `tab` is cases, duty, routes, service or figures. */
 export const openDesk = (base, tab = null) => present({ kind: "desk", base, tab: tab ?? deskTab });
 let deskTab = "cases";
@@ -71,7 +74,7 @@ async function fill(focus = false) {
   const what = open;
   const drawer = byId("drawer");
   try {
-    const content = await (what.kind === "alert" ? alertContent(what.id) : what.kind === "desk" ? desk(what) : pointContent(what));
+    const content = await (what.kind === "alert" ? alertContent(what.id) : what.kind === "desk" ? desk(what) : what.kind === "device" ? deviceContent(what, head, pair, openPoint) : pointContent(what));
     if (open !== what) return;
     const scrolled = drawer.querySelector(".body")?.scrollTop ?? 0;
     drawer.replaceChildren(...content);

@@ -94,6 +94,9 @@ def test_the_language_changes_everything_on_the_page(console: Open) -> None:
     expect(page.locator(".alert").first).to_contain_text("Thermal oxidiser")
     expect(page.locator("html")).to_have_attribute("lang", "en")
     settle(page)
+    page.locator("#health .devices button").first.click()               # what is ill stands first and says where to look
+    expect(page.locator("#drawer .explanation")).to_contain_text("look at")
+    page.locator("#drawer tbody tr").first.wait_for()
     page.locator("#base-choice").evaluate("e => { e.hidden = true }")  # other bases keep the names of the catalogue
     left = page.evaluate("""() => [...document.querySelectorAll('body *')]
         .filter(e => e.checkVisibility() && e.id !== 'language')

@@ -43,11 +43,9 @@ function add(base, again) {
   });
 }
 
-async function drop(d, base, again) {
-  try {
+function drop(d, base, again) {
+  ask({ title: t("remove_duty"), about: `${d.person} · ${dateTime(d.starts_at)} – ${dateTime(d.ends_at)}`, fields: null, send: async () => {
     await remove(`/duty/${d.id}`, { base: base.code });
-  } catch (refusal) {
-    toast(refusal.status ? refusal.message : t("no_answer"), true);
-  }
-  again();
+    again();
+  } });
 }

@@ -20,7 +20,7 @@ export const deskWords = {
   on_duty_now: ["当前值班：", "On duty now:"], nobody_on_duty: ["当前无人值班", "Nobody is on duty now"], add_duty: ["添加值班", "Add a duty"], person: ["人员", "Person"], phone: ["电话", "Phone"],
   time_span: ["时段", "From – to"], told_when: ["通知时机", "Told"], at_once: ["立即", "at once"], after: ["{time}未确认后", "after {time} unacknowledged"], starts: ["开始", "Start"], ends: ["结束", "End"],
   after_minutes: ["多少分钟未确认后通知（0 为立即）", "Told after so many minutes unacknowledged (0: at once)"], every_days: ["每隔几天", "Every so many days"], times: ["重复次数", "Times"],
-  duty_none: ["未来两周没有排班", "The roster of the next two weeks is empty"], no_route: ["无通知线路", "no route"], no_route_about: ["该人员没有通知线路，收不到消息", "This person has no route and cannot be told"],
+  remove_duty: ["删除值班", "Remove the duty"], duty_none: ["未来两周没有排班", "The roster of the next two weeks is empty"], no_route: ["无通知线路", "no route"], no_route_about: ["该人员没有通知线路，收不到消息", "This person has no route and cannot be told"],
   duty_about: ["值班人员通过其名下“仅值班时”的通知线路收到报警；无人确认时按各人的时限升级。时间为基地当地时间。", "People on duty are told by routes in their name that are marked so; what nobody acknowledges goes on to the next by his time. Times are the base's."],
 
   routes_about: ["报警发给谁、何时发。地址与密钥只写入，不显示。", "Who is told of alerts, and when. Addresses and secrets go in and are never shown."], add_route: ["添加线路", "Add a route"], change_route: ["修改线路", "Change the route"], remove_route: ["删除线路", "Remove the route"], routes_none: ["没有通知线路", "No routes"],

@@ -3,6 +3,7 @@
 import { h, show } from "../dom.js";
 import { t, w } from "../i18n.js";
 import { duration, number, percentOf, since } from "../format.js";
+import { openDevice } from "../drawer.js";
 import { asOf, makePanel } from "../panel.js";
 
 export function makeHealth(element, { base, onData }) {
@@ -70,11 +71,12 @@ const clockOff = (d, data) => d.clock_offset_s !== null && Math.abs(d.clock_offs
 function devices(data) {
   const ill = data.devices.filter((d) => !isWell(d, data)).length;
   return h("div.devices", { "data-scroll": "devices", tabindex: 0, "aria-label": t("device") },
-    h("p.summary", {}, ill ? t("devices_ill", { n: data.devices.length, ill }) : t("devices_all_well", { n: data.devices.length })),
-    h("table.figures", {},
+    h("p.summary", {}, !data.devices.length ? t("devices_none") : ill ? t("devices_ill", { n: data.devices.length, ill }) : t("devices_all_well", { n: data.devices.length })),
+    data.devices.length > 0 && h("table.figures", {},
       h("thead", {}, h("tr", {}, ["device", "fresh_points", "last_answer", "state"].map((c) => h("th", { scope: "col" }, t(c))))),
       h("tbody", {}, data.devices.map((d) => h("tr", {},
-        h("th", { scope: "row", title: [d.protocol, d.template].filter(Boolean).join(" · ") }, d.code),
+        h("th", { scope: "row", title: [d.code, d.protocol, d.template].filter(Boolean).join(" · ") },
+          h("button.quiet", { "data-key": `device-${d.code}`, onclick: () => openDevice(d, data.base, data.clock_tolerance_s) }, d.code)),
         h("td.number", {}, h(d.n_fresh < d.n_points ? "span.text-medium" : "span", {}, `${d.n_fresh}/${d.n_points}`)),
         h("td.number", { title: d.latency_ms === null ? "" : `${number(d.latency_ms)} ms` }, answered(d)),
         h("td", {}, h(`span.chip-state.${d.state}`, {}, w("device", d.state)), clockOff(d, data) && h("div.text-medium", {},
