@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -118,7 +118,7 @@ def headline(ctx: Context, year: Year, code: str) -> Cell:
         cell = msgspec.structs.replace(cell, unit=table()["indicators"].get(code, {}).get("unit", ""))
     if code in _PER_VALUE_ADDED and cell.value is not None and cell.reason is None and _value_added_runs_ahead(year):
         return msgspec.structs.replace(cell, value=None, grade="", reason=figures.AHEAD)
-    return figures.covered(cell, _reach(year, code))
+    return figures.covered(cell, _reach(_up_to(year, figures.last_day_of(row.inputs if row else None)), code))
 
 
 _PER_VALUE_ADDED = ("energy_per_value_added", "co2_per_value_added", "water_per_value_added")
@@ -132,6 +132,14 @@ _BEHIND = {
 def _value_added_runs_ahead(year: Year) -> bool:
     """Whether value added is booked beyond the last day of data: a quotient with it would be too low."""
     return any(e.kind == "value_added" and e.last_day > year.span.through for e in year.ledger)
+
+
+def _up_to(year: Year, day: str | None) -> Year:
+    """The year up to the end of a month that its ledger ends with; the year itself for another day."""
+    last = None if day is None else date.fromisoformat(day)
+    if last is None or last >= year.span.through or (last + timedelta(days=1)).day != 1:
+        return year
+    return replace(year, span=replace(year.span, through=last), energy=[r for r in year.energy if r.month <= last.month])
 
 
 def _reach(year: Year, code: str) -> float | None:

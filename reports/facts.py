@@ -22,7 +22,18 @@ from reports.accounts import Account, BillRow, Passed, Stock, Waste, Water
 from reports.goals import Forecast, Indicator, Programme, Target
 from reports.outlets import Emission, Event, Limit, Transmission
 from reports.rows import Balance, Base, Energy, Enterprise, Entry, Exchange, Factor, PeriodCost, Span, Year
-from reports.running import Alert, AlertCount, AlertMonth, AlertRates, AlertRule, Availability, Case, Outcome, Points
+from reports.running import (
+    Alert,
+    AlertCount,
+    AlertMonth,
+    AlertRates,
+    AlertRule,
+    AlertSystem,
+    Availability,
+    Case,
+    Outcome,
+    Points,
+)
 
 SQL = queries(Path(__file__).parent / "queries.sql")
 LISTED_ALERTS = 100
@@ -107,6 +118,7 @@ def read_year(conn: Connection, base: Base, year: int, as_of: datetime) -> Year:
         points=_rows(conn, "points", Points, of),
         alerts_since=conn.execute(SQL["alerts_since"], of).fetchall()[0][0],
         alert_counts=_rows(conn, "alert_counts", AlertCount, of),
+        alert_systems=_rows(conn, "alert_systems", AlertSystem, of),
         alert_months=_rows(conn, "alert_months", AlertMonth, of),
         alert_rates=_rows(conn, "alert_rates", AlertRates, of)[0],
         alerts=_rows(conn, "alert_list", Alert, of),

@@ -47,8 +47,8 @@ class Sum:
     value: float | None
     expected: float
     known: float
-    good: float
-    estimated: float
+    estimated: bool  # a part of it, however small
+    grade: str  # the worst of the carriers'
     factors: tuple[int, ...]
     incomplete: bool  # a part could not be converted: no factor or tariff
     priced: bool = False  # the figure is a cost
@@ -63,30 +63,39 @@ def add(rows: Sequence[Energy], field: str, span: Span) -> Sum:
     """The total of a field over rows of one or several carriers; a carrier's days without a row count as expected."""
     values = [v for r in rows if (v := getattr(r, field)) is not None]
     flag = f"without_{field}" if field in ("tce_calorific", "tce_equivalent", "co2_kg", "cost") else None
-    expected = 0.0
+    expected, grades = 0.0, []
     for key in {(r.enterprise_id, r.carrier) for r in rows}:
         own = [r for r in rows if (r.enterprise_id, r.carrier) == key]
         days = sum(r.days for r in own)
         expected += sum(r.n_expected for r in own) * max(1.0, span.days / days) if days else 0.0
-    amount = sum(r.amount or 0.0 for r in rows)
+        grades.append(grade_of(own))
     return Sum(
         sum(values) if values else None,
         expected,
         sum(r.n_known for r in rows),
-        sum(r.n_good for r in rows),
-        sum(r.estimated or 0.0 for r in rows) / amount if amount else 0.0,
+        any(r.estimated for r in rows),
+        max(grades, default=""),
         tuple(sorted({f for r in rows for f in getattr(r, f"factors_{field}", ())})),
         bool(flag and any(getattr(r, flag) for r in rows)),
         field == "cost",
     )
 
 
+def grade_of(rows: Sequence[Energy]) -> str:
+    """Grade of one carrier's rows, as GET /aggregates gives it; empty where nothing is known."""
+    amounts = [r.amount for r in rows if r.amount is not None]
+    if not amounts:
+        return ""
+    if sum(r.estimated or 0.0 for r in rows) > 0.1 * abs(sum(amounts)) > 0:
+        return "C"
+    return "B" if any(r.billed for r in rows) else "A"
+
+
 def measured(figure: str, total: Sum, unit: str, *, scale: float = 1.0, digits: int = 2, absent: Text = NO_METER) -> Cell:
-    """A metered total. Grade A metered; C where a tenth or more of it is estimated or a part lacks a factor."""
+    """A total. Grade A metered, B with bills; C where over a tenth is estimated or a part lacks a factor."""
     value = None if total.value is None else total.value * scale
-    # the views carry no bills: a total is metered, or partly estimated
-    grade = "" if value is None else "C" if total.estimated > 0.1 or total.incomplete else "A"
-    quality = "" if value is None else "estimated" if total.estimated > 0 else "good"
+    grade = "" if value is None else "C" if total.incomplete else total.grade
+    quality = "" if value is None else "estimated" if total.estimated else "good"
     reason = absent if value is None else INCOMPLETE[total.priced] if total.incomplete else None
     return Cell(
         id=figure,
@@ -213,7 +222,7 @@ def indicator(figure: str, row: Indicator | None, code: str) -> Cell:
         grade=row.grade or "",
         quality="estimated" if row.grade == "C" else "good",
         factors=_factor_ids(row.inputs),
-        reason=_until(row),
+        reason=until(row.inputs),
         digits=digits,
     )
 
@@ -232,10 +241,16 @@ def withheld(said: str) -> Text:
     return next((text for part, text in kinds if part in said), Text("不能计算", said))
 
 
-def _until(row: Indicator) -> Text | None:
+def last_day_of(inputs: object) -> str | None:
     """The last day of an indicator that ends before the data do, because its ledger does."""
-    until = row.inputs.get("until") if isinstance(row.inputs, dict) else None
-    return Text(f"计至 {until}", f"up to {until}") if isinstance(until, str) else None
+    day = inputs.get("until") if isinstance(inputs, dict) else None
+    return day if isinstance(day, str) else None
+
+
+def until(inputs: object) -> Text | None:
+    """That day in words."""
+    day = last_day_of(inputs)
+    return None if day is None else Text(f"计至 {day}", f"up to {day}")
 
 
 def covered(cell: Cell, reach: float | None) -> Cell:

@@ -41,7 +41,7 @@ f AS MATERIALIZED (
     FROM d CROSS JOIN LATERAL unnest(d.factor_ids) AS named(id) JOIN factor k ON k.factor_id = named.id GROUP BY 1, 2, 3),
 g AS MATERIALIZED (  -- summed before the join: without statistics the planner would sum the factors again for every day
 SELECT enterprise_id, carrier, unit, month, count(DISTINCT day) AS days,
-       sum(amount) AS amount, sum(generation) AS generation, sum(export) AS export, sum(estimated) AS estimated,
+       sum(amount) AS amount, sum(generation) AS generation, sum(export) AS export, sum(estimated) AS estimated, sum(billed) AS billed,
        sum(n_expected)::bigint AS n_expected, sum(n_known)::bigint AS n_known, sum(n_good)::bigint AS n_good,
        sum(tce_calorific) AS tce_calorific, sum(tce_equivalent) AS tce_equivalent, sum(co2_kg) AS co2_kg, sum(cost) AS cost,
        count(*) FILTER (WHERE amount IS NOT NULL AND tce_calorific IS NULL)::integer AS without_tce_calorific,
@@ -278,6 +278,19 @@ SELECT severity, count(*) AS raised, count(acknowledged_at) AS acknowledged,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM closed_at - opened_at) / 3600)
            FILTER (WHERE closed_at IS NOT NULL AND closed_at < %(end)s) AS hours_to_close
 FROM alert WHERE base_id = %(base)s AND opened_at >= %(start)s AND opened_at < %(end)s GROUP BY 1
+
+-- name: alert_systems
+-- Alerts of the period by system of their point or unit; those of a device or the platform (NULL) belong to none.
+SELECT CASE
+           WHEN u.role IN ('outlet', 'treatment') THEN 'pollution'
+           WHEN p.carrier IN ('water', 'reclaimed_water') OR p.quantity IN ('water_volume', 'water_flow', 'production', 'production_count')
+               THEN 'resource'
+           WHEN p.point_id IS NOT NULL OR u.unit_id IS NOT NULL THEN 'energy' END AS system,
+       count(*) AS raised, count(*) FILTER (WHERE a.closed_at IS NOT NULL AND a.closed_at < %(end)s) AS closed
+FROM alert a
+LEFT JOIN point p ON p.base_id = a.base_id AND p.point_id = a.point_id
+LEFT JOIN unit u ON u.base_id = a.base_id AND u.unit_id = coalesce(a.unit_id, p.unit_id)
+WHERE a.base_id = %(base)s AND a.opened_at >= %(start)s AND a.opened_at < %(end)s GROUP BY 1
 
 -- name: alert_months
 -- Alerts raised by month of the base's time and severity.

@@ -16,6 +16,7 @@ from reports.running import (
     AlertMonth,
     AlertRates,
     AlertRule,
+    AlertSystem,
     Availability,
     Case,
     Outcome,
@@ -56,6 +57,7 @@ class Energy:
     generation: float | None
     export: float | None
     estimated: float | None
+    billed: float | None
     n_expected: int
     n_known: int
     n_good: int
@@ -206,6 +208,7 @@ class Year:
     points: list[Points] = field(default_factory=list)
     alerts_since: datetime | None = None
     alert_counts: list[AlertCount] = field(default_factory=list)
+    alert_systems: list[AlertSystem] = field(default_factory=list)
     alert_months: list[AlertMonth] = field(default_factory=list)
     alert_rates: AlertRates = NO_RATES
     alerts: list[Alert] = field(default_factory=list)

@@ -37,6 +37,13 @@ class AlertCount:
 
 
 @dataclass(frozen=True)
+class AlertSystem:
+    system: str | None
+    raised: int
+    closed: int
+
+
+@dataclass(frozen=True)
 class AlertMonth:
     month: int
     severity: str

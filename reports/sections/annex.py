@@ -13,6 +13,7 @@ from reports.model import Block, Cell, Change, Column, Paragraph, Place, Rows, S
 from reports.words import both, said, source, word
 
 LISTED_GAPS = 60
+WITHHELD = word("withheld", "less than 90% known")
 DEFINITIONS: tuple[tuple[Text, Text], ...] = (
     (
         Text("综合能耗（当量值）", "Total energy, calorific"),
@@ -110,7 +111,7 @@ def _factors(ctx: Context) -> Section:
                     Column(Text("版本", "Edition"), width=1.0),
                     Column(Text("有效期", "Valid"), width=1.2),
                     Column(Text("来源", "Source"), width=2.0),
-                    Column(Text("已核验", "Verified"), width=0.6),
+                    Column(Text("已核验", "Verified"), width=0.8),
                 ),
                 tuple(rows),
                 (note,),
@@ -124,7 +125,7 @@ def _factors(ctx: Context) -> Section:
 
 def _missing(ctx: Context, cells: Sequence[Place]) -> Section:
     gaps = [p for p in cells if p.cell.value is None and p.cell.reason is not None]
-    reasons = Counter(p.cell.reason for p in gaps)
+    reasons = Counter(_kind_of(p.cell.reason) for p in gaps if p.cell.reason is not None)
     low = [p for p in cells if p.cell.value is not None and p.cell.coverage is not None and p.cell.coverage < 0.9]
     summary = Paragraph(
         Text(
@@ -144,7 +145,6 @@ def _missing(ctx: Context, cells: Sequence[Place]) -> Section:
                 tuple(
                     (reason, figures.plain(f"missing/{n}", float(count), "1", "count"))
                     for n, (reason, count) in enumerate(reasons.most_common(), 1)
-                    if reason is not None
                 ),
             )
         )
@@ -190,6 +190,11 @@ def _missing(ctx: Context, cells: Sequence[Place]) -> Section:
             )
         )
     return Section("missing", Text("缺失数据说明", "Missing data"), tuple(blocks), annex=True)
+
+
+def _kind_of(reason: Text) -> Text:
+    """The reason without the figure's own coverage."""
+    return WITHHELD if reason.zh.endswith("低于 90 %，不予发布") else reason
 
 
 def _versions(ctx: Context, history: Sequence[Sealing], restated: Sequence[Change]) -> Section:

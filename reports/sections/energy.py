@@ -153,7 +153,22 @@ def _months(ctx: Context) -> Table:
         Text("分月能源消费与碳排放", "Energy and carbon by month"),
         (Column(Text("月份", "Month"), width=0.8), Column(Text("用电量", "Electricity"), "kWh", 1.4), *_CONVERTED),
         tuple(rows),
+        _silent_months(year),
     )
+
+
+def _silent_months(year: Year) -> tuple[Text, ...]:
+    """Carriers that the year has and a month has not: their months' totals are without them."""
+    out = []
+    water = table()["water_carriers"]
+    for carrier in dict.fromkeys(r.carrier for r in year.energy if r.enterprise_id is None and r.carrier not in water):
+        known = {r.month for r in carrier_rows(year, carrier) if r.amount is not None}
+        silent = [MONTHS[m - 1] for m in range(1, year.span.through.month + 1) if m not in known]
+        if silent:
+            name = word("carriers", carrier)
+            out.append(Text(f"{'、'.join(m.zh for m in silent)}没有{name.zh}数据，合计不含{name.zh}。",
+                            f"{name.en} has no data for {', '.join(m.en for m in silent)}: their totals are without it."))
+    return tuple(out)
 
 
 def month_span(span: Span, month: int) -> Span | None:
@@ -354,7 +369,10 @@ def _bills(year: Year) -> Table:
             figures.plain(f"{name}/{field}", value, unit, "measured", digits=digits, coverage=coverage, reason=absent)
             for field, value, unit, digits in cells
         ]
-        rows.append((Text(f"{b.month:%Y-%m}", f"{b.month:%Y-%m}"), *told))
+        over = month_span(year.span, b.month.month)
+        running = over is None or over.through < over.last
+        zh, en = ("（未结束）", " (running)") if running else ("", "")
+        rows.append((Text(f"{b.month:%Y-%m}{zh}", f"{b.month:%Y-%m}{en}"), *told))
     return Table(
         "energy-bills",
         Text("园区关口电费核算", "Electricity bills of the base's gate"),

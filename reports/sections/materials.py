@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date
+
+import msgspec
+
 from reports import figures
 from reports.accounts import Stock, Waste, Water
 from reports.model import Cell, Column, Rows, Table, Text, tidy
@@ -16,6 +20,8 @@ NO_OUTLET = Text("无水污染排口流量", "no metered outlet")
 
 def water_balance(year: Year) -> Table:
     """What came in, what was used again, what went out as waste water, and what is neither."""
+    booked = max((e.last_day for e in year.ledger if e.kind == "water_recirculated"), default=None)
+    ends = None if booked is None or booked >= year.span.through else booked
     rows: Rows = []
     for w in year.water:
         name = f"water-balance/{year.span.year}/{w.code or 'base'}"
@@ -27,7 +33,10 @@ def water_balance(year: Year) -> Table:
         coverage = min((c.coverage for c in cells if c.coverage is not None), default=None)
         silent = NO_OUTLET if w.discharged is None else MORE_OUT
         cells.append(figures.ratio(f"{name}/consumed", w.consumed, 1.0, "m3", coverage, digits=0, absent=silent))
-        cells.append(figures.ratio(f"{name}/reuse", w.reuse_rate, 1.0, "%", cells[0].coverage, scale=100, digits=1))
+        reuse = figures.ratio(f"{name}/reuse", w.reuse_rate, 1.0, "%", cells[0].coverage, scale=100, digits=1)
+        if ends is not None and w.recirculated is not None:
+            cells[2], reuse = (_up_to(c, ends) for c in (cells[2], reuse))
+        cells.append(reuse)
         rows.append((Text(w.name_zh or "园区合计", w.name_en or "Base"), *cells))
     if not rows:
         fields = ("fresh", "reclaimed", "recirculated", "discharged", "consumed", "reuse")
@@ -49,6 +58,12 @@ def water_balance(year: Year) -> Table:
     )
 
 
+def _up_to(cell: Cell, day: date) -> Cell:
+    """A figure whose recirculated water is booked up to a day before the metered water ends: too low."""
+    told = Text(f"循环水仅填报至 {day}，偏低", f"recirculated booked up to {day} only: too low")
+    return cell if cell.value is None else msgspec.structs.replace(cell, reason=told)
+
+
 def _metered(figure: str, w: Water, year: Year, value: float | None, absent: Text) -> Cell:
     due = w.n_expected * max(1.0, year.span.days / w.days) if w.days else 0.0
     coverage = min(1.0, w.n_known / due) if due else None
@@ -68,7 +83,7 @@ def waste_stores(year: Year) -> Table:
         known = w.booked_before or w.opening != 0
         opening = figures.plain(f"{name}/opening", None, "t", "declared", reason=NOT_BOOKED_BEFORE)
         cells.insert(0, _declared(f"{name}/opening", w.opening, "t", w.preliminary) if known else opening)
-        rows.append((Text(f"{kind.zh}：{w.item}", f"{kind.en}: {w.item}"), owner, *cells, _mark(w)))
+        rows.append((_of_kind(kind, w.item), owner, *cells, _mark(w)))
     if not rows:
         empty = [figures.plain(f"waste/{year.span.year}/none/{f}", None, "t", "declared") for f in table()["store"]]
         rows.append((word("ledger", "solid_waste"), Text("—", "—"), *empty, Text("—", "—")))
@@ -139,7 +154,7 @@ def exchanges(year: Year) -> Table:
         )
         rows.append(
             (
-                word("carriers", p.item),
+                _item(p.item),
                 Text(p.from_zh, p.from_en),
                 Text(p.to_zh, p.to_en),
                 word("units", p.unit),
@@ -193,7 +208,7 @@ def land_and_heat(year: Year) -> Table | None:
     if heat["available"] > 0:
         rows.append(
             (
-                Text("余热利用率", "Waste heat used"),
+                Text("余热利用率", "Waste heat used, share"),
                 Text("园区合计", "Base"),
                 word("units", "%"),
                 Cell(
@@ -220,6 +235,13 @@ def land_and_heat(year: Year) -> Table | None:
 
 
 def _stock_name(s: Stock) -> Text:
-    if s.what == "land":
-        return Text(f"用地：{s.item}", f"land: {s.item}")
-    return word("heat", s.item)
+    return _of_kind(Text("用地", "Land"), s.item) if s.what == "land" else word("heat", s.item)
+
+
+def _item(code: str) -> Text:
+    return word("carriers" if code in table()["carriers"] else "items", code)
+
+
+def _of_kind(kind: Text, code: str) -> Text:
+    item = _item(code)
+    return Text(f"{kind.zh}：{item.zh}", f"{kind.en}: {item.en}")

@@ -55,11 +55,13 @@ def _systems(year: Year) -> Table:
                     f"{name}/availability", float(min(n, expected)), float(expected), "%", coverage, scale=100, withhold=False
                 ),
                 figures.ratio(f"{name}/good", float(good), float(n), "%", coverage, scale=100, withhold=False),
+                *(_count(year, f"{name}/alerts_{f}", sum(getattr(a, f) for a in year.alert_systems if a.system == system))
+                  for f in ("raised", "closed")),
             )
         )
     return Table(
         "systems",
-        Text("三大系统接入与数据可用率", "The three systems: points and availability"),
+        Text("三大系统接入、数据可用率与报警", "The three systems: points, availability and alerts"),
         (
             Column(Text("系统", "System"), width=2.2),
             Column(Text("接入企业", "Enterprises"), width=0.9),
@@ -67,10 +69,20 @@ def _systems(year: Year) -> Table:
             Column(Text("有数据测点", "Points heard"), width=1.0),
             Column(Text("数据可用率", "Availability"), "%", 1.1),
             Column(Text("数据正常率", "Good share"), "%", 1.1),
+            Column(Text("报警", "Alerts raised"), width=1.0),
+            Column(Text("已关闭", "Closed"), width=0.9),
         ),
         tuple(rows),
-        (said("availability_meaning"),),
+        (said("availability_meaning"), *_elsewhere(year)),
     )
+
+
+def _elsewhere(year: Year) -> tuple[Text, ...]:
+    """How many alerts are about devices or the platform: they are in none of the systems."""
+    n = sum(a.raised for a in year.alert_systems if a.system is None)
+    told = Text(f"另有设备、网关与平台报警 {n:,} 条，不归入三大系统。",
+                f"{n:,} more alerts are about devices, gateways or the platform and belong to none of the systems.")
+    return (told,) if n else ()
 
 
 def _months(year: Year) -> Table:

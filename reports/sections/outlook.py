@@ -8,7 +8,7 @@ from reports.model import MIN_COVERAGE, Block, Column, Heading, Paragraph, Secti
 from reports.sections.plan import FILL, completion, expected_of, reaches, targets_of
 from reports.sections.pollution import outlet_name, valid_share
 from reports.sections.resources import balance_coverage
-from reports.words import both, indicator_digits, said, word
+from reports.words import indicator_digits, said, word
 
 UNACCOUNTED_SHARE = 0.05
 DRAFT = said("outlook_draft")
@@ -49,11 +49,12 @@ def _behind(t: Target, expected: float, *, ended: bool) -> Text:
     share_en = f", {100 * done:.1f} % of the way" if done is not None else ""
     ahead, goal = (f"{v:,.{indicator_digits(t.indicator)}f}" for v in (expected, t.value))
     unit = word("units", t.unit)
+    who = word("bodies", t.responsible) if t.responsible else Text("未明确", "nobody named")
     is_zh, is_en = ("全年", "ended at") if ended else ("全年预计", "is expected at")
     return Text(
-        f"“{t.name_zh}”{is_zh} {ahead} {unit.zh}，目标 {goal} {unit.zh}{share}，责任单位：{t.responsible or '未明确'}。",
+        f"“{t.name_zh}”{is_zh} {ahead} {unit.zh}，目标 {goal} {unit.zh}{share}，责任单位：{who.zh}。",
         f"“{t.name_en}” {is_en} {ahead} {unit.en} against {goal}{share_en}; "
-        f"responsible: {t.responsible or 'nobody named'}.",
+        f"responsible: {who.en}.",
     )
 
 
@@ -159,13 +160,18 @@ def _factors(ctx: Context) -> list[Text]:
     )
 
 
+def _value(t: Target) -> Text:
+    value, unit = f"{t.value:,.{indicator_digits(t.indicator)}f}", word("units", t.unit)
+    return Text(f"{value} {unit.zh}", f"{value} {unit.en}")
+
+
 def _next(ctx: Context) -> Table:
     following = ctx.year.span.year + 1
     rows = [
         (
             Text(t.name_zh, t.name_en),
-            both(f"{t.value:,.{indicator_digits(t.indicator)}f} {t.unit}"),
-            Text(t.responsible or FILL.zh, t.responsible or FILL.en),
+            _value(t),
+            word("bodies", t.responsible) if t.responsible else FILL,
             FILL,
         )
         for t in targets_of(ctx, following)

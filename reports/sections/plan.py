@@ -174,7 +174,7 @@ def _row(ctx: Context, year: Year, t: Target) -> tuple[Text | Cell, ...]:
         ahead,
         share,
         _verdict(t, expected, year),
-        both(t.responsible or "—"),
+        word("bodies", t.responsible or "—"),
     )
 
 
@@ -237,7 +237,7 @@ def _programme_row(year: Year, p: Programme) -> tuple[Text | Cell, ...]:
         grade=(p.grade or "") if there else "",
         factors=tuple(inputs.get("factors") or ()),
         digits=3,
-        reason=None if there else _withheld(inputs),
+        reason=figures.until(inputs) if there else _withheld(inputs),
     )
     goal = figures.plain(f"{name}/threshold", limit, p.unit, "reference", digits=2, reason=figures.NO_THRESHOLD)
     result = Text("—", "—") if kept is None else Text("达到", "kept") if kept else Text("未达到", "not kept")

@@ -1,7 +1,8 @@
-"""Every format is opened again: the same figure stands in each, with its coverage, in both languages."""
+"""Every format is opened again: the same figure stands in each with its coverage, in both languages and in GET /aggregates."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import shutil
@@ -12,10 +13,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 import docx
+import httpx
 import openpyxl
 import pytest
 from docx.oxml.ns import qn
 
+from api.app import create_app
+from api.tokens import create_token
+from park.database import connect
+from park.settings import Settings
 from reports.charts import png, svg
 from reports.fonts import find_font, packaged
 from reports.model import Cell, Chart, Language, hash_of, places, read
@@ -24,6 +30,13 @@ from reports.store import Edition
 
 Files = dict[tuple[Language, str], Path]
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
+Cells = dict[str, dict[str, Any]]
+IN_API = {"tCO2": ("kg", 1000.0), "tCO₂": ("kg", 1000.0)}  # a report writes t where the API has kg
+KEY = {("电力", 2): "electricity/energy", ("电力", 4): "electricity/tce_calorific", ("电力", 5): "electricity/tce_equivalent",
+       ("电力", 6): "electricity/co2", ("电力", 7): "electricity/cost", ("天然气", 2): "natural_gas/energy",
+       ("天然气", 6): "natural_gas/co2", ("合计", 4): "all/tce_calorific", ("合计", 5): "all/tce_equivalent",
+       ("合计", 6): "all/co2", ("合计", 7): "all/cost"}
+"""Row and column of the table of carriers, and the figure of the API."""
 
 
 def cell_of(edition: Edition, figure: str) -> Cell:
@@ -286,3 +299,67 @@ def test_cases_of_pollution_alerts_stand_with_steps_persons_and_outcome(edition:
     assert table[1][4:7] == ["2026-03-03 15:30 1 份", "2026-03-04 16:00 李敏", "2026-03-04 16:50 关闭；复测达标"]
     (english,) = (t for t in docx_tables(files["en", "docx"]) if t[0][0].startswith("Number"))
     assert english[2][5:7] == [DASH, "open, overdue, refused 1×"]
+
+
+def test_a_figure_is_the_same_in_every_section(edition: Edition) -> None:
+    told: dict[str, dict[str, tuple[float | None, float | None, str]]] = {}
+    for p in places(edition.report):
+        if found := re.fullmatch(r"\w+/2026/(\w+)(/actual)?", p.cell.id):
+            told.setdefault(found[1], {})[p.cell.id] = (p.cell.value, p.cell.coverage, p.cell.grade)
+    several = {code: cells for code, cells in told.items() if len(cells) > 1}
+    assert len(several) > 5
+    assert [cells for cells in several.values() if len(set(cells.values())) > 1] == []
+    for field, code in (("tce_equivalent", "tce_equivalent"), ("co2_kg", "co2_t"), ("cost", "energy_cost")):
+        whole = cell_of(edition, f"energy/2026/total/{field}")
+        assert (whole.value, whole.coverage, whole.grade) == next(iter(told[code].values()))
+
+
+@pytest.fixture(scope="module")
+def api(databases: Any, year_database: str) -> Cells:
+    """Every cell of GET /aggregates of 2026, by its name."""
+    url = databases.url(databases.copy(year_database, "api"))
+    with connect(url, autocommit=True) as conn:
+        token = create_token(conn, role="operator", name="report", bases=["mini"])
+    return asyncio.run(_cells(url, token))
+
+
+async def _cells(url: str, token: str) -> Cells:
+    app = create_app(Settings(database_url=url, language="zh"))
+    found: Cells = {}
+    async with app.router.lifespan_context(app), httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://park", headers={"Authorization": f"Bearer {token}"}) as client:
+        for by in ("carrier", "carrier,enterprise"):
+            got = await client.get("/api/v1/aggregates", params={"base": "mini", "period": "2026", "by": by})
+            told = got.raise_for_status().json()
+            cells = [*told["totals"].values(), *(r["mass"] for r in told["emission"])]
+            found |= {c["figure"]: c for c in [*cells, *(c for r in told["rows"] for c in r["cells"].values())]}
+    return found
+
+
+def test_every_traced_figure_of_the_workbook_is_that_of_the_api(files: Files, api: Cells) -> None:
+    sheet = openpyxl.load_workbook(files["zh", "xlsx"])["来源与覆盖率"]
+    compared = set()
+    for row in sheet.iter_rows(min_row=2, values_only=True):
+        value, unit, coverage, grade, name = row[5], str(row[7]), row[8], row[9], str(row[14] or "")
+        if name not in api:
+            continue
+        cell = api[name]
+        compared.add(name)
+        expected = None if cell["value"] is None else cell["value"] / IN_API.get(unit, ("", 1.0))[1]
+        assert value == (None if expected is None else pytest.approx(expected, rel=1e-8)), name
+        if "/outlet=" not in name:  # an outlet's grade judges its valid share; a count of tCO2 as a target has none of its own
+            assert coverage == pytest.approx(cell["coverage"], rel=1e-8), name
+            assert (grade or "") == cell.get("grade", ""), name
+    assert len(compared) > 20
+    assert {"mini/2026/base/natural_gas/energy", "mini/2026/outlet=e1.stack/so2/mass"} <= compared
+
+
+def test_docx_and_pdf_print_the_figures_of_the_api(files: Files, api: Cells) -> None:
+    carriers = {row[0]: row for row in next(t for t in docx_tables(files["zh", "docx"]) if t[0][0] == "品种")}
+    pdf = pdf_text(files["zh", "pdf"])
+    for (carrier, column), name in KEY.items():
+        cell = api[f"mini/2026/base/{name}"]
+        digits = 0 if name.endswith(("/energy", "/cost")) else 2
+        printed = f"{cell['value'] / (1000 if name.endswith('/co2') else 1):,.{digits}f}"
+        assert carriers[carrier][column].partition("\n")[0] == printed, name
+        assert printed in pdf, name

@@ -34,6 +34,9 @@ JOIN LATERAL (
     UNION ALL SELECT e.enterprise_id WHERE e.boundary = 'enterprise') t ON true
 GROUP BY e.base_id, e.day, t.enterprise_id, e.carrier, e.unit;
 
+-- the gas of January 2026 is known from a bill
+UPDATE energy_total SET billed = amount WHERE carrier = 'natural_gas' AND day BETWEEN '2026-01-01' AND '2026-01-31';
+
 INSERT INTO cost_1d (base_id, point_id, day, period, amount, cost, tariff_id)
 SELECT p.base_id, p.point_id, d::date, v.period, 120000 * v.share, 120000 * v.share * v.price, 1
 FROM point p CROSS JOIN generate_series('2026-01-01'::date, '2026-12-31'::date, interval '1 day') d
