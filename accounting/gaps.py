@@ -1,5 +1,5 @@
-"""Gaps: which steps between readings are one, and the split of a long one over its slots: the total is exact, the shape comes from
-the week before. Pure numpy.
+"""Gaps: which steps between readings are one, and the split of a long one over its slots: the total is exact, the shape comes
+from the week before. Pure numpy.
 
 A gap shorter than `LINEAR_US` is split evenly in time (a missing reading says little about the shape); a longer one follows
 the measured slots of the seven days before it, at the same time of day and week. Nothing after the gap and nothing that

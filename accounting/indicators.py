@@ -108,6 +108,7 @@ def figures(conn: Connection, base_id: int, period: Period, today: date) -> list
     """
     due_until = min(period.last_day, today)
     carriers = _carriers(conn, base_id, period.first_day, due_until)
+    later = conn.execute(SQL["begins_later"], {"base": base_id, "first": period.first_day, "last": due_until}).fetchall()
     ledger = conn.execute(SQL["ledger_now"], {"base": base_id, "first": period.first_day, "last": period.last_day}).fetchall()
     added = _value_added(ledger, period, running=today <= period.last_day)
     n_hours = max(((due_until - period.first_day).days + 1) * 24 - (24 if today <= period.last_day else 0), 1)
@@ -115,6 +116,8 @@ def figures(conn: Connection, base_id: int, period: Period, today: date) -> list
     due = conn.execute(SQL["indicator_transmission"], {
         "base": base_id, "first": period.first_day, "last": period.last_day}).fetchone()
     energy = list(_energy(carriers))
+    for f in energy if later else ():
+        f.inputs |= _begins_later(f.indicator, later)
     measured = energy if added is None or added.until >= due_until else list(
         _energy(_carriers(conn, base_id, period.first_day, added.until)))
     out = [*energy, *_intensities({f.indicator: f for f in measured}, added), _water_reuse(carriers), _waste(ledger),
@@ -123,6 +126,13 @@ def figures(conn: Connection, base_id: int, period: Period, today: date) -> list
         *counts, there, series = (int(n) for n in due)
         out.append(_transmission(*counts, coverage=min(there / (series * n_hours), 1.0) if series else None))
     return [f.withheld() for f in out]
+
+
+def _begins_later(indicator: str, later: list[tuple[str, str, date]]) -> dict[str, Any]:
+    """Which counters of the figure began within its period though no meter is on record: their earlier days are not missing."""
+    own = {"electricity_kwh": "electricity", "renewable_share": "electricity", "water_m3": "water"}.get(indicator)
+    told = {code: day.isoformat() for carrier, code, day in later if own in (None, carrier)}
+    return {"begins_later": told} if told else {}
 
 
 def _carriers(conn: Connection, base_id: int, first: date, last: date) -> dict[str, Carrier]:

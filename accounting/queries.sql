@@ -765,6 +765,10 @@ FROM energy_total t
 WHERE base_id = %(base)s AND enterprise_id IS NULL AND day BETWEEN %(first)s AND %(last)s
 GROUP BY carrier, unit
 
+-- name: begins_later
+-- Counters of the base's totals that began within a period without a meter on record.
+SELECT carrier, point, day FROM begins_later(%(base)s::smallint, %(first)s, %(last)s) WHERE enterprise IS NULL ORDER BY point
+
 -- name: indicator_emission
 -- Mass and hours of each pollutant over all outlets of a base; an outlet that discharges into another of the base (attribute
 -- `discharges_to`) is left out of the mass, because its load passes the other one's instruments.

@@ -110,6 +110,8 @@ async def aggregates(who: Who, data: Data, lang: Lang, base: BaseCode, period: P
     Without `carrier` in `by`, rows add up over carriers and water stands beside them. `totals` is always of the whole scope.
     Figures are those of the newest accounting pass (`accounted`), or with `as_of` those that were shown at that instant, with
     the factor rows known then; days to come at that instant are not due. Before anything was known there are no rows.
+    `begins_later` names counters of these totals (enterprise null: the base's) that began within the period and have no meter
+    on record: the days before are not missing them, and nothing tells whether anything flowed there.
     """
     groups = [part.strip() for part in by.split(",") if part.strip()]
     if not groups or set(groups) - set(GROUPS):
@@ -122,6 +124,8 @@ async def aggregates(who: Who, data: Data, lang: Lang, base: BaseCode, period: P
         rows = await energy_rows(db, who, found["base_id"], span, groups)
         total = rows if groups == ["carrier"] else await energy_rows(db, who, found["base_id"], span, ["carrier"])
         emission = await emission_cells(db, found, span)
+        later = await (await db.execute(SQL["begins_later"], {
+            "base": found["base_id"], "first": span.period.first_day, "last": span.period.last_day})).fetchall()
         ids = sorted({f for row in [*rows, *total] for f in row["factor_ids"] if f is not None})
         factors = await (await db.execute(SQL["factors"], {"ids": ids})).fetchall()
     shape = _by_carrier if "carrier" in groups else _over_carriers
@@ -131,7 +135,7 @@ async def aggregates(who: Who, data: Data, lang: Lang, base: BaseCode, period: P
     return answer({"base": base, "period": period, "first_day": span.period.first_day, "last_day": span.period.last_day,
                    "start": span.period.start, "end": span.period.end, "days_due": span.days_due, "by": groups, "as_of": then,
                    "accounted": accounted, "rows": shape(base, rows, span), "totals": totals[0]["cells"] if totals else {},
-                   "emission": emission, "factors": factors})
+                   "emission": emission, "factors": factors, "begins_later": later})
 
 
 def needs_whole_base(who: Principal) -> None:

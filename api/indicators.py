@@ -35,7 +35,9 @@ async def indicators(who: Who, data: Data, lang: Lang, base: BaseCode,
     the year's end: 90 % interval, how likely target and threshold are met.
 
     `set` is `plan` for indicators that only the base's own targets name, `computed` for the others without a definition.
-    `progress` is the value over the target, `elapsed` the part of the period that is over.
+    `progress` is the value over the target, `elapsed` the part of the period that is over. `begins_later` names counters that
+    began within the period and have no meter on record: the days before are not missing them, and nothing tells whether
+    anything flowed there; `meters:` with `installed` in the catalogue does.
     """
     if len(period) not in (4, 7) or "Q" in period:
         raise InputError(f"period: expected a year or a month, got {period!r}")
@@ -65,7 +67,8 @@ def _told(row: dict[str, Any], lang: str) -> dict[str, Any]:
         "name_zh": row["name_zh"], "name_en": row["name_en"], "formula": row["formula"], "unit": row["unit"],
         "sense": row["sense"], "source": row["source"], "verified": row["verified"], "note": row["note"],
         "value": value, "coverage": row["coverage"], "grade": row["grade"], "withheld": inputs.get("withheld"),
-        "until": inputs.get("until"), "threshold": inputs.get("threshold"), "kept": inputs.get("kept"),
+        "begins_later": inputs.get("begins_later", {}), "until": inputs.get("until"),
+        "threshold": inputs.get("threshold"), "kept": inputs.get("kept"),
         "target": None if target is None else {
             "value": target, "unit": row["target_unit"], "sense": row["target_sense"], "baseline": row["target_baseline"],
             "baseline_year": row["baseline_year"], "responsible": row["responsible"], "source": row["target_source"],

@@ -268,6 +268,10 @@ LEFT JOIN f ON f.unit_id = d.unit_id AND f.carrier = d.carrier
 LEFT JOIN seen ON seen.unit_id = d.unit_id AND seen.carrier = d.carrier AND seen.unit IS NOT DISTINCT FROM d.unit
 GROUP BY d.carrier, d.unit, e.code, u.code, u.unit_id ORDER BY e.code NULLS FIRST, u.unit_id, d.carrier
 
+-- name: begins_later
+-- Counters that began within a period without a meter on record, by the total that they belong to.
+SELECT enterprise, carrier, point, day AS since FROM begins_later(%(base)s::smallint, %(first)s, %(last)s) ORDER BY enterprise NULLS FIRST, point
+
 -- name: emission_rows
 -- Pollutants of outlets, summed over days.
 SELECT u.code AS outlet, u.name_zh, u.name_en, u.attributes ->> 'medium' AS medium, en.code AS enterprise, e.quantity,

@@ -100,12 +100,15 @@ def test_a_counter_that_began_later_than_the_base_is_due_from_its_first_reading_
     """Before its first reading it counted as missing since the base's beginning; those days go, unless a meter was there."""
     feed("park.kwh", every(900, MIDNIGHT - timedelta(days=4), 5 * 96), register(5 * 96, 1.0))
     run_pass(park, END)
-    for point in ("e1.furnace.kwh", "e1.main.kwh"):            # the latter has a meter that was installed in 2025
+    for point in ("e1.furnace.kwh", "e1.main.kwh", "e1.gas"):  # the second has a meter that was installed in 2025
         feed(point, TS, list(REGISTER))
     run_pass(park, END)
     due = park.execute("""SELECT code, sum(n_known), sum(n_expected) FROM energy_1d JOIN point USING (base_id, point_id)
         WHERE code LIKE 'e1%%kwh' GROUP BY 1 ORDER BY 1""").fetchall()
     assert due == [("e1.furnace.kwh", 192, 192), ("e1.main.kwh", 192, 6 * 96)]
+    told = dict(park.execute("""SELECT indicator, inputs -> 'begins_later' FROM indicator_value
+        WHERE period = '2026-09' AND inputs ? 'begins_later'""").fetchall())
+    assert told == {key: {"e1.gas": "2026-09-30"} for key in ("tce_calorific", "tce_equivalent", "co2_t")}
     assert verify(park, 1, END) == []
 
 
