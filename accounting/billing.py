@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from accounting.bill import Bill
+from accounting.bill_missing import REMEDIES
 from accounting.bills import bills_of
 from park.catalogue_store import base_id_of
 from park.clock import Clock, utc_now
@@ -27,12 +28,14 @@ def print_bill(database_url: str, base: str, month: str, enterprise: str | None,
     with connect(database_url, autocommit=True, name="park bill") as conn:
         base_id = base_id_of(conn, base)
         zone = str((conn.execute("SELECT timezone FROM base WHERE base_id = %s", (base_id,)).fetchone() or ("",))[0])
-        found = {gate.customer: made for gate, made in bills_of(conn, base_id, zone, first, clock())}
+        made, missing = bills_of(conn, base_id, zone, first, clock())
+    found = {gate.customer: one for gate, one in made}
     customer = enterprise or "base"
     if customer not in found:
         have = ", ".join(sorted(found)) or "none"
-        raise NotFound(f"no bill of {customer} for {month}: it needs a gate counter with known slots and an electricity "
-                       f"tariff; in that month there are bills of: {have}")
+        why = next((str(m) for m in missing if m.customer == customer),
+                   f"no counter of electricity at its gate; {REMEDIES['no_gate']}")
+        raise NotFound(f"no bill of {customer} for {month}: {why}. In that month there are bills of: {have}")
     console = Console()
     if output == "json":
         print(json.dumps(as_data(base, first, found[customer]), ensure_ascii=False, indent=2))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accounting.bill import Bill, Month, Terms, bill
+from accounting.bill_missing import Missing, NoBill, keep, points_of, reason_of
 from accounting.columns import Columns, Connection, from_us, read_columns, to_us
 from accounting.counters import INTERVAL, SQL
 from accounting.energy import calendar_of, is_arranged
@@ -85,27 +86,28 @@ def month_demand(kwh: Floats, measured: NDArray[np.bool_], due: NDArray[np.bool_
     return Demand(float(kw[slot]), slot, bool(near[np.flatnonzero(missing) % 96].any()))
 
 
-def bills_of(conn: Connection, base_id: int, zone: str, month: date, now: datetime) -> list[tuple[Gate, Bill]]:
-    """The bill of every customer of a base that has a gate counter and a tariff in that month."""
+def bills_of(conn: Connection, base_id: int, zone: str, month: date, now: datetime
+             ) -> tuple[list[tuple[Gate, Bill]], list[Missing]]:
+    """The bill of every customer of a base that has a gate counter and a tariff in that month, and why the others have none."""
     gates, tariffs = _gates(conn, base_id), _tariffs(conn, base_id)
     days = local_days(to_us(local_midnight(month, zone)), to_us(local_midnight(next_month(month), zone)), zone)
-    if not tariffs or not gates:
-        return []
+    if not gates:
+        return [], [Missing(None, "base", "no_gate")]
     slots = _read(conn, base_id, gates, days)
     classes = calendar_of(conn, base_id, days.dates[0], days.dates[-1])
     labels = {r.tariff.tariff_id: _labels(r.tariff, days, classes) for r in tariffs}
     arranged = is_arranged(conn, base_id, month.year)
-    found = []
+    found, missing = [], []
     for gate in gates:
         rows = [r for r in tariffs if r.enterprise_id in (None, gate.enterprise_id)]
         try:
-            made = _bill(gate, rows, labels, slots, days, month, to_us(now), arranged)
-        except (InputError, KeyError, TypeError, ValueError, AttributeError) as exc:
-            log.error("no bill of %s for %s: %s", gate.customer, f"{month:%Y-%m}", exc)
-            continue
-        if made is not None:
-            found.append((gate, made))
-    return found
+            found.append((gate, _bill(gate, rows, labels, slots, days, month, to_us(now), arranged)))
+        except NoBill as exc:
+            detail = exc.detail | ({"points": points_of(conn, base_id, gate.active)} if exc.cause == "no_readings" else {})
+            missing.append(Missing(gate.enterprise_id, gate.customer, exc.cause, detail))
+            if exc.cause == "tariff_unreadable":
+                log.error("no bill of %s for %s: %s", gate.customer, f"{month:%Y-%m}", missing[-1])
+    return found, missing
 
 
 def compute(conn: Connection, base_id: int, zone: str, periods: list[str], now: datetime) -> None:
@@ -113,7 +115,8 @@ def compute(conn: Connection, base_id: int, zone: str, periods: list[str], now: 
     for month in [date(int(p[:4]), int(p[5:7]), 1) for p in periods if len(p) == 7]:
         if to_us(local_midnight(month, zone)) >= to_us(now):
             continue
-        made = bills_of(conn, base_id, zone, month, now)
+        made, missing = bills_of(conn, base_id, zone, month, now)
+        keep(conn, base_id, month, missing)
         conn.execute(SQL["forget_bills"], {"base": base_id, "month": month, "kept": [g.enterprise_id or -1 for g, _ in made]})
         for gate, one in made:
             _write(conn, base_id, gate, one)
@@ -171,14 +174,14 @@ class Labels:
     price: Floats | None = None
 
 
-def _labels(tariff: Tariff, days: Days, classes: dict[date, str]) -> Labels | None:
-    """None for terms that cannot be read."""
+def _labels(tariff: Tariff, days: Days, classes: dict[date, str]) -> Labels | str:
+    """The reason for terms that cannot be read."""
     n = int(days.borders[-1] - days.borders[0]) // SLOT_US
     labels, price = np.full(n, "", object), None
     try:
         priced = price_slots(tariff, days, classes)
-    except (InputError, KeyError, ValueError, TypeError):
-        return None
+    except (InputError, KeyError, ValueError, TypeError) as exc:
+        return reason_of(exc)
     if priced is not None:
         at = (priced.ts - days.borders[0]) // SLOT_US
         labels[at] = priced.period
@@ -192,22 +195,22 @@ def _labels(tariff: Tariff, days: Days, classes: dict[date, str]) -> Labels | No
     return Labels(labels, price)
 
 
-def _bill(gate: Gate, rows: list[TariffRow], labels: dict[int, Labels | None], slots: dict[int, Columns],
-          days: Days, month: date, now_us: int, arranged: bool) -> Bill | None:
-    """The bill of a gate; None where no tariff holds in the month or nothing is known of it."""
+def _bill(gate: Gate, rows: list[TariffRow], labels: dict[int, Labels | str], slots: dict[int, Columns],
+          days: Days, month: date, now_us: int, arranged: bool) -> Bill:
+    """The bill of a gate; NoBill where no tariff holds in the month, its terms cannot be read or nothing is known of it."""
     parts = [_dense(slots[p], days, m) for p, m in gate.active.items()]
     amounts: Floats = np.array([a for a, _ in parts])
     measured: NDArray[np.bool_] = np.array([m for _, m in parts])
     if not np.isfinite(amounts).any():
-        return None
+        raise NoBill("no_readings")
     chosen = _tariff_of_slots(rows, labels, days)
     energy, by_id = list(_energy(rows, labels, chosen, amounts)), {r.tariff.tariff_id: r for r in rows}
     if not (chosen >= 0).any():
-        return None
+        raise NoBill("no_tariff", tariffs=[_told(r) for r in rows])
     used = [rows[i].tariff.tariff_id for i in dict.fromkeys(chosen[chosen >= 0].tolist())]
     for tariff_id in used:
         if by_id[tariff_id].unit != "CNY/kWh":
-            raise InputError(f"expected a tariff in CNY/kWh, got tariff {tariff_id} in {by_id[tariff_id].unit}")
+            raise _unreadable(by_id[tariff_id], f"expected a tariff in CNY/kWh, got {by_id[tariff_id].unit}")
     due: NDArray[np.bool_] = days.borders[0] + SLOT_US * (np.arange(amounts.shape[1]) + 1) <= now_us
     every: NDArray[np.bool_] = np.logical_and.reduce(measured)
     peak = month_demand(amounts.sum(axis=0), every, due)
@@ -223,30 +226,43 @@ def _bill(gate: Gate, rows: list[TariffRow], labels: dict[int, Labels | None], s
         {key: price for key, _, price in energy if price is not None}, int(((chosen < 0) & known.any(axis=0)).sum()),
         not arranged and any("days" in x for t in used for x in by_id[t].tariff.terms.get("hours", ())))
     terms = Terms({t: by_id[t].tariff.terms for t in used}, used[-1], {t: (by_id[t].source, by_id[t].verified) for t in used})
-    return bill(said, terms)
+    try:
+        return bill(said, terms)
+    except (InputError, KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise _unreadable(by_id[used[-1]], reason_of(exc)) from exc
 
 
-def _tariff_of_slots(rows: list[TariffRow], labels: dict[int, Labels | None], days: Days) -> NDArray[np.int64]:
+def _told(row: TariffRow) -> dict[str, Any]:
+    """A tariff row as a cause names it."""
+    until = row.tariff.valid_to
+    return {"tariff_id": row.tariff.tariff_id, "from": row.tariff.valid_from.isoformat(), "to": until and until.isoformat()}
+
+
+def _unreadable(row: TariffRow, reason: str) -> NoBill:
+    return NoBill("tariff_unreadable", **_told(row), reason=reason)
+
+
+def _tariff_of_slots(rows: list[TariffRow], labels: dict[int, Labels | str], days: Days) -> NDArray[np.int64]:
     """Index of the row in force in each slot: the enterprise's own before the base's, the newer before the older; -1: none."""
     chosen = np.full(int(days.borders[-1] - days.borders[0]) // SLOT_US, -1, np.int64)
     for i in sorted(range(len(rows)), key=lambda i: (rows[i].enterprise_id is not None, rows[i].tariff.valid_from,
                                                      rows[i].tariff.tariff_id)):
         label = labels[rows[i].tariff.tariff_id]
-        if label is None:
-            raise InputError(f"tariff {rows[i].tariff.tariff_id} cannot be read")
+        if isinstance(label, str):
+            raise _unreadable(rows[i], label)
         chosen[label.period != ""] = i
     return chosen
 
 
-def _energy(rows: list[TariffRow], labels: dict[int, Labels | None], chosen: NDArray[np.int64], amounts: Floats
+def _energy(rows: list[TariffRow], labels: dict[int, Labels | str], chosen: NDArray[np.int64], amounts: Floats
             ) -> Iterator[tuple[tuple[int, str], float, float | None]]:
     """(tariff row and period, kWh, mean price where prices vary); those without any energy stay, where a slot carries the
     label."""
     total = np.nansum(amounts, axis=0)
     for i in dict.fromkeys(chosen[chosen >= 0].tolist()):
         label = labels[rows[i].tariff.tariff_id]
-        for period in sorted(set(label.period[chosen == i])) if label is not None else []:
-            assert label is not None
+        assert isinstance(label, Labels), "a row that holds was read"
+        for period in sorted(set(label.period[chosen == i])):
             some = (chosen == i) & (label.period == period)
             kwh, price = float(total[some].sum()), None
             if label.price is not None:

@@ -932,6 +932,28 @@ WITH gone AS (
     DELETE FROM bill WHERE base_id = %(base)s AND month = %(month)s AND NOT coalesce(enterprise_id, -1) = ANY (%(kept)s::integer[]))
 DELETE FROM bill_line WHERE base_id = %(base)s AND month = %(month)s AND NOT coalesce(enterprise_id, -1) = ANY (%(kept)s::integer[])
 
+-- name: known_span
+-- Codes of points with the first and last day of which anything is known.
+SELECT p.code, (a.ts AT TIME ZONE b.timezone)::date, (z.ts AT TIME ZONE b.timezone)::date FROM point p JOIN base b USING (base_id)
+LEFT JOIN LATERAL (SELECT ts FROM interval_1d i WHERE i.base_id = p.base_id AND i.point_id = p.point_id AND n_known > 0
+                   ORDER BY ts LIMIT 1) a ON true
+LEFT JOIN LATERAL (SELECT ts FROM interval_1d i WHERE i.base_id = p.base_id AND i.point_id = p.point_id AND n_known > 0
+                   ORDER BY ts DESC LIMIT 1) z ON true
+WHERE p.base_id = %(base)s AND p.point_id = ANY (%(points)s::integer[]) ORDER BY p.code
+
+-- name: write_missing_bills
+-- Why customers have no bill of a month, where it changed; causes that hold no more go.
+WITH now AS (
+    SELECT * FROM unnest(%(enterprises)s::integer[], %(causes)s::text[], %(details)s::jsonb[]) AS n (enterprise_id, cause, detail)
+), gone AS (
+    DELETE FROM bill_missing m WHERE m.base_id = %(base)s AND m.month = %(month)s
+      AND NOT coalesce(m.enterprise_id, -1) IN (SELECT coalesce(enterprise_id, -1) FROM now)
+)
+INSERT INTO bill_missing AS m (base_id, enterprise_id, month, cause, detail)
+SELECT %(base)s, enterprise_id, %(month)s, cause, detail FROM now
+ON CONFLICT (base_id, enterprise_id, month) DO UPDATE SET cause = excluded.cause, detail = excluded.detail
+WHERE (m.cause, m.detail) IS DISTINCT FROM (excluded.cause, excluded.detail)
+
 -- name: write_bill
 -- A bill, where it changed.
 INSERT INTO bill AS b (base_id, enterprise_id, month, total, energy_kwh, estimated_kwh, n_expected, n_known, reactive_kvarh,

@@ -9,6 +9,16 @@ WHERE b.base_id = %(base)s AND b.month BETWEEN %(first)s AND %(last)s
   AND (%(customer)s::text IS NULL OR coalesce(e.code, 'base') = %(customer)s)
 ORDER BY b.month DESC, b.enterprise_id NULLS FIRST LIMIT 500
 
+-- name: bills_missing
+-- Why customers of a base have no bill of a month, as it stands now.
+SELECT to_char(m.month, 'YYYY-MM') AS month, coalesce(e.code, 'base') AS customer, coalesce(e.name_zh, s.name_zh) AS name_zh,
+       coalesce(e.name_en, s.name_en) AS name_en, m.cause, m.detail
+FROM bill_missing m JOIN base s USING (base_id)
+LEFT JOIN enterprise e ON e.base_id = m.base_id AND e.enterprise_id = m.enterprise_id
+WHERE m.base_id = %(base)s AND m.month BETWEEN %(first)s AND %(last)s
+  AND (%(customer)s::text IS NULL OR coalesce(e.code, 'base') = %(customer)s)
+ORDER BY m.month DESC, m.enterprise_id NULLS FIRST LIMIT 500
+
 -- name: bill_lines
 -- Lines of those bills.
 SELECT b.month, b.enterprise_id, b.line, b.item, b.quantity, b.unit, b.price, b.factor, b.amount, b.in_power_factor_base, b.tariff_id,

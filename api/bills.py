@@ -58,7 +58,9 @@ async def bills(
     the lines.
 
     A bill is `complete` when its month is over and nothing is missing; otherwise `notes` say what is. A token of role
-    enterprise gets its own bills.
+    enterprise gets its own bills. `missing` tells why a customer has no bill of a month: `cause` (no_gate, no_tariff,
+    tariff_unreadable, no_readings), what it is about (`points` with the first and last day of which anything is known; `tariff`
+    with its `reason`; `tariffs` that hold in other months) and the `remedy`. It is as of now: null with `as_of`.
     """
     async with data.session(who) as db:
         found = await base_row(db, base)
@@ -72,6 +74,7 @@ async def bills(
         }
         rows = await (await db.execute(SQL["bills"], about)).fetchall()
         lines = await (await db.execute(SQL["bill_lines"], about)).fetchall()
+        missing = await (await db.execute(SQL["bills_missing"], about)).fetchall()
     return answer(
         {
             "base": base,
@@ -81,8 +84,22 @@ async def bills(
             "last_day": span.period.last_day,
             "currency": "CNY",
             "bills": [_bill(named(row, lang), lines, lang) for row in rows],
+            "missing": None if then else [_missing(named(row, lang), lang) for row in missing],
         }
     )
+
+
+def _missing(row: Row, lang: Language) -> Row:
+    """Why there is no bill, in words, with what it is about as data."""
+    said, detail = words()["missing"][row["cause"]], row.pop("detail")
+    tariff = {k: detail[k] for k in ("tariff_id", "from", "to", "reason")} if "reason" in detail else None
+    return row | {
+        "text": said[lang],
+        "remedy": said[f"remedy_{lang}"],
+        "points": detail.get("points", []),
+        "tariff": tariff,
+        "tariffs": detail.get("tariffs", []),
+    }
 
 
 def _bill(row: Row, lines: list[Row], lang: Language) -> Row:

@@ -203,7 +203,7 @@ def test_the_bill_of_a_month_agrees_with_the_costs_and_heals(priced: Conn, feed:
     assert stored == (told["total"],) and told["total"] == cents(sum(x["amount"] for x in told["lines"]))
     billing.print_bill(database_url, "mini", "2026-03", "e1", "table", clock=lambda: now)
     assert "power_factor" in capsys.readouterr().out
-    with pytest.raises(NotFound, match="there are bills of: e1"):
+    with pytest.raises(NotFound, match=r"nothing known of park.kwh \(never\); .*there are bills of: e1"):
         billing.print_bill(database_url, "mini", "2026-03", None, "table", clock=lambda: now)
     with pytest.raises(InputError, match="2026-10"):
         billing.print_bill(database_url, "mini", "March", None, "table")
@@ -235,6 +235,21 @@ def test_a_tariff_that_cannot_be_read_leaves_no_bill_and_stops_nothing(priced: C
     priced.execute("UPDATE tariff SET terms = terms || %s::jsonb WHERE code = 'grid'", (wrong,))
     run_pass(priced, first + timedelta(days=2))
     assert priced.execute("SELECT (SELECT count(*) FROM bill), (SELECT count(*) FROM bill_line)").fetchone() == (0, 0)
+    why = priced.execute("""SELECT e.code, m.cause, m.detail ->> 'reason', m.detail #>> '{points,0,point}', m.detail ->> 'from'
+        FROM bill_missing m LEFT JOIN enterprise e USING (base_id, enterprise_id) WHERE month = '2026-03-01'
+        ORDER BY 1 NULLS FIRST""")
+    assert why.fetchall() == [
+        (None, "no_readings", None, "park.kwh", None),
+        ("e1", "tariff_unreadable", "contract of e1: expected a basis of capacity, actual_demand, contract_demand and a "
+                                    "capacity_kva above 0, got {'capacity_kva': -1}", None, "2020-01-01"),
+        ("e2", "no_readings", None, "e2.main.kwh", None)]
+    priced.execute("UPDATE tariff SET terms = terms - 'demand', valid_to = '2026-03-01' WHERE code = 'grid'")
+    run_pass(priced, first + timedelta(days=2))
+    why = priced.execute("SELECT cause, detail #>> '{tariffs,0,to}' FROM bill_missing WHERE month = '2026-03-01' ORDER BY 1, 2")
+    assert why.fetchall() == [("no_readings", None), ("no_readings", None), ("no_tariff", "2026-03-01")]
+    priced.execute("UPDATE tariff SET valid_to = NULL WHERE code = 'grid'")
+    run_pass(priced, first + timedelta(days=2))
+    assert priced.execute("SELECT count(*) FROM bill_missing WHERE month = '2026-03-01'").fetchone() == (2,)
     assert (priced.execute("SELECT sum(cost) FROM cost_1d").fetchone() or (None,))[0] is not None
 
 

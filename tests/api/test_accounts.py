@@ -49,7 +49,20 @@ def test_a_bill_has_its_lines_in_both_languages(service: Service, billed: Connec
         ]
         one = operator.get("/bills?base=mini&period=2026-10&customer=e1&lang=en").json()["bills"]
         assert [(b["customer"], b["name"]) for b in one] == [("e1", "Yonggu Re-rolling")]
-        assert operator.get("/bills?base=mini&period=2026-09").json()["bills"] == []
+        billed.execute("""INSERT INTO bill_missing (base_id, enterprise_id, month, cause, detail)
+            SELECT 1, enterprise_id, DATE '2026-09-01', 'no_readings',
+                   '{"points": [{"point": "e1.main.kwh", "first": null, "last": null}]}'::jsonb
+            FROM enterprise WHERE code = 'e1'
+            UNION ALL SELECT 1, NULL, DATE '2026-09-01', 'tariff_unreadable',
+                '{"tariff_id": 1, "from": "2020-01-01", "to": null,
+                "reason": "no price"}'""")
+        none = operator.get("/bills?base=mini&period=2026-09&lang=en").json()
+        gate, first = none["missing"]
+        assert none["bills"] == [] and (gate["customer"], gate["cause"], gate["points"]) == ("base", "tariff_unreadable", [])
+        assert gate["tariff"] == {"tariff_id": 1, "from": "2020-01-01", "to": None, "reason": "no price"} and gate["remedy"]
+        assert (first["name"], first["points"][0]["point"], first["tariff"]) == ("Yonggu Re-rolling", "e1.main.kwh", None)
+    with service.client("enterprise", enterprise="e2") as other:
+        assert other.get("/bills?base=mini&period=2026-09").json()["missing"] == []
 
 
 def test_an_enterprise_gets_its_own_bills_only(service: Service, billed: Connection) -> None:

@@ -25,12 +25,23 @@ export function makeBills(element, { base }) {
       "aria-pressed": String(n === back), "data-key": `month-${n}`, onclick: () => { back = n; panel.redraw(); panel.again(); } }, monthOf(n)))),
     draw: ({ data, body, meta }) => {
       meta.replaceChildren(h("span", {}, data.currency));
-      if (!data.bills.length) return show(body, h("p.empty", {}, t("no_bills")));
+      if (!data.bills.length) return show(body, data.missing?.length ? causes(data.missing) : h("p.empty", {}, t("no_bills")));
       const bill = data.bills.find((b) => b.customer === chosen) ?? data.bills[0];
       return show(body, customers(data.bills, bill, (code) => { chosen = code; panel.redraw(); }), facts(bill), lines(bill), notes(bill));
     },
   });
   return panel;
+}
+
+// Why there is no bill, a line a customer: the cause, what it is about, what to do.
+function causes(missing) {
+  return h("ul.notes", {}, missing.map((m) => h("li", {}, h("span.strong", {}, `${nameOf(m)} `), m.text, about(m), h("br"), m.remedy)));
+}
+
+function about(m) {
+  const said = [...m.points.map((p) => `${p.point}${p.first ? ` (${p.first} – ${p.last})` : ""}`),
+    ...(m.tariff ? [`#${m.tariff.tariff_id} (${m.tariff.from}): ${m.tariff.reason}`] : [])];
+  return said.length ? `: ${said.join(", ")}` : "";
 }
 
 function customers(bills, bill, choose) {
