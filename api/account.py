@@ -57,7 +57,8 @@ async def account(
     made inside from another carrier (not in `amount`), coal equivalent in both values, before and after the deductions that the
     base's settings switch on (`assessed`), and CO2 of scope 1 and 2, by location and by market.
 
-    `grade`: A metered, B with bills, C more than a tenth estimated; `coverage` is printed beside. Totals of scopes are null
+    `grade`: A metered, B with bills, C more than a tenth estimated; `coverage` is printed beside: of a carrier by records, of a
+    total with each carrier weighed by its coal equivalent (as an indicator's). Totals of scopes are null
     where a carrier's is not known, and `withheld` says so when less than 90 % is known. `factors`, `settings` and `ledger`
     name every row used; `figures` is the name of each figure for /trace.
     """

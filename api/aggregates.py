@@ -106,6 +106,10 @@ async def aggregates(who: Who, data: Data, lang: Lang, base: BaseCode, period: P
     """Figures of a base and period. Each cell: value, unit, coverage, quality, grade (A metered, B with bills, C more than a
     tenth estimated), the factor rows used, and its name for /trace.
 
+    `coverage` is of records (`coverage_basis`): known quarter-hours over those due, every meter's alike, also over several
+    carriers, as completeness is asked of online monitoring. An indicator's weighs carriers by their part of the sum, so that
+    the two differ where a small carrier has gaps.
+
     Rows by unit are those of the units' own meters, which may include the meters below: they do not add up to the base.
     Without `carrier` in `by`, rows add up over carriers and water stands beside them. `totals` is always of the whole scope.
     Figures are those of the newest accounting pass (`accounted`), or with `as_of` those that were shown at that instant, with
@@ -135,7 +139,8 @@ async def aggregates(who: Who, data: Data, lang: Lang, base: BaseCode, period: P
     return answer({"base": base, "period": period, "first_day": span.period.first_day, "last_day": span.period.last_day,
                    "start": span.period.start, "end": span.period.end, "days_due": span.days_due, "by": groups, "as_of": then,
                    "accounted": accounted, "rows": shape(base, rows, span), "totals": totals[0]["cells"] if totals else {},
-                   "emission": emission, "factors": factors, "begins_later": later})
+                   "emission": emission, "factors": factors, "begins_later": later,
+                   "coverage_basis": "records"})
 
 
 def needs_whole_base(who: Principal) -> None:

@@ -34,6 +34,10 @@ async def indicators(who: Who, data: Data, lang: Lang, base: BaseCode,
     the reason in `withheld`), whether it keeps its threshold, the year's target with who answers for it, and the forecast of
     the year's end: 90 % interval, how likely target and threshold are met.
 
+    `coverage` of a sum over carriers weighs each carrier's known quarter-hours by its part of the sum (`coverage_basis`:
+    weighted): it says how much of the figure is known, and below 90 % the figure is withheld. GET /aggregates counts records
+    alike, whatever they are worth.
+
     `set` is `plan` for indicators that only the base's own targets name, `computed` for the others without a definition.
     `progress` is the value over the target, `elapsed` the part of the period that is over. `begins_later` names counters that
     began within the period and have no meter on record: the days before are not missing them, and nothing tells whether
@@ -52,7 +56,7 @@ async def indicators(who: Who, data: Data, lang: Lang, base: BaseCode,
     days = (span.period.last_day - span.period.first_day).days + 1
     told = [_told(row, lang) for row in rows if set_code is None or row["set_code"] == set_code]
     return answer({"base": base, "period": period, "as_of": then, "elapsed": span.days_due / days, "notice": NOTICE[lang],
-                   "indicators": told})
+                   "indicators": told, "coverage_basis": "weighted"})
 
 
 def _told(row: dict[str, Any], lang: str) -> dict[str, Any]:
