@@ -257,9 +257,9 @@ SELECT d.carrier, d.unit AS measure_unit, e.code AS enterprise, u.code AS unit, 
        sum(amount) FILTER (WHERE d.direction = 'export') AS export, sum(estimated) AS estimated,
        sum(n_expected)::bigint AS n_expected, sum(n_known)::bigint AS n_known, sum(n_good)::bigint AS n_good,
        sum(tce_calorific * sign) AS tce_calorific, sum(tce_equivalent * sign) AS tce_equivalent, sum(co2_kg * sign) AS co2_kg,
-       sum(cost) FILTER (WHERE d.direction = 'import') AS cost,
+       sum(cost) FILTER (WHERE d.direction IN ('import', 'sum')) AS cost,
        bool_and(has_tce_calorific) AS has_tce_calorific, bool_and(has_tce_equivalent) AS has_tce_equivalent,
-       bool_and(has_co2_kg) AS has_co2_kg, bool_and(has_cost OR direction <> 'import') AS has_cost,
+       bool_and(has_co2_kg) AS has_co2_kg, bool_and(has_cost OR direction NOT IN ('import', 'sum')) AS has_cost,
        coalesce(max(f.ids), '{}') AS factor_ids
 FROM d
 JOIN unit u ON u.base_id = %(base)s AND u.unit_id = d.unit_id
