@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
-import { get } from "./api.js";
+import { get, Refusal } from "./api.js";
 import { duration, hourMinute } from "./format.js";
 
 /**
@@ -54,7 +54,9 @@ export function makePanel(element, { title, tools = () => [], path, parameters, 
       }
     } catch (refusal) {
       if (mine !== asked) return;
-      if (!data) body.replaceChildren(h("p.empty", {}, t("failed", { detail: refusal.status ? refusal.message : t("no_answer") })));
+      const fault = !(refusal instanceof Refusal); // of this page: never in silence, or old figures would pass for new ones
+      if (fault) console.error(refusal);
+      if (fault || !data) body.replaceChildren(h("p.empty", {}, refusal.status === 403 ? refusal.message : t("failed", { detail: refusal.status || fault ? refusal.message : t("no_answer") })));
     } finally {
       if (mine === asked) timer = setTimeout(again, every_s * 1000);
     }
