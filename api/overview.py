@@ -270,6 +270,7 @@ async def health(cursor: Cursor, scope: Scope) -> Row:
             "dead_letters": await rows(cursor, "dead_letters", scope.parameters()),
             "outcomes": {o["outcome"]: o["n"] for o in await rows(cursor, "outcomes", scope.parameters())},
             "spools": await rows(cursor, "spools", scope.parameters()),
+            "links": await rows(cursor, "links", scope.parameters()),
             "backlog": (await rows(cursor, "backlog", scope.parameters()))[0]}
 
 

@@ -256,6 +256,11 @@ ORDER BY e.enterprise_id, u.unit_id, p.kind DESC, p.point_id
 SELECT kind, production_id, treatment_id, outlet_id, started_at
 FROM treatment_event WHERE base_id = %(base)s AND ended_at IS NULL ORDER BY started_at
 
+-- name: links
+-- What each ingest says of its broker and its database: there or not, since when, and when last away.
+SELECT substr(pass, 8) AS ingest, at, detail -> 'broker' AS broker, detail -> 'database' AS database
+FROM pass WHERE base_id = %(base)s AND starts_with(pass, 'ingest:') ORDER BY pass
+
 -- name: spools
 -- What collectors' spools hold, where ingest has noted it: pass `collector:SOURCE` with {"batches": ...} as its detail.
 SELECT substr(pass, 11) AS source, at, (detail ->> 'batches')::bigint AS batches, (detail ->> 'bytes')::bigint AS bytes,

@@ -180,6 +180,15 @@ ORDER BY base_id, source, at DESC
 ON CONFLICT (base_id, pass) DO UPDATE SET at = excluded.at, detail = excluded.detail
 WHERE excluded.at >= pass.at OR pass.at > now() + interval '1 minute'
 
+-- name: tell_links
+-- What ingest says of its broker and its database, to each base.
+INSERT INTO pass (base_id, pass, at, detail) SELECT base_id, %(pass)s, %(now)s, %(detail)s FROM base ORDER BY base_id
+ON CONFLICT (base_id, pass) DO UPDATE SET at = excluded.at, detail = excluded.detail
+
+-- name: links_told
+-- What it last said.
+SELECT detail FROM pass WHERE pass = %(pass)s ORDER BY at DESC LIMIT 1
+
 -- name: lock_rollup
 -- One rollup pass at a time over a part of the points, none while a week is closed; held to the end of the transaction.
 SELECT pg_try_advisory_xact_lock_shared(hashtext('park rollup'))

@@ -14,6 +14,7 @@ import psycopg
 
 from ingest import upkeep
 from ingest.inbox import Inbox
+from ingest.links import Teller
 from ingest.metrics import Metrics
 from ingest.rollup import PARTS, prepare, roll_up
 from ingest.subscriber import Subscriber
@@ -40,9 +41,10 @@ class Service:
         self.writers = [Writer(settings, i, self.subscriber.acknowledge, self._stop, self.metrics) for i in self.inboxes]
         parts = [[part] for part in PARTS] if workers > 1 else [PARTS]
         rollups = [Rollup(settings.database_url, self._stop, self.metrics, p) for p in parts]
+        links = Teller(settings.database_url, client_id, lambda: self.subscriber.connected, self._stop)
         runs = [("subscriber", self.subscriber.run), ("gauges", self._watch),
                 *((f"rollup-{k}", r.run) for k, r in enumerate(rollups)),
-                ("upkeep", lambda: upkeep.run(settings, self._stop)),
+                ("upkeep", lambda: upkeep.run(settings, self._stop)), ("links", links.run),
                 *((f"writer-{k}", w.run) for k, w in enumerate(self.writers))]
         self._threads = [Thread(target=run, name=f"ingest-{name}", daemon=True) for name, run in runs]
 

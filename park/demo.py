@@ -32,6 +32,7 @@ from park.catalogue import Catalogue, read_catalogue
 from park.catalogue_store import apply
 from park.embedded import Postgres
 from park.errors import SetupError
+from park.lookout import lookouts, standing
 from park.quantities import TABLES
 from park.settings import Settings
 from park.supervisor import Interrupted, Revival, Supervisor, interruptible
@@ -153,6 +154,7 @@ def platform(settings: Settings, data_dir: Path, steps: Steps,
             _private(data_dir / "env", "".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment.items()))
             supervisor = Supervisor(data_dir / "logs", environment, steps.say)
             stack.callback(supervisor.stop)
+            stack.enter_context(standing(lookouts(*named_servers(data_dir)), steps.say))
             embedded = {"PostgreSQL": postgres, "the broker": broker}
             yield Platform(supervisor, url, mqtt_url, broker,
                            [Revival(name, server, steps.say) for name, server in embedded.items() if server is not None])

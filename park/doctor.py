@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
@@ -35,6 +35,9 @@ DEVICE_CLOCKS = """SELECT b.code || ' ' || d.code, s.clock_offset_s FROM device_
     JOIN base b USING (base_id) WHERE d.removed_at IS NULL AND s.clock_offset_s IS NOT NULL
     AND s.at > now() - interval '1 day' ORDER BY abs(s.clock_offset_s) DESC, 1"""
 SHOWN = 8
+LINKS = """SELECT DISTINCT ON (pass) pass, extract(epoch FROM now() - at)::float8, detail FROM pass
+    WHERE starts_with(pass, 'ingest:') ORDER BY pass, at DESC"""
+SILENT_S = 60.0      # ingest tells of its links every ten seconds
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield _calendar(conn, datetime.now(UTC).year)
         if behind == 0:
             yield device_clocks(conn.execute(DEVICE_CLOCKS).fetchall())
+            yield from (links(*row) for row in conn.execute(LINKS).fetchall())
 
 
 def device_clocks(offsets: Sequence[tuple[str, float]]) -> Finding:
@@ -104,6 +108,19 @@ def device_clocks(offsets: Sequence[tuple[str, float]]) -> Finding:
     named = ", ".join(f"{name} {abs(s):.0f} s {'ahead' if s > 0 else 'behind'}" for name, s in off[:SHOWN])
     more = f" and {len(off) - SHOWN} more" if len(off) > SHOWN else ""
     return Finding("devices", False, f"clocks: {named}{more}", _clock_remedy([s for _, s in offsets]))
+
+
+def links(name: str, age_s: float, told: Mapping[str, Any]) -> Finding:
+    """What ingest last told of its broker and its database, and when they were last away."""
+    if age_s > SILENT_S:
+        return Finding("links", False, f"{name} is silent for {age_s / 60:.0f} min", "start `park ingest`, or see its log")
+    broker = told["broker"]
+    away = "; ".join(f"{link} last away {at[0][:19]}Z to {at[1][:19]}Z" for link in ("broker", "database")
+                     if (at := told[link]["last"]) is not None)
+    if broker["up"] is False:
+        return Finding("links", False, f"{name} is without a broker since {str(broker['since'])[:19]}Z",
+                       "start the broker of PARK_MQTT_URL; until then readings wait in the collectors' spools")
+    return Finding("links", True, f"{name} has broker and database" + (f"; {away}" if away else ""))
 
 
 def _clock_remedy(seconds: Sequence[float]) -> str:

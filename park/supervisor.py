@@ -111,6 +111,7 @@ class Revival:
     say: Callable[[str], None]
     wait_s: float = FIRST_WAIT_S
     due: float = 0.0
+    lost_at: float | None = None
 
     def watch(self) -> None:
         """One look. The stages need nothing told: they go on asking until it answers."""
@@ -118,9 +119,12 @@ class Revival:
         if self.server.alive() or now < self.due:
             return
         self.say(f"{self.name} has ended; starting it again")
+        self.lost_at = time.monotonic() if self.lost_at is None else self.lost_at
         try:
             self.server.start()
             self.wait_s = FIRST_WAIT_S
+            self.say(f"{self.name} is back after {time.monotonic() - self.lost_at:.0f} s")
+            self.lost_at = None
         except SetupError as exc:
             self.wait_s = min(self.wait_s * 2, LONGEST_WAIT_S)
             self.due = time.monotonic() + self.wait_s

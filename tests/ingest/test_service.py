@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +21,7 @@ import paho.mqtt.client as mqtt
 import psycopg
 import pytest
 
+from ingest.links import Teller
 from ingest.service import Service
 from park.broker import Broker
 from park.mqtt import connect, new_client
@@ -129,6 +132,23 @@ def test_a_malformed_reading_does_not_sink_its_message(mini: Db, service: Servic
     assert reason == "bad_reading" and json.loads(payload)["readings"] == rows[1:]
 
 
+def test_ingest_tells_since_when_its_broker_is_away_and_when_it_was(mini: Db, database_url: str) -> None:
+    now, there = [datetime(2026, 11, 23, 8, tzinfo=UTC)], [True]
+    teller = Teller(database_url, "a", lambda: there[0], Event(), lambda: now[0])
+    told = []
+    for minute, up in enumerate([True, False, False, True]):
+        now[0], there[0] = now[0] + timedelta(minutes=1), up
+        if minute == 2:
+            teller.look(database=False)
+            continue
+        teller.tell(mini)
+        (row,) = mini.execute("SELECT detail FROM pass WHERE pass = 'ingest:a'").fetchall()
+        told.append((row[0]["broker"]["up"], row[0]["broker"]["last"], row[0]["database"]["last"]))
+    assert told == [(True, None, None), (False, None, None), (
+        True, ["2026-11-23T08:02:00+00:00", "2026-11-23T08:04:00+00:00"],
+        ["2026-11-23T08:03:00+00:00", "2026-11-23T08:04:00+00:00"])]
+
+
 def test_health_and_dead_letters_of_collectors_are_kept(mini: Db, service: Service, publisher: mqtt.Client) -> None:
     health = {"at": "2026-11-23T08:00:00Z", "devices": [
         {"device": "d.e1.main", "state": "online", "last_answer": "2026-11-23T07:59:59Z", "latency_ms": 3.5,
@@ -142,7 +162,7 @@ def test_health_and_dead_letters_of_collectors_are_kept(mini: Db, service: Servi
     wait_for(lambda: count(mini, "dead_letter") == 3)
     assert mini.execute("SELECT state, latency_ms, errors, at::text, clock_offset_s FROM device_state").fetchall() == [
         ("online", 3.5, {"timeout": 2}, "2026-11-23 08:00:00+00", -90.5)]
-    assert mini.execute("SELECT pass, at::text, detail FROM pass").fetchall() == [
+    assert mini.execute("SELECT pass, at::text, detail FROM pass WHERE pass LIKE 'collector:%'").fetchall() == [
         ("collector:s1", "2026-11-23 08:00:00+00", {"batches": 3})]
     letters = mini.execute("SELECT reason, payload FROM dead_letter WHERE reason = 'bad_crc'").fetchall()
     assert letters == [("bad_crc", b"##01")]

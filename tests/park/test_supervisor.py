@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import pytest
 from psycopg import Connection
 
 from park import supervisor as s
-from park.doctor import DEVICE_CLOCKS, _calendar, device_clocks, examine
+from park.doctor import DEVICE_CLOCKS, _calendar, device_clocks, examine, links
 from park.holidays import last_year
+from park.lookout import Lookout, broker_trouble, database_trouble
 from park.settings import Settings
 
 
@@ -76,6 +77,25 @@ def test_doctor_names_devices_whose_clocks_are_off_with_the_remedy(mini: Connect
     assert not told.ok and "420 s behind" in told.text and "1012" in told.remedy and "time_unit" not in told.remedy
     recent = mini.execute("SELECT count(*) FROM device WHERE device_id % 2 = 0").fetchone()
     assert recent == (told.text.count("behind"),), "what a device said days ago is no present fault"
+
+
+def test_a_server_elsewhere_that_is_lost_is_told_once_and_once_when_it_is_back() -> None:
+    now, wrong = datetime(2026, 11, 23, 8, tzinfo=UTC), [None, *["refused [::1]"] * 2, None, None]
+    server = Lookout("the broker of PARK_MQTT_URL", lambda: wrong.pop(0), "readings wait in the spool")
+    told = [server.watch(now + timedelta(minutes=i)) or "" for i in range(5)]
+    assert [bool(line) for line in told] == [False, True, False, True, False]
+    assert "is away" in told[1] and "readings wait" in told[1] and "is back" in told[3] and "away since" in told[3]
+    assert broker_trouble("mqtt://u:secret@127.0.0.1:1") == "Connection refused"
+    assert "secret" not in str(database_trouble("postgresql://u:secret@127.0.0.1:1/x")) != "None"
+
+
+def test_doctor_tells_what_ingest_says_of_its_links() -> None:
+    up = {"up": True, "since": "2026-11-23T08:00:00+00:00", "last": ["2026-11-23T07:00:00+00:00", "2026-11-23T07:03:00+00:00"]}
+    well = links("ingest:a", 5, {"broker": up, "database": up | {"last": None}})
+    assert well.ok and "broker last away 2026-11-23T07:00:00Z to 2026-11-23T07:03:00Z" in well.text
+    lost = links("ingest:a", 5, {"broker": up | {"up": False}, "database": up})
+    assert not lost.ok and "without a broker since 2026-11-23T08:00:00Z" in lost.text and lost.remedy
+    assert not links("ingest:a", 600, {"broker": up, "database": up}).ok
 
 
 def test_doctor_tells_whose_holidays_of_the_coming_year_are_not_known(mini: Connection[Any]) -> None:

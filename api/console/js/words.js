@@ -127,6 +127,8 @@ export const words = {
   health: ["数据健康", "Data health"],
   "system.energy": ["能耗监测", "Energy"], "system.resource": ["资源管理", "Resources"], "system.pollution": ["污染源", "Pollution"],
   online: ["在线", "online"], stale: ["陈旧", "stale"], offline: ["离线", "offline"], total: ["测点", "points"],
+  broker: ["消息代理", "Broker"], database: ["数据库", "Database"], away_since: ["自 {at} 起断开", "away since {at}"], was_away: ["近一天断开过", "Was away"],
+  ingest_silent: ["入库服务无消息", "Ingest is silent"],
   clock_ahead: ["时钟快 {time}", "clock {time} ahead"], clock_behind: ["时钟慢 {time}", "clock {time} behind"],
   device: ["设备", "Device"], last_answer: ["最近应答", "Last answer"], fresh_points: ["在线测点", "Fresh"], 
   "device.online": ["在线", "online"], "device.offline": ["离线", "offline"], "device.error": ["出错", "error"], "device.unknown": ["未上报", "no report"],

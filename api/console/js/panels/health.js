@@ -2,7 +2,7 @@
 
 import { h, show } from "../dom.js";
 import { t, w } from "../i18n.js";
-import { duration, number, percentOf, since } from "../format.js";
+import { dateTime, duration, hourMinute, number, percentOf, since } from "../format.js";
 import { openDevice } from "../drawer.js";
 import { asOf, makePanel } from "../panel.js";
 
@@ -48,9 +48,19 @@ function facts(data) {
       h("span.reasons", {}, data.dead_letters.map((d) => h("span.reason", {}, `${w("dead", d.reason)} ${number(d.n, 0)}`)))) : t("dead_none"), day > 0),
     alarms.length > 0 && fact(t("spool_alarm"), h("span.text-critical", { role: "alert" }, alarms.map((s) => h("span.reason", {}, t(`spool_alarm.${s.alarm}`, {
       source: s.source, percent: percentOf(s.max_bytes ? s.bytes / s.max_bytes : null, 0), n: number(s.dropped_readings, 0) })))), true),
+    ...data.links.map(linkFact),
     spool !== null && fact(t("spool"), spool === 0 ? t("spool_empty") : t("spool_waiting", { n: number(spool, 0) }), spool > 0),
     fact(t("today_outcomes"), outcomes(data.outcomes)),
   ];
+}
+
+/** Ingest without a word, a broker that is away, and what was away within a day; nothing where all is well. */
+function linkFact({ ingest, at, broker, database }) {
+  if (Date.now() - Date.parse(at) > 60e3) return fact(t("ingest_silent"), t("last_arrival", { age: since(at) }), true);
+  if (broker.up === false) return fact(t("broker"), h("span.text-critical", { role: "alert" }, t("away_since", { at: dateTime(broker.since) })), true);
+  const away = [["broker", broker.last], ["database", database.last]].filter(([, last]) => last && Date.now() - Date.parse(last[1]) < 86400e3);
+  return away.length > 0 && fact(t("was_away"), away.map(([name, [lost, back]]) => h("span.reason", { title: ingest },
+    `${t(name)} ${dateTime(lost)} – ${hourMinute(new Date(back))}`)), false);
 }
 
 const fact = (name, value, attention) => [h("dt", {}, name), h(attention ? "dd.text-medium" : "dd", {}, value)];
