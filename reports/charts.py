@@ -151,7 +151,8 @@ def _lines(axes: Any, chart: Chart, labels: list[str], language: Language) -> No
         )
     axes.set_xticks(range(len(labels)), labels)
     if chart.unit == "%":
-        axes.set_ylim(percent_floor(chart), 100.5)
+        floor = percent_floor(chart)
+        axes.set_ylim(floor, 100 + 0.05 * (100 - floor))
     else:
         axes.set_ylim(0, 1.1 * max((v for s in chart.series for v in s.values if v is not None), default=1.0) or 1.0)
     _mark_missing(axes, chart, labels)
@@ -165,5 +166,6 @@ def _mark_missing(axes: Any, chart: Chart, labels: list[str]) -> None:
 
 
 def percent_floor(chart: Chart) -> float:
-    """Where the axis of a rate begins: 90 %, or lower by whole tens."""
-    return min(90.0, 10 * (min((v for s in chart.series for v in s.values if v is not None), default=0.0) // 10))
+    """Where the axis of a rate begins: 99 % or 90 %, or lower by whole tens."""
+    lowest = min((v for s in chart.series for v in s.values if v is not None), default=0.0)
+    return 99.0 if lowest >= 99 else min(90.0, 10 * (lowest // 10))

@@ -20,7 +20,7 @@ from reports.model import Language
 from reports.present import ChartView, Document, Entry, HeadingView, ParagraphView, Part, TableView, View
 
 WIDE_COLUMNS = 8
-WHOLE_ROWS = 12
+WHOLE_ROWS = 6
 """Rows up to which a table is kept on one page, as in the pdf."""
 TIED_ROWS = 3
 """Rows of a longer table that stay together at its head and at its foot, so that none is alone on a page."""
@@ -78,18 +78,15 @@ def _bottom_line(cell: Any) -> None:
 
 
 def _contents(docx: Any, document: Document) -> None:
-    """A table of contents field with its entries already in it, so that it reads before a first update."""
+    """A line a section with a reference to its page: word processors put the number in when they open or convert the document,
+    which they do not for the entries of a contents field."""
     heading = docx.add_paragraph("目  录" if document.language == "zh" else "Contents", style="Contents heading")
     heading.paragraph_format.page_break_before = True
-    for at, part in enumerate(document.parts):
+    for part in document.parts:
         line = docx.add_paragraph(style="toc 1")
         line.paragraph_format.tab_stops.add_tab_stop(Cm(PAGE_CM), WD_TAB_ALIGNMENT.RIGHT, WD_TAB_LEADER.DOTS)
-        if at == 0:
-            add_field(line, r' TOC \o "1-2" \h \z \u ', None, part="begin")
         line.add_run(part.heading(document.language) + "\t")
         add_field(line, f" PAGEREF part_{part.id} \\h ", "")
-        if at == len(document.parts) - 1:
-            add_field(line, "", None, part="end")
     settings = docx.settings.element
     update = OxmlElement("w:updateFields")
     update.set(qn("w:val"), "true")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 from docx.enum.style import WD_STYLE_TYPE
 from docx.enum.text import WD_ALIGN_PARAGRAPH
@@ -189,7 +190,7 @@ def _mark(paragraph: Any, kind: str) -> None:
 
 def bookmark(paragraph: Any, name: str) -> None:
     """Name a paragraph so that a page reference finds it."""
-    number = str(abs(hash(name)) % 100_000)
+    number = str(crc32(name.encode()) % 100_000)
     for tag in ("w:bookmarkStart", "w:bookmarkEnd"):
         mark = OxmlElement(tag)
         mark.set(qn("w:id"), number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from openpyxl import Workbook
 from openpyxl.chart import BarChart, LineChart, Reference
 from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
 from openpyxl.utils import get_column_letter
+from openpyxl.worksheet.page import PageMargins
 from openpyxl.worksheet.pagebreak import Break
 from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
@@ -31,6 +33,13 @@ ROW_CM = 0.45
 """The lowest that a reader makes a row of its own accord: charts take their rows by it, so that none lies over a table."""
 PAPER = 100.0
 """Characters over which running text goes before it turns."""
+PAGE_PT = (755.0, 505.0)
+"""What an A4 page in landscape prints on, with a little to spare."""
+COLUMN_PT = (5.25, 3.75)
+"""Width of a character of a column, and of a column's edges."""
+ROW_PT, CHART_CM = 15.0, 22.0
+TIED_ROWS = 3
+"""Rows that stay together at the head and at the foot of a table, as in the other documents."""
 WIDTH = 15.0
 """Characters of a column of width 1 in the data object."""
 
@@ -40,6 +49,7 @@ def write_xlsx(edition: Edition, document: Document, path: Path) -> None:
     book = Workbook()
     _cover(book.active, document)
     charts = book.create_sheet("图表数据" if document.language == "zh" else "Chart data")
+    _on_paper(charts)
     for part in document.parts:
         _part(book, charts, part, document.language)
     _sources(
@@ -83,17 +93,32 @@ def _part(book: Workbook, data: Worksheet, part: Part, language: Language) -> No
     _on_paper(sheet)
     row = 3
     _columns(sheet, part)
+    starts = []  # rows that a page may begin with
     for former, view in zip((None, *part.views), part.views, strict=False):
-        if isinstance(view, ChartView) and not isinstance(former, ChartView):
-            sheet.row_breaks.append(Break(row - 1))  # on paper no chart is cut: they begin a page
+        if not isinstance(former, HeadingView):
+            starts.append(row)
         if isinstance(view, ParagraphView | HeadingView):
             heading = isinstance(view, HeadingView)
             _running(sheet, row, view.text, Font(name=HEI if heading else SONG, bold=heading), 11)
             row += 2
         elif isinstance(view, TableView):
-            row = _table(sheet, view, row)
+            row = _table(sheet, view, row, starts)
         elif isinstance(view, ChartView):
             row = _chart(sheet, data, view, row, language)
+    _break_pages(sheet, starts, row)
+
+
+def _break_pages(sheet: Worksheet, starts: Sequence[int], end: int) -> None:
+    """Break the sheet only where a page may begin, so that no figure is cut off its coverage, no head stands alone and no
+    chart is cut. A reader whose columns are wider prints smaller and has room left on each page."""
+    columns = sum(COLUMN_PT[0] * c.width + COLUMN_PT[1] for c in sheet.column_dimensions.values())
+    room, used = PAGE_PT[1] * max(1.0, columns / PAGE_PT[0]), 2 * ROW_PT
+    for first, after in pairwise([*starts, end]):
+        height = sum(sheet.row_dimensions[row].height or ROW_PT for row in range(first, after))
+        if used + height > room and first != starts[0]:
+            sheet.row_breaks.append(Break(first - 1))
+            used = 0.0
+        used += height
 
 
 def _running(sheet: Worksheet, row: int, text: str, font: Font, points: float) -> None:
@@ -125,8 +150,11 @@ def _width(share: float) -> float:
 
 
 def _on_paper(sheet: Any) -> None:
-    """Landscape, as wide as the page, with the table's head on each."""
-    sheet.page_setup.orientation, sheet.page_setup.fitToWidth, sheet.page_setup.fitToHeight = "landscape", 1, 0
+    """A4 landscape, as wide as the page, with numbered pages."""
+    sheet.page_setup.orientation, sheet.page_setup.paperSize = "landscape", sheet.PAPERSIZE_A4
+    sheet.page_margins = PageMargins(left=0.5, right=0.5, top=0.6, bottom=0.6, header=0.3, footer=0.3)
+    sheet.oddFooter.center.text = "&P / &N"
+    sheet.page_setup.fitToWidth, sheet.page_setup.fitToHeight = 1, 0
     sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
 
 
@@ -141,15 +169,18 @@ def _sheet_name(part: Part, language: Language) -> str:
     return name[:31]
 
 
-def _table(sheet: Worksheet, view: TableView, row: int) -> int:
-    """A table with a small line of coverage under each row of figures; returns the next free row."""
+def _table(sheet: Worksheet, view: TableView, row: int, starts: list[int]) -> int:
+    """A table with a small line of coverage under each row of figures; returns the next free row. A page may begin (`starts`)
+    after the first three rows and before the last three."""
     sheet.cell(row, 1, view.caption).font = Font(name=HEI, bold=True)
     row += 1
     for n, text in enumerate(view.headers, 1):
         _style(sheet.cell(row, n, text), bold=True, fill=_HEAD, align="center")
     sheet.row_dimensions[row].height = 13.5 * _lines(sheet, view.headers)
     row += 1
-    for entries in view.rows:
+    for nth, entries in enumerate(view.rows):
+        if TIED_ROWS <= nth <= len(view.rows) - TIED_ROWS:
+            starts.append(row)
         under = any(e.note for e in entries)
         if under:
             sheet.row_dimensions[row + 1].height = 1.0 + 11.5 * _lines(sheet, [e.note for e in entries], 8)
@@ -214,7 +245,7 @@ def _chart(sheet: Worksheet, data: Worksheet, view: ChartView, row: int, languag
         return row
     height_cm = max(8, 3 + len(chart.labels)) if chart.kind == "bars" else 8
     native = _native(chart, data, top, last, right, view.caption, unit)
-    native.width, native.height = 22, height_cm
+    native.width, native.height = CHART_CM, height_cm
     sheet.add_chart(native, f"A{row}")
     return row + 2 + math.ceil(height_cm / ROW_CM)
 
