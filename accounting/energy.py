@@ -117,6 +117,16 @@ def _since(name: str) -> sql.Composed:
     return sql.SQL(SQL[name]).format(first=sql.SQL(SQL["first_known"]), there=sql.SQL(SQL["there_since"]))
 
 
+def forget_ahead(conn: Connection, base_id: int, now: datetime) -> None:
+    """Take away unknown days after `now`, and their totals. The touched days of the transaction are forgotten."""
+    prepare(conn)
+    if conn.execute(SQL["forget_ahead"], {"base": base_id, "now": now}).rowcount:
+        conn.execute(SQL["forget_months"], {"base": base_id})
+        conn.execute(SQL["roll_months"], {"base": base_id})
+        roll_totals(conn, base_id)
+    prepare(conn)
+
+
 def forget_unborn(conn: Connection, base_id: int, zone: str) -> list[str]:
     """Take away unknown days from before a counter was there; the periods that they lay in.
 

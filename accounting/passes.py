@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 FIRST_DAYS = 3       # what people look at first
 CHUNK_DAYS = 31
+CLOCK_AHEAD = timedelta(hours=1)     # a pass that was later than now by more was under a wrong clock
 CUT = 4              # one more whenever readings are cut into slots otherwise: what is stored is then made again, once
 RULES = 2            # one more whenever hours of emission or their masses are made otherwise: likewise
 
@@ -126,6 +127,9 @@ def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: Pas
     last: datetime | None = _one(conn, "pass_of", base=base_id, **{"pass": "close"})
     result.readings += gauges.pass_time(conn, base_id, last or now, now)
     owed = _owed(conn, base_id)
+    if last is not None and last - now > CLOCK_AHEAD:
+        owed |= _forget_ahead(conn, base_id, zone, last, now)
+        last = now
     periods = energy.forget_unborn(conn, base_id, zone) if owed else []
     if last is None or last.astimezone(ZoneInfo(zone)).date() < now.astimezone(ZoneInfo(zone)).date():
         availability.end_days(conn, base_id, zone, last or energy.BEGINNING, now)
@@ -144,6 +148,17 @@ def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: Pas
     _forecast(conn, base_id, zone, now)
     _thin(conn, base_id, zone, now)
     _note(conn, base_id, "close", now, {})
+
+
+def _forget_ahead(conn: Connection, base_id: int, zone: str, last: datetime, now: datetime) -> set[str]:
+    """Take back what a pass under a clock that was ahead wrote of hours and days to come; the periods to compute again."""
+    log.warning("base %d: the last pass was at %s, %s from now, under a clock that was ahead; what it wrote of days to come "
+                "is taken back", base_id, last.isoformat(timespec="seconds"), last - now)
+    today = now.astimezone(ZoneInfo(zone)).date()
+    energy.forget_ahead(conn, base_id, now)
+    conn.execute(SQL["forget_hours_ahead"], {"base": base_id, "now": now})
+    conn.execute(SQL["forget_availability_ahead"], {"base": base_id, "today": today})
+    return {row[0] for row in conn.execute(SQL["periods_from"], {"base": base_id, "month": f"{today:%Y-%m}"})}
 
 
 def _since(conn: Connection, base_id: int, owed: set[str]) -> datetime:
@@ -245,7 +260,7 @@ def _forecast(conn: Connection, base_id: int, zone: str, now: datetime) -> None:
 def _thin(conn: Connection, base_id: int, zone: str, now: datetime) -> None:
     """Once a local day: versions of figures older than a month that stood at no local midnight are forgotten."""
     last: datetime | None = _one(conn, "pass_of", base=base_id, **{"pass": "thin"})
-    if last is None or last.astimezone(ZoneInfo(zone)).date() < now.astimezone(ZoneInfo(zone)).date():
+    if last is None or last.astimezone(ZoneInfo(zone)).date() != now.astimezone(ZoneInfo(zone)).date():
         gone = _one(conn, "thin_history", base=base_id, zone=zone)
         _note(conn, base_id, "thin", now, {"forgotten": gone})
 

@@ -286,6 +286,28 @@ WITH first AS MATERIALIZED ({first}), since AS ({there}), gone AS (
 INSERT INTO touched_day (point_id, day, low, high)
 SELECT point_id, (ts AT TIME ZONE timezone)::date, ts, ((ts AT TIME ZONE timezone)::date + 1)::timestamp AT TIME ZONE timezone FROM gone
 
+-- name: forget_ahead
+-- Days to come that are not known of a counter: written by a clock that was ahead. They are noted as touched.
+WITH gone AS (
+    DELETE FROM interval_1d d USING base b
+    WHERE b.base_id = %(base)s AND d.base_id = b.base_id AND d.ts > %(now)s AND d.n_known = 0
+    RETURNING d.point_id, d.ts, b.timezone
+)
+INSERT INTO touched_day (point_id, day, low, high)
+SELECT point_id, (ts AT TIME ZONE timezone)::date, ts, ((ts AT TIME ZONE timezone)::date + 1)::timestamp AT TIME ZONE timezone FROM gone
+
+-- name: forget_hours_ahead
+-- Hours of outlets that are not over.
+DELETE FROM emission_1h WHERE base_id = %(base)s AND ts > %(now)s - interval '1 hour'
+
+-- name: forget_availability_ahead
+-- Counts of days that are not over.
+DELETE FROM availability_day WHERE base_id = %(base)s AND day >= %(today)s
+
+-- name: periods_from
+-- Years and months from a month on that have indicators.
+SELECT DISTINCT period FROM indicator_value WHERE base_id = %(base)s AND period >= left(%(month)s, length(period))
+
 -- name: forget_months
 -- Months of touched days that have no day left.
 DELETE FROM interval_1mo m USING (

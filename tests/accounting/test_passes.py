@@ -202,6 +202,26 @@ def test_whatever_the_order_of_arrival_the_figures_are_those_of_a_full_computati
     assert verify(park, 1, now) == []
 
 
+def test_a_clock_that_was_half_a_year_ahead_leaves_no_figures_of_days_to_come(park: Conn, feed: Feed) -> None:
+    grow(feed, "park.kwh", 10, days=2)
+    for code in ("so2", "o2", "flow"):
+        feed(f"e1.stack.{code}", quarters(MIDNIGHT, 193), [8.0] * 193)
+    now = MIDNIGHT + timedelta(days=2)
+    tables = ("interval_1d", "interval_1mo", "energy_total", "emission_1h", "emission_day", "availability_day",
+              "indicator_value", "cost_1d", "bill")
+
+    def stored() -> dict[str, list[Any]]:
+        return {t: park.execute(f"""SELECT to_jsonb(x) - 'recorded_at' - 'computed_at' - 'inputs' FROM {t} x
+            WHERE coalesce(to_jsonb(x)->>'period', '') <= '2026-12' ORDER BY 1""").fetchall() for t in tables}
+    run_pass(park, now)
+    before, last = stored(), one(park, "SELECT max(ts) FROM emission_1h")
+    run_pass(park, now + timedelta(days=180))
+    assert one(park, "SELECT max(ts) FROM emission_1h") > now + timedelta(days=179)
+    run_pass(park, now + timedelta(minutes=1))
+    assert stored() == before and one(park, "SELECT max(ts) FROM emission_1h") == last
+    assert verify(park, 1, now + timedelta(minutes=1)) == []
+
+
 def test_a_pass_that_breaks_off_leaves_its_work_on_the_list(park: Conn, feed: Feed) -> None:
     grow(feed, "park.kwh", 2, days=3)
     park.execute("""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'disk full'; END $$;
