@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 STEADY_S = 60.0
 STOP_S = 6.0
+LOG_BYTES = 50_000_000      # of a service's log; what goes beyond it becomes NAME.log.1, and the one before is forgotten
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Supervisor:
         """One look at every service: restart what ended, later each time while it keeps ending early."""
         now = time.monotonic()
         for service in self.services:
+            self._bound_log(service)
             if service.process is not None and service.process.poll() is not None:
                 status, service.process = service.process.returncode, None
                 steady = now - service.started > STEADY_S
@@ -82,6 +85,14 @@ class Supervisor:
                 process.kill()
                 process.wait()
         self.services.clear()
+
+    def _bound_log(self, service: Service) -> None:
+        """Begin a log anew that has grown too long. It is copied and cut: the service appends to the file that it has open."""
+        path = self.log_dir / f"{service.name}.log"
+        with contextlib.suppress(OSError):      # a full disk must not end the services
+            if path.stat().st_size > LOG_BYTES:
+                shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+                os.truncate(path, 0)
 
     def _start(self, service: Service) -> None:
         self.log_dir.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,20 @@ def test_a_service_that_ends_is_started_again_later_each_time(watched: s.Supervi
     assert "cannot be read" in (watched.log_dir / "failing.log").read_text()
 
 
+def test_a_log_that_grew_too_long_begins_anew_and_its_service_goes_on_writing(
+        watched: s.Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s, "LOG_BYTES", 1000)
+    watched.log_dir.mkdir()
+    log = watched.log_dir / "steady.log"
+    with log.open("ab") as writing:
+        watched.services.append(s.Service("steady", (), due=float("inf")))
+        writing.write(b"a" * 1001)
+        writing.flush()
+        watched.watch()
+        writing.write(b"b")
+    assert log.read_bytes() == b"b" and (watched.log_dir / "steady.log.1").read_bytes() == b"a" * 1001
+
+
 def test_doctor_names_the_remedy_for_what_is_missing(tmp_path: Path) -> None:
     findings = {f.name: f for f in examine(Settings(database_url="postgresql://127.0.0.1:1/x", data_dir=tmp_path,
                                                      mqtt_url="mqtt://127.0.0.1:1"))}
