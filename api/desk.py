@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import Response
@@ -19,6 +19,7 @@ from api.access import Data, Who, allowed
 from api.aggregates import needs_whole_base
 from api.answers import answer, instant
 from api.catalogue import base_row
+from api.route_targets import check_target
 from api.store import SQL, Principal
 from park.clock import utc_now
 from park.database import queries
@@ -95,10 +96,12 @@ async def routes(who: Operator, data: Data, base: Base) -> Response:
 
 
 @router.post("/routes", status_code=201)
-async def add_route(who: Operator, data: Data, base: Base, route: Route) -> Response:
-    """A new route; the notifier takes it up within seconds. 409 when the base has one of the name."""
+async def add_route(request: Request, who: Operator, data: Data, base: Base, route: Route) -> Response:
+    """A new route; the notifier takes it up within seconds. 409 when the base has one of the name. It sends to a robot's own
+    host or a public mail service, and to the hosts that PARK_ROUTE_HOSTS names."""
     if not route.target:
         raise InputError("target: a new route needs the address that it sends to")
+    check_target(route.kind, route.target, request.app.state.settings.route_hosts)
     async with data.session(who) as db:
         found = await base_row(db, base)
         row = await (await db.execute(DESK["insert_route"], route.model_dump() | {"base": found["base_id"]})).fetchone()
@@ -107,8 +110,10 @@ async def add_route(who: Operator, data: Data, base: Base, route: Route) -> Resp
 
 
 @router.put("/routes/{id}")
-async def change_route(who: Operator, data: Data, base: Base, id: Id, route: Route) -> Response:
+async def change_route(request: Request, who: Operator, data: Data, base: Base, id: Id, route: Route) -> Response:
     """A route changed; without `target` its address and secret stay."""
+    if route.target:
+        check_target(route.kind, route.target, request.app.state.settings.route_hosts)
     async with data.session(who) as db:
         found = await base_row(db, base)
         key = route.model_dump() | {"base": found["base_id"], "id": id}

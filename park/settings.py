@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     webhook_url: str = ""
     """Where alert transitions are posted; empty: nowhere."""
     webhook_secret: str = ""
+    route_hosts: str = ""
+    """Further hosts that routes made over HTTP may send to, with commas: a mail server or a robot of one's own."""
     public_url: str = ""
     """Where people reach the console, https://park.example; links in messages begin with it, and there are none without."""
     log_level: Literal["CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"] = "INFO"

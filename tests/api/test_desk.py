@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
+from api.route_targets import check_target
+from park.errors import InputError
 from tests.api.conftest import Connection, Service
 
 HASH = hashlib.sha256(b"photograph of the repaired bag filter").hexdigest()
-ROBOT = {"name": "night", "kind": "dingtalk", "target": "https://robot.example/send?access_token=verysecret", "secret": "SEC1"}
+ROBOT = {"name": "night", "kind": "dingtalk", "target": "https://oapi.dingtalk.com/robot/send?access_token=verysecret",
+         "secret": "SEC1"}
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
@@ -56,7 +60,8 @@ def test_a_route_is_made_changed_tested_and_removed_and_its_address_never_comes_
 
 
 @pytest.mark.parametrize(("wrong", "text"), [
-    ({"target": None}, "needs the address"), ({"target": "ftp://x"}, "the robot's address"),
+    ({"target": None}, "needs the address"), ({"target": "https://10.0.0.7/x"}, "may send to oapi.dingtalk.com"),
+    ({"target": "ftp://x"}, "the robot's address"),
     ({"kind": "email", "target": "smtp://nobody"}, "expected as target of email"), ({"quiet_from": "25:00"}, "quiet_from"),
     ({"quiet_from": "22:00"}, "need both"), ({"on_duty": True}, "needs person"), ({"severities": []}, "severities"),
 ])
@@ -64,6 +69,22 @@ def test_a_route_that_is_wrong_is_refused_with_its_reason(operator: httpx.Client
     told = operator.post("/routes?base=mini", json={k: v for k, v in (ROBOT | wrong).items() if v is not None},
                          headers={"Accept-Language": "en"})
     assert told.status_code == 422 and text in told.text
+
+
+@pytest.mark.parametrize(("kind", "target", "further", "fits"), [
+    ("dingtalk", "https://oapi.dingtalk.com/robot/send?access_token=k", "", True),
+    ("dingtalk", "https://oapi.dingtalk.com:8443/robot", "", False), ("dingtalk", "http://oapi.dingtalk.com/robot", "", False),
+    ("dingtalk", "https://oapi.dingtalk.com@10.0.0.7/", "", False),
+    ("dingtalk", "https://10.0.0.7\\@oapi.dingtalk.com/", "", False),
+    ("wecom", "https://oapi.dingtalk.com/robot", "", False), ("feishu", "http://169.254.169.254/latest", "", False),
+    ("wecom", "http://127.0.0.1:5432/", "", False), ("wecom", "https://[::1/", "", False),
+    ("email", "smtp://a@smtp.exmail.qq.com:587/?from=a@b&to=c@d", "", True),
+    ("email", "smtp://10.0.0.7:25/?from=a@b&to=c@d", "", False),
+    ("email", "smtp://Mail.Park.example/?from=a@b&to=c@d", "robot.example, mail.park.example", True),
+])
+def test_a_route_made_over_http_sends_to_known_hosts_alone(kind: str, target: str, further: str, fits: bool) -> None:
+    with contextlib.nullcontext() if fits else pytest.raises(InputError, match="target: "):
+        check_target(kind, target, further)
 
 
 def test_routes_and_duty_of_another_base_are_out_of_reach(service: Service, other: Connection) -> None:

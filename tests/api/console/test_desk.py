@@ -78,7 +78,7 @@ def test_duty_routes_and_what_is_out_of_service_are_kept_in_the_desk(console: Op
     desk(page, "routes")
     page.locator("[data-do=add-route]").click()
     page.locator("#dialog input[name=name]").fill("night")
-    page.locator("#dialog input[name=target]").fill("https://oapi.example/robot/send?access_token=k")
+    page.locator("#dialog input[name=target]").fill("https://oapi.dingtalk.com/robot/send?access_token=k")
     page.locator("#dialog input[name=person]").fill("Wang Lei")
     page.locator("#dialog input[name=on_duty]").check()
     keep(page, tmp_path, "desk-route-form")
