@@ -26,6 +26,7 @@ from scipy.ndimage import minimum_filter1d
 from alerts.jumps import jump
 from alerts.ranges import out_of_range
 from alerts.ranks import blockwise_scale
+from alerts.resting import judge_at_rest
 from alerts.rolling import (
     MAD,
     Floats,
@@ -147,6 +148,7 @@ def channels(x: Floats, step_s: float) -> Channels:
         "surge": _beyond_four_weeks(x, r, past) if fine else _surge(x, r),
         "swing": _swing(x, r, past) if fine else np.full_like(x, np.nan),
     }
+    judge_at_rest(scores, x, r.hour, r.day, fine)
     return Channels(x, e, size, r, scores)
 
 

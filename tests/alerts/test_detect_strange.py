@@ -31,7 +31,13 @@ def on_and_off(rng: np.random.Generator, n: int) -> Floats:
     return np.repeat(np.arange(n) % 2, lengths)[:n] * (50 + rng.normal(0, 1, n))
 
 
+def pulses(rng: np.random.Generator, n: int) -> Floats:
+    """A valve that opens now and then, or rain: zero in nine steps of ten."""
+    return (rng.random(n) < 0.08) * np.round(rng.gamma(2.0, 5.0, n), 1)
+
+
 HOURLY: dict[str, Make] = {
+    "pulses": pulses,
     "rare counts": lambda rng, n: rng.poisson(0.02, n).astype(float),
     "counts": lambda rng, n: rng.poisson(5, n).astype(float),
     "share": lambda rng, n: np.clip(np.round(55 + 35 * smooth(rng, n, 24)), 0, 100),
@@ -41,6 +47,7 @@ HOURLY: dict[str, Make] = {
     "gaps": lambda rng, n: np.where(rng.random(n) < 0.3, np.nan, 100 + 20 * np.sin(np.arange(n) / 4) + rng.normal(0, 3, n)),
 }
 FINE_STEPS: dict[str, Make] = {
+    "pulses": pulses,
     "noise": lambda rng, n: 100 + rng.normal(0, 5, n),
     "around zero": lambda rng, n: rng.normal(0, 1, n),
     "counts": lambda rng, n: rng.poisson(0.3, n).astype(float),
@@ -96,6 +103,20 @@ def test_runs_at_full_scale_are_not_stuck_but_others_are() -> None:
     assert "flat" not in {channel for _, channel in starts(x, HOUR, 1.0)}
     x[1000:1030] = 57.0
     assert (1000, "flat") in [(s // 20 * 20, channel) for s, channel in starts(x, HOUR, 1.0)]
+
+
+@pytest.mark.parametrize(("step_s", "weeks"), [(HOUR, 3), (HOUR, 7), (HOUR, 30), (FINE, 3)])
+def test_pulses_between_zeros_are_no_alarms_until_one_leads_all_before(step_s: float, weeks: int) -> None:
+    n = int(weeks * 604800 / step_s)
+    series = [pulses(np.random.default_rng([i, weeks]), n) for i in range(8)]
+    assert a_month(series, step_s, 0.3) <= 1.0
+    for x in series:
+        at = int(0.9 * n)
+        x[at] = 5 * x.max()
+    assert np.mean([at in [s for s, _ in starts(x, step_s, 0.3)] for x in series]) >= 0.75
+    whole = channels(x, step_s).scores
+    part = channels(x[:at - 5], step_s).scores
+    assert all(np.array_equal(part[k], v[:at - 5], equal_nan=True) for k, v in whole.items())
 
 
 def test_the_first_monday_is_no_jump() -> None:
