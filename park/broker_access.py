@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import Any
 from paho.mqtt.client import topic_matches_sub
 
 from park.errors import InputError, SetupError
+from park.private import write_private
 
 PLATFORM, GATEWAY, DEVICE = "platform", "gateway", "device"
 OURS = "park/#"                 # topics between the stages
@@ -71,7 +71,7 @@ def users(path: Path) -> dict[str, str]:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = {name: secrets.token_urlsafe(18) for name in (PLATFORM, GATEWAY, DEVICE)}
-        _write_private(path, json.dumps(fresh, indent=1) + "\n")
+        write_private(path, json.dumps(fresh, indent=1) + "\n")
     found = _read(path)
     for name, entry in found.items():
         password = entry["password"] if isinstance(entry, dict) and {"password", "topics"} == set(entry) else entry
@@ -128,19 +128,19 @@ def rights_of(name: str, base: str, topics: Sequence[str] = ("#",)) -> Rights:
 def write_for_mosquitto(folder: Path, passwords: Mapping[str, str], base: str,
                        topics: Mapping[str, Sequence[str]]) -> None:
     """`passwords` and `acl` in the folder, as mosquitto 2 reads them at its start."""
-    _write_private(folder / "passwords", "".join(f"{name}:{_hash(word)}\n" for name, word in passwords.items()))
+    write_private(folder / "passwords", "".join(f"{name}:{_hash(word)}\n" for name, word in passwords.items()))
     lines = []
     for name in passwords:
         rights = rights_of(name, base, topics.get(name, ("#",)))
         verbs = {"deny": rights.never, "write": rights.write, "read": rights.read}
         lines += [f"user {name}", *(f"topic {verb} {f}" for verb, filters in verbs.items() for f in filters), ""]
-    _write_private(folder / "acl", "\n".join(lines))
+    write_private(folder / "acl", "\n".join(lines))
 
 
 def write_for_amqtt(folder: Path, passwords: Mapping[str, str], base: str,
                    topics: Mapping[str, Sequence[str]]) -> None:
     """`access.json` in the folder, which the plugin of `park.broker_amqtt` reads at its start."""
-    _write_private(folder / "access.json", json.dumps({
+    write_private(folder / "access.json", json.dumps({
         name: {"password": _hash(word), **asdict(rights_of(name, base, topics.get(name, ("#",))))}
         for name, word in passwords.items()}))
 
@@ -159,11 +159,3 @@ def is_password(password: str, hashed: str) -> bool:
     """Whether the password is the one that was hashed."""
     _, _, rounds, salt, _ = hashed.split("$")
     return secrets.compare_digest(_hashed(password, base64.b64decode(salt), int(rounds)), hashed)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that nobody else may read; it never stands open for a moment either."""
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)

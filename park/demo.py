@@ -33,6 +33,7 @@ from park.catalogue_store import apply
 from park.embedded import Postgres
 from park.errors import SetupError
 from park.lookout import lookouts, standing
+from park.private import closed_to_others, write_private
 from park.quantities import TABLES
 from park.settings import Settings
 from park.supervisor import Interrupted, Revival, Supervisor, interruptible
@@ -82,7 +83,7 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
     steps = Steps(Console(stderr=False, highlight=False))
     ports = _ports(port)
     with platform(settings, data_dir, steps) as here:
-        supervisor, url, mqtt_url = here.supervisor, here.url, here.mqtt_url
+        supervisor, url = here.supervisor, here.url
         (data_dir / "ports.json").write_text(json.dumps(asdict(ports)))
         from simulators.catalogue import write_catalogue
         with steps.step("simulated park: writing and applying its catalogue"):
@@ -97,7 +98,7 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
         _fill_roster(url, catalogue)
         with steps.step("starting collectors, ingest, accounting, alerts, api"):
             supervisor.add("simulate", "simulate", "--modbus-port", str(ports.modbus), "--hj212", f"127.0.0.1:{ports.hj212}",
-                           "--mqtt", mqtt_url, "--control-port", str(ports.control), "--data-dir", str(data_dir))
+                           "--control-port", str(ports.control), "--data-dir", str(data_dir))
             behind(supervisor, ports, settings.host)
             # collectors after the devices: a refused connection is a finding in a real park, and would raise alerts here
             _wait_port(supervisor, ports.control)
@@ -128,11 +129,12 @@ def platform(settings: Settings, data_dir: Path, steps: Steps,
 
     With `listen` (host, port, base) the embedded broker listens there, and asks everybody for a password.
     """
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise SetupError(f"the data folder {data_dir} cannot be made: {exc.strerror}; choose another with --data-dir") from exc
     with contextlib.ExitStack() as stack, interruptible():
+        try:
+            stack.enter_context(closed_to_others(data_dir))
+        except OSError as exc:
+            raise SetupError(f"the data folder {data_dir} cannot be made: {exc.strerror}; choose another with "
+                             "--data-dir") from exc
         stack.enter_context(_only_one(data_dir))
         try:
             url, mqtt_url = named_servers(data_dir)
@@ -151,7 +153,7 @@ def platform(settings: Settings, data_dir: Path, steps: Steps,
                     mqtt_url = broker.url
                     steps.say("broker: {} at {}:{}".format(broker.kind, *host_port(mqtt_url)))   # without its password
             environment = {"PARK_DATABASE_URL": url, "PARK_MQTT_URL": mqtt_url, "PARK_DATA_DIR": str(data_dir.absolute())}
-            _private(data_dir / "env", "".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment.items()))
+            write_private(data_dir / "env", "".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment.items()))
             supervisor = Supervisor(data_dir / "logs", environment, steps.say)
             stack.callback(supervisor.stop)
             stack.enter_context(standing(lookouts(*named_servers(data_dir)), steps.say))
@@ -234,9 +236,10 @@ def wait_ready(supervisor: Supervisor, host: str, port: int) -> str:
 
 
 def greet(steps: Steps, address: str, tokens: dict[str, str], data_dir: Path) -> None:
-    """Where the console is, and how to get in."""
-    steps.say(f"[bold green]ready[/]: [bold]{address}/#token={tokens['operator']}[/]")
-    for role, token in tokens.items():
+    """Where the console is, and how to get in: on a terminal with the tokens, which a service's journal must not keep."""
+    seen = steps.console.is_terminal
+    steps.say(f"[bold green]ready[/]: [bold]{address}/{'#token=' + tokens['operator'] if seen else ''}[/]")
+    for role, token in tokens.items() if seen else ():
         steps.say(f"  token {role:<11}{token}")
     steps.say(f"tokens are in {data_dir / 'tokens.json'}, logs in {data_dir / 'logs'}")
     steps.say(f"for other commands of park in another shell: . {data_dir / 'env'}")
@@ -257,7 +260,7 @@ def tokens_of(url: str, data_dir: Path, catalogue: Catalogue) -> dict[str, str]:
                 continue
             tokens[role] = create_token(conn, role=role, name=f"{catalogue.base.code}-{role}", bases=[catalogue.base.code],
                                         enterprise=enterprise)
-    _private(path, json.dumps(tokens, indent=1))
+    write_private(path, json.dumps(tokens, indent=1))
     return tokens
 
 
@@ -271,14 +274,6 @@ def _fill_roster(url: str, catalogue: Catalogue) -> None:
     shifts = yaml.safe_load((Path(simulators.__file__).parent / "roster.yaml").read_text(encoding="utf-8"))
     with database.connect(url, autocommit=True) as conn:
         roster.fill(conn, catalogue.base.code, shifts, datetime.now(UTC), 14, "park demo")
-
-
-def _private(path: Path, text: str) -> None:
-    """Write a file that nobody else may read; it never stands open for a moment either."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    path.chmod(0o600)
 
 
 def _is_live(conn: psycopg.Connection[Any], token: str) -> bool:

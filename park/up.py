@@ -101,7 +101,7 @@ def _say_where(steps: Steps, here: Platform, ports: Ports, host: str, listen: tu
     steps.say(f"MQTT devices publish to {near if listen[0] in ('0.0.0.0', '::') else listen[0]} port {listen[1]}, a collector "
               "elsewhere too, each with its user")
     for name, password in users(here.broker.users_file).items():
-        if name in (DEVICE, GATEWAY):
+        if name in (DEVICE, GATEWAY) and steps.console.is_terminal:     # the journal of a service must not keep them
             steps.say(f"  user {name:<12}password {escape(password)}")
     steps.say(f"passwords are in {here.broker.users_file}; they cross the network in clear: let it be one of the plant's own")
     if here.broker.kind == "amqtt":

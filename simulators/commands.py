@@ -15,7 +15,8 @@ def simulate(
     scenario: Annotated[str, typer.Argument(help="A shipped scenario, or a YAML file.")] = "lvyuan",
     modbus_port: Annotated[int, typer.Option(min=1, max=65_500, help="Port of the first Modbus gateway.")] = 15_020,
     hj212: Annotated[str, typer.Option(metavar="HOST:PORT", help="Collector of the HJ 212 loggers; empty: none.")] = "",
-    mqtt: Annotated[str, typer.Option(metavar="URL", help="Broker of the MQTT devices; empty: none.")] = "",
+    mqtt: Annotated[str, typer.Option(metavar="URL", help="Broker of the MQTT devices; empty: none.",
+                                      envvar="PARK_MQTT_URL")] = "",      # its password has no place in a list of processes
     control_port: Annotated[int, typer.Option(min=0, max=65_535, help="TCP port for set, offline and clear; 0: none.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Another seed is another park: other weather, noise and faults.")] = 1,
     data_dir: Annotated[Path | None, typer.Option(help="Where ground_truth.json goes. [default: PARK_DATA_DIR]")] = None,

@@ -52,8 +52,13 @@ def test_a_folder_without_data_loggers_comes_up_and_hears_mqtt_devices_from_else
         try:
             said = _said(running)
             password = json.loads((tmp_path / "data" / "broker" / "users.json").read_text())["device"]
-            assert f"user device      password {password}" in said and f"port {mqtt}" in said
-            token = json.loads((tmp_path / "data" / "tokens.json").read_text())["auditor"]
+            tokens: dict[str, str] = json.loads((tmp_path / "data" / "tokens.json").read_text())
+            assert f"port {mqtt}" in said and "users.json" in said and "tokens.json" in said
+            assert not [secret for secret in (password, *tokens.values()) if secret in said], "a journal would keep it"
+            ours = [tmp_path / "data" / name for name in ("spool", "logs", "broker")]
+            opened = [str(p) for folder in ours for p in (folder, *folder.iterdir()) if p.stat().st_mode & 0o007]
+            assert not opened, "others may read it"
+            token = tokens["auditor"]
             with httpx.Client(base_url=f"http://127.0.0.1:{http}/api/v1", headers={"Authorization": f"Bearer {token}"}) as api:
                 assert [base["code"] for base in api.get("/bases").json()["bases"]] == ["north"]
                 _publish_until_stored(api, own_address(), mqtt, password, 21.5)
