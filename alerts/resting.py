@@ -50,7 +50,7 @@ def leads(m: Floats, pulse: NDArray[np.bool_], rest: NDArray[np.bool_], day: int
 
 def _asked(top: Floats, pulse: NDArray[np.bool_]) -> Floats:
     """(days,) what a pulse has to reach, from the greatest of each day; infinite before enough days had one. Of the last PULSES
-    days with one, the greatest, and of every fortnight of them one further, to the RANK-th: no fault of the past hides the next."""
+    days with one, the greatest, and of every fourteen one further, to the RANK-th: no fault of the past hides the next."""
     n = np.concatenate([[0], np.cumsum(pulse)[:-1]])         # days with a pulse before
     last = -np.sort(-lags_of(np.append(top[pulse], 0.0), range(1, PULSES + 1)), axis=1)      # of the n-th such day: before it
     usual = np.nan_to_num(last[n, np.minimum(n // 14, RANK - 1)])
