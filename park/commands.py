@@ -120,7 +120,9 @@ def _open_grafana_login(url: str, variable: str) -> None:
     if not password:
         raise InputError(f"the environment variable {variable} is empty: it must hold the password of park_grafana")
     with connect(url) as conn:
-        conn.execute(sql.SQL("ALTER ROLE park_grafana LOGIN PASSWORD {}").format(sql.Literal(password)))
+        # the server would write the statement into its log; it gets what it keeps anyway
+        verifier = conn.pgconn.encrypt_password(password.encode(), b"park_grafana").decode()
+        conn.execute(sql.SQL("ALTER ROLE park_grafana LOGIN PASSWORD {}").format(sql.Literal(verifier)))
 
 
 def doctor() -> None:

@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from park.errors import InputError
 
+ESCAPED = "in a password % is written %25, @ %40, / %2F, : %3A, # %23, ? %3F"
+
 
 class Settings(BaseSettings):
     """Where the platform's neighbours are, and the sizes of its queues. Times in seconds."""
@@ -72,13 +74,27 @@ class Settings(BaseSettings):
     def _is_database(cls, value: str) -> str:
         if not value.startswith(("postgresql://", "postgres://")) and "=" not in value:
             raise ValueError("expected postgresql://user:password@host:port/name")
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+        try:
+            parts = conninfo_to_dict(value)
+        except ProgrammingError:    # its text has a part of the password
+            raise ValueError(f"expected postgresql://user:password@host:port/name; {ESCAPED}") from None
+        if "@" in str(parts.get("host", "")) or not re.fullmatch(r"[\d,]*", str(parts.get("port", ""))):
+            raise ValueError(f"expected postgresql://user:password@host:port/name; {ESCAPED}")
         return value
 
     @field_validator("mqtt_url")
     @classmethod
     def _is_broker(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("mqtt", "mqtts", "ssl", "tcp") or not parts.hostname or parts.port == 0:
+        try:
+            parts = urlsplit(value)
+            port, whole = parts.port, "@" not in parts.path + parts.query + parts.fragment
+        except ValueError:          # its text has a part of the password
+            port, whole = None, False
+        if not whole:
+            raise ValueError(f"expected mqtt://user:password@host:port, or mqtts://; {ESCAPED}")
+        if parts.scheme not in ("mqtt", "mqtts", "ssl", "tcp") or not parts.hostname or port == 0:
             raise ValueError("expected mqtt://user:password@host:port, or mqtts://")
         return value
 
@@ -94,4 +110,4 @@ def load_settings() -> Settings:
 
 def _without_password(value: object) -> object:
     """A setting as a message may show it: an address without who logs in and by what."""
-    return re.sub(r"//[^@]*@", "//...@", value) if isinstance(value, str) else value
+    return re.sub(r"(?s)//.*@|password.*", "...", value) if isinstance(value, str) else value

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from park.errors import InputError
+from park.settings import load_settings
+
 ROOT = Path(__file__).parents[2]
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("PARK_", "LC_", "LANG", "PYTHON"))}
 
@@ -34,6 +37,18 @@ def test_a_setting_without_sense_is_named_with_what_was_expected(variable: str, 
     said = _park("doctor", env={variable: value})
     assert said.returncode == 1 and said.stderr.startswith(f"park: {variable}: ") and expected in said.stderr
     assert "secret" not in said.stderr and said.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("variable", "value"), [
+    ("database_url", "postgresql://park:secret%ret@db/park"), ("database_url", "postgresql://park:sec@secret@db/park"),
+    ("database_url", "postgresql://park:secret/ret@db/park"), ("database_url", "host=db password=my secret"),
+    ("mqtt_url", "mqtt://park:secret/ret@broker:1883"), ("mqtt_url", "mqtt://park:1/secret@broker:1883"),
+    ("mqtt_url", "mqtt://park:secret#@broker"), ("mqtt_url", "mqtt://park:p@secret@broker:port")])
+def test_a_password_that_breaks_its_address_is_not_told(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"PARK_{variable.upper()}", value)
+    with pytest.raises(InputError, match=r"%25") as told:
+        load_settings()
+    assert "sec" not in str(told.value) and "ret" not in str(told.value)
 
 
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from park.commands import _open_grafana_login
 from park.database import connect, migrate, migrations, queries
+from park.embedded import Postgres
 from park.engine import engine_of
 from park.errors import SetupError, StorageError
 
@@ -34,6 +36,21 @@ def test_a_database_of_a_later_version_is_refused_and_left_as_it_is(db: Db, data
     with pytest.raises(SetupError, match=f"migration {last + 1:03d}, this one knows up to {last:03d}.*park restore"):
         migrate(database_url)
     db.execute("DELETE FROM migration WHERE number = %s", (last + 1,))
+
+
+def test_the_servers_log_never_has_grafanas_password(db: Db, database_url: str, postgres: Any,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    if not isinstance(postgres, Postgres):
+        pytest.skip("reads the log of the embedded server")
+    monkeypatch.setenv("GRAFANA_PASSWORD", "never-to-be-read")
+    db.execute("CREATE ROLE not_allowed LOGIN")
+    try:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):   # a statement that fails is logged whole
+            _open_grafana_login(database_url.replace("park@", "not_allowed@"), "GRAFANA_PASSWORD")
+    finally:
+        db.execute("DROP ROLE not_allowed")
+    logged = (postgres.data_dir / "server.log").read_text()
+    assert "ALTER ROLE park_grafana LOGIN" in logged and "never-to-be-read" not in logged
 
 
 def test_every_earlier_state_is_brought_up_to_date_with_its_rows(empty_url: str, databases: Any, filler: Any) -> None:
