@@ -14,12 +14,15 @@ from park.errors import CatalogueError, Mistake
 Model = TypeVar("Model", bound=BaseModel)
 At = TypeVar("At")
 Place = tuple[str | int, ...]
+DEEPEST = 60
+REPEATED = 1_000_000    # places that aliases may add to those that are written out
 
 
 def read_yaml(file: Path, expected: str) -> tuple[dict[str, Any], dict[Place, int]]:
     """The mapping of a file and the line of every path in it; an empty file is an empty mapping.
 
-    CatalogueError for a file that cannot be read, is not YAML, is no mapping (`expected` says of what) or has a key twice.
+    CatalogueError for a file that cannot be read, is not YAML, is no mapping (`expected` says of what), has a key twice, or
+    aliases that grow without bound.
     """
     node: yaml.Node | None = None
     try:
@@ -42,7 +45,11 @@ def read_yaml(file: Path, expected: str) -> tuple[dict[str, Any], dict[Place, in
     if not isinstance(raw, dict):
         raise CatalogueError([Mistake(str(file), 1, "", f"expected {expected}")])
     lines: dict[Place, int] = {}
-    double = _note(node, (), lines)
+    try:
+        double = _note(node, (), lines, len(text) + REPEATED)
+    except _TooMuch as exc:
+        said = f"nested deeper than {DEEPEST} levels, or aliases (*name) that stand for more than {REPEATED:,} values"
+        raise CatalogueError([Mistake(str(file), exc.line, "", said)]) from exc
     if double:
         raise CatalogueError([Mistake(str(file), line, "", f"the key {key!r} stands twice") for key, line in double])
     return raw, lines
@@ -91,8 +98,12 @@ def where(place: Place, raw: Any) -> str:
 def _unmade(node: yaml.Node | None) -> tuple[int | None, str]:
     """Line and text of the first scalar that is no value, such as the date 2025-13-01."""
     waiting = [node] if node is not None else []
+    seen: set[int] = set()      # an alias leads to the same node again
     while waiting:
         one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
         if isinstance(one, yaml.ScalarNode) and not one.style:
             try:
                 yaml.safe_load(one.value)
@@ -107,9 +118,16 @@ def _unmade(node: yaml.Node | None) -> tuple[int | None, str]:
     return None, ""
 
 
-def _note(node: yaml.Node, place: Place, lines: dict[Place, int]) -> list[tuple[str, int]]:
-    """Fill `lines` with the line of every path; keys that stand twice, with their lines."""
+class _TooMuch(Exception):
+    def __init__(self, line: int) -> None:
+        self.line = line
+
+
+def _note(node: yaml.Node, place: Place, lines: dict[Place, int], most: int) -> list[tuple[str, int]]:
+    """Fill `lines` with the line of every path, `most` of them; keys that stand twice, with their lines."""
     lines.setdefault(place, node.start_mark.line + 1)
+    if len(place) > DEEPEST or len(lines) > most:
+        raise _TooMuch(node.start_mark.line + 1)
     double: list[tuple[str, int]] = []
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -119,8 +137,8 @@ def _note(node: yaml.Node, place: Place, lines: dict[Place, int]) -> list[tuple[
                 double.append((key.value, line))
             seen.add(key.value)
             lines[(*place, key.value)] = line
-            double += _note(value, (*place, key.value), lines)
+            double += _note(value, (*place, key.value), lines, most)
     elif isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
-            double += _note(item, (*place, i), lines)
+            double += _note(item, (*place, i), lines, most)
     return double

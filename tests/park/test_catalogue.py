@@ -75,6 +75,14 @@ def test_a_key_that_stands_twice_is_a_mistake(tmp_path: Path) -> None:
     assert check_files([file]) == [f"{file}:4: the key 'name' stands twice"]
 
 
+def test_aliases_that_grow_without_bound_are_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.yaml"
+    levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 10)]
+    for text in ("\n".join(["l0: &l0 [x, x]", *levels]), "base: &a {code: b, name: *a}\n"):
+        file.write_text(text)
+        assert "aliases" in check_files([file])[0]
+
+
 def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
     file = _changed(tmp_path, ("rollover: 1000000}", "rollover: -1}"), ("role: outlet,", "role: chimney,"))
     with pytest.raises(CatalogueError) as caught:
