@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from alerts import calibrate, group
-from alerts.channels import Channels, channels
+from alerts.channels import LONG_WEEKS, Channels, channels
 from alerts.rolling import Floats
 from alerts.series import Series, on_grid_of
 from alerts.weather import without_weather
@@ -111,13 +111,30 @@ def _together(series: Sequence[Series], budget: float) -> list[Scored]:
     whole = Series("group", start, first.step_s, np.full(n, np.nan), first.zoned)
     names = [series[int(i)].name for i in g.contributor]
     at = np.arange(n)
-    expected, scale = g.expected[g.contributor, at], g.scale[g.contributor]
+    expected, scale = g.expected[g.contributor, at], g.scale[g.contributor, at]
     value = values[g.contributor, at]
     found = [{"series": "group", "start": whole.time_of(a), "end": whole.time_of(b), "kind": "joint", "channel": names[a],
               "score": g.strength[a], "p_value": g.p[a], "expected": expected[a], "low": expected[a] - BAND * scale[a],
               "high": expected[a] + BAND * scale[a], "_start": a, "_end": b} for a, b in group.runs(g.hot)]
     shown = Series("group", start, first.step_s, value, first.zoned)
     return [Scored(shown, g.strength, g.p, names, g.hot, expected, expected - BAND * scale, expected + BAND * scale, found)]
+
+
+def warm_up(scored: Sequence[Scored], together: bool) -> str:
+    """What of the series is warm-up, in a sentence: nothing alarms in it, and how little is judged in what is young."""
+    steps = [len(s.score) for s in scored]
+    if together:
+        first, n = min(group.STAGES[0], steps[0]), steps[0]
+        return f"warm-up: nothing alarms in the first {group.STAGES[0]} steps" + (
+            f" ({n} are all there are)" if n <= first else f"; before step {group.REFERENCE} the alarm level is higher")
+    days = [n * s.series.step_s / 86400 for n, s in zip(steps, scored, strict=True)]
+    least, young = sum(d <= 1 for d in days), sum(d <= 7 * LONG_WEEKS for d in days)
+    return (f"warm-up: nothing alarms in a series' first day{_of(least)}; in its first {LONG_WEEKS} weeks{_of(young)}, and at "
+            "steps under a quarter of an hour, no days, drifts, clocks and copies are judged")
+
+
+def _of(n: int) -> str:
+    return f" ({n} series {'has' if n == 1 else 'have'} no more)" if n else ""
 
 
 def write_onsets(path: Path | None, scored: Sequence[Scored]) -> int:

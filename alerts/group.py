@@ -1,7 +1,8 @@
 """Sensors of one process judged together: how far their smoothed values lie from how they usually belong together.
 
 EWMA of robustly standardised values, Mahalanobis distance with a shrunk covariance, both learned on the first REFERENCE
-steps (warm-up, in which nothing alarms); a sensor that wanders there has no usual value and is left out. The same is done with
+steps; before these are there on the first 200 and 100 of them, with a higher alarm level; nothing alarms in the first 100
+(warm-up). A sensor that wanders there has no usual value and is left out. The same is done with
 the size of the steps: a sensor that hunts or is noisy may keep its level. The alarm level comes from the reference's own
 tail. Causal.
 """
@@ -11,16 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alerts.rolling import Floats
 
 REFERENCE = 400
+STAGES = (100, 200, REFERENCE)        # steps learned from, until there are more: nothing alarms before the first
 SMOOTHING = 0.12
 SHRINK = 0.6
 WANDER = 3.0        # a sensor whose blocks of the reference vary so many times more than noise would has no usual value
 BLOCK = 40
 RESTLESS = 1.15     # so much further must the size of the steps lie than the values
-FEW = 0.2           # a shorter reference has seen less of its own tail: power by which the alarm level rises
+FEW = 0.5           # a shorter reference has seen less of its own tail: power by which the alarm level rises
 CLIP = 2.5          # deviations beyond which a sensor says no more: one that runs away must not outlast its fault
 # multiples of the reference's 99th percentile that alarm, by false alarms per series-month; frozen on development data
 LEVELS = {0.1: 1.8, 0.3: 1.5, 1.0: 1.35}
@@ -28,7 +31,8 @@ LEVELS = {0.1: 1.8, 0.3: 1.5, 1.0: 1.35}
 
 @dataclass(frozen=True)
 class Group:
-    """(T,) strength (1 alarms), p, index of the sensor that contributes most, whether it alarms; (S, T) expected values."""
+    """(T,) strength (1 alarms), p, index of the sensor that contributes most, whether it alarms; (S, T) expected values and
+    usual deviations."""
 
     strength: Floats
     p: Floats
@@ -40,18 +44,30 @@ class Group:
 
 def judge(values: Floats, budget: float) -> Group:
     """The verdict on (S, T) values on one grid; unknown values hold the last known one."""
-    n_ref = min(REFERENCE, max(30, values.shape[1] // 2))
+    n = values.shape[1]
+    parts = []
+    for n_ref, first, end in zip(STAGES, (0, *STAGES[1:]), (*STAGES[1:], max(n, REFERENCE + 1)), strict=True):
+        if first < n:
+            parts.append(_stage(values[:, :end], min(n_ref, n), first))
+    relative, contributor, expected, scale = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
+    strength = relative / level(budget)
+    p = np.minimum(1.0, 0.01 * np.maximum(relative, 1e-9) ** -4.0)
+    return Group(strength, p, contributor, strength >= 1.0, expected, scale)
+
+
+def _stage(values: Floats, n_ref: int, first: int) -> tuple[Floats, NDArray[np.intp], Floats, Floats]:
+    """From the step `first` on, learned on the first `n_ref` steps: (T,) how far out, (T,) who contributes most, (S, T)
+    expected values and their usual deviations."""
     x = _held(values, n_ref)
     middle, scale = _usual(x[:, :n_ref])
     level_of, by_level = _distance(x, middle, scale, n_ref)
     steps = np.abs(np.diff(x, axis=1, prepend=x[:, :1]))
     restless, by_step = _distance(steps, *_usual(steps[:, :n_ref]), n_ref)
     restless /= RESTLESS
-    relative = np.maximum(level_of, restless)
-    strength = relative / level(budget)
-    p = np.minimum(1.0, 0.01 * np.maximum(relative, 1e-9) ** -4.0)
     contributor = np.where(level_of >= restless, np.argmax(by_level, axis=0), np.argmax(by_step, axis=0))
-    return Group(strength, p, contributor, strength >= 1.0, np.repeat(middle[:, None], x.shape[1], axis=1), scale)
+    n = x.shape[1] - first
+    return (np.maximum(level_of, restless)[first:], contributor[first:], np.repeat(middle[:, None], n, axis=1),
+            np.repeat(scale[:, None], n, axis=1))
 
 
 def _usual(reference: Floats) -> tuple[Floats, Floats]:

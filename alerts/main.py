@@ -87,6 +87,7 @@ def detect_file(file: Path, onsets: Path | None, scores: Path | None, weather: P
     steps = sum(len(s.score) for s in scored)
     print(f"{len(series)} series, {steps} steps judged: {n} onsets at {budget:g} false alarms allowed per series-month",
           file=sys.stderr)
+    print(detect.warm_up(scored, together), file=sys.stderr)
 
 
 def backtest_rules(base: str, first: str, last: str, rule: str | None, candidates: Path | None, onsets: Path | None,

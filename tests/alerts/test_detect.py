@@ -125,8 +125,11 @@ def test_no_score_of_a_group_changes_when_the_future_is_cut_off() -> None:
     x = np.stack([common + rng.normal(0, 0.3, 1200) for _ in range(5)])
     x[2, 900:] += 6
     whole = group.judge(x, 0.3)
-    part = group.judge(x[:, :950], 0.3)
-    assert np.allclose(part.strength, whole.strength[:950], rtol=1e-12)
+    for cut in (60, 130, 250, 430, 950):
+        part = group.judge(x[:, :cut], 0.3)
+        assert np.allclose(part.strength, whole.strength[:cut], rtol=1e-12)
+        assert np.isfinite(part.strength).all() and np.isfinite(part.expected).all()
+    assert not whole.hot[:group.STAGES[0]].any() and np.abs(part.strength[120:200]).all()
     assert not whole.hot[:900].any() and whole.hot[910:].all()
     assert set(whole.contributor[920:]) == {2}
 
@@ -142,7 +145,8 @@ def test_a_sensor_of_a_group_that_grows_restless_is_found_and_one_that_stands_st
         g = group.judge(changed, 0.3)
         assert g.hot[:800].mean() < 0.02 and g.hot[830:].mean() > 0.7
         assert np.isin(g.contributor[840:], (1, 2)).mean() > 0.8
-    assert group.judge(x[:, :150], 0.3).hot.mean() < 0.1
+    wide[1:3, 150:] += 6.0
+    assert not group.judge(x[:, :200], 1.0).hot.any() and group.judge(wide[:, :200], 0.3).hot[165:].all()
 
 
 def test_a_lower_budget_never_alarms_more() -> None:
