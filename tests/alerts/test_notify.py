@@ -80,6 +80,8 @@ def test_a_transition_is_posted_once_and_signed(mini: Db, receiver: Receiver) ->
     headers, body = receiver.got[0]
     stamp, given = (part.split("=")[1] for part in headers["X-Park-Signature"].split(","))
     assert given == notify.signature("s3cret", stamp, body) != notify.signature("other", stamp, body)
+    notify.Webhook(receiver.url, "").send(b"{}")
+    assert "X-Park-Signature" not in receiver.got[1][0], "an empty secret is everybody's"
     told = json.loads(body)["transitions"][0]
     assert (told["change"], told["base"], told["point"], told["rule"]) == ("raise", "mini", "e1.stack.so2", "stack-so2")
     assert told["value"] == 50.0
