@@ -52,6 +52,9 @@ def detect(
     weather: Annotated[Path | None, typer.Option(help="CSV time,value of the outdoor temperature in °C.")] = None,
     group: Annotated[bool, typer.Option("--group", help="Judge all series together, as sensors of one process.")] = False,
     budget: Annotated[float, typer.Option(help="Allowed false alarms per series-month.")] = 0.3,
+    holidays: Annotated[str | None, typer.Option(
+        help="cn: public holidays of China and the weekends worked for them, or a file with a date a line: days that are "
+             "judged by jumps and runs of one value alone. 法定节假日及调休.")] = None,
 ) -> None:
     """The alerting core on any series of a file: when something began, of what kind, and how sure.
 
@@ -60,7 +63,7 @@ def detect(
     """
     from alerts import main
 
-    main.detect_file(file, onsets, scores, weather, group, budget)
+    main.detect_file(file, onsets, scores, weather, group, budget, holidays)
 
 
 InLanguage = Annotated[Literal["zh", "en"] | None, typer.Option("--lang", "--language", help="zh or en.",

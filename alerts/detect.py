@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from alerts import calibrate, group
 from alerts.channels import LONG_WEEKS, Channels, channels
+from alerts.days_off import WEEKLY, days_off, is_odd
 from alerts.rolling import Floats
 from alerts.series import Series, on_grid_of
 from alerts.weather import without_weather
@@ -47,20 +49,23 @@ class Scored:
 
 
 def detect(series: Sequence[Series], budget: float = 0.3, together: bool = False,
-           weather: Series | None = None) -> list[Scored]:
+           weather: Series | None = None, holidays: str | None = None) -> list[Scored]:
     """The verdict on every series, each by itself or all together as one process; InputError when they do not fit."""
     if not 0.01 <= budget <= 10:
         raise InputError(f"--budget: expected 0.01 to 10 false alarms per series-month, got {budget}")
     if together:
+        if holidays:
+            raise InputError("--holidays: sensors of a group have no days; expected no --group")
         return _together(series, budget)
-    return [score(s, budget, weather) for s in series]
+    own = days_off(holidays) if holidays else frozenset()
+    return [score(s, budget, weather, own) for s in series]
 
 
-def score(s: Series, budget: float, weather: Series | None = None) -> Scored:
-    """The verdict on one series."""
+def score(s: Series, budget: float, weather: Series | None = None, off: frozenset[date] | None = frozenset()) -> Scored:
+    """The verdict on one series; `off` are days that are no usual ones (`days_off`)."""
     x = s.values
     effect = np.zeros_like(x) if weather is None else without_weather(x, on_grid_of(s, weather), s.step_s)
-    c = channels(x - effect, s.step_s)
+    c = _with_days_off(x - effect, s, off)
     verdict = calibrate.judge(c.scores, s.step_s, budget)
     expected, scale = c.band()
     expected = expected + effect
@@ -69,6 +74,16 @@ def score(s: Series, budget: float, weather: Series | None = None) -> Scored:
     found = [_onset(s, verdict, c, start, end, i, expected, low, high)
              for start, end, i in calibrate.onsets(verdict, s.step_s)]
     return Scored(s, verdict.strength, verdict.p, names, np.asarray(verdict.hot.any(axis=0)), expected, low, high, found)
+
+
+def _with_days_off(x: Floats, s: Series, off: frozenset[date] | None) -> Channels:
+    """Every channel; those that know weeks without the days that are no usual ones, in which they cannot say."""
+    c = channels(x, s.step_s)
+    odd = np.zeros(len(x), bool) if off == frozenset() else is_odd(s, off)
+    if odd.any():
+        usual = channels(np.where(odd, np.nan, x), s.step_s).scores
+        c.scores.update({name: np.where(odd, np.nan, usual[name]) for name in WEEKLY})
+    return c
 
 
 def _onset(s: Series, v: calibrate.Verdict, c: Channels, start: int, end: int, i: int, expected: Floats, low: Floats,

@@ -64,7 +64,7 @@ def once() -> None:
 
 
 def detect_file(file: Path, onsets: Path | None, scores: Path | None, weather: Path | None, together: bool,
-                budget: float) -> None:
+                budget: float, holidays: str | None = None) -> None:
     """Read, judge, write; says on standard error what it read and found."""
     from alerts import detect
     from alerts.series import read_series
@@ -80,7 +80,7 @@ def detect_file(file: Path, onsets: Path | None, scores: Path | None, weather: P
     if registers:
         print(f"{', '.join(registers[:5])}{' and others' * (len(registers) > 5)}: only grows, as a register does; give the "
               "increments of each step instead, what is found below says little", file=sys.stderr)
-    scored = detect.detect(series, budget, together, outside[0] if outside else None)
+    scored = detect.detect(series, budget, together, outside[0] if outside else None, holidays)
     n = detect.write_onsets(onsets, scored)
     if scores is not None:
         detect.write_scores(scores, scored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from alerts.detect import SCORE_COLUMNS, detect
 from alerts.rolling import Floats
 from alerts.series import Series, instant, read_series
 from park.errors import CatalogueError, InputError
+from park.holidays import public_day
 from tests.command import park
 
 HOUR = 3600.0
@@ -102,6 +103,34 @@ def test_sound_series_keep_within_the_alarm_budget() -> None:
         n += len(detect([series(x)], 0.3)[0].onsets)
         months += len(x) / 730.5
     assert n / months <= 0.6
+
+
+def test_holidays_and_the_sundays_worked_for_them_are_no_alarms_when_they_are_known(tmp_path: Path) -> None:
+    start, days = datetime(2025, 1, 6, tzinfo=UTC), 52 * 7
+    rng = np.random.default_rng(5)
+    dates = [(start + timedelta(days=i)).date() for i in range(days)]
+    kinds = [public_day(d) for d in dates]
+    work = np.repeat([kind == "working" for kind in kinds], 24) & (np.arange(24 * days) % 24 // 10 == 1)
+    x = (100 + 60 * work) * rng.normal(1, 0.02, len(work))
+    golden = dates.index(date(2025, 10, 1)) * 24
+    own = tmp_path / "days.txt"
+    own.write_text("\n".join(str(d) for d, k in zip(dates, kinds, strict=True)
+                             if k == "holiday" or (k == "working" and d.weekday() > 4)))
+    plain = Series("", start.timestamp(), HOUR, x, False)
+    assert len(detect([plain])[0].onsets) >= 5
+    for given in ("cn", str(own)):
+        assert len(detect([plain], holidays=given)[0].onsets) <= 1
+    zoned = Series("", start.timestamp() - 8 * HOUR, HOUR, x, True)
+    assert len(detect([zoned], holidays="cn")[0].onsets) <= 1
+    x[golden + 30] *= 6                                     # a spike in the holidays, twice the load after them
+    x[golden + 12 * 24:golden + 16 * 24] *= 2
+    found = [o["_start"] for o in detect([plain], holidays="cn")[0].onsets]
+    assert golden + 30 in found and any(golden + 288 <= s < golden + 384 for s in found)
+    own.write_text("2026-01-01\n1 January\n")
+    with pytest.raises(CatalogueError, match=r"days\.txt:2"):
+        detect([plain], holidays=str(own))
+    with pytest.raises(InputError, match="expected cn"):
+        detect([plain], holidays="de")
 
 
 @pytest.mark.parametrize("step_s", [300.0, HOUR])
