@@ -119,7 +119,7 @@ def figures(conn: Connection, base_id: int, period: Period, today: date) -> list
     for f in energy if later else ():
         f.inputs |= _begins_later(f.indicator, later)
     measured = energy if added is None or added.until >= due_until else list(
-        _energy(_carriers(conn, base_id, period.first_day, added.until)))
+        map(_upto, _energy(_carriers(conn, base_id, period.first_day, added.until)), energy))
     out = [*energy, *_intensities({f.indicator: f for f in measured}, added), _water_reuse(carriers), _waste(ledger),
            *_masses(hours, n_hours)]
     if due is not None:
@@ -138,6 +138,16 @@ def _begins_later(indicator: str, later: list[tuple[str, str, date]]) -> dict[st
 def _carriers(conn: Connection, base_id: int, first: date, last: date) -> dict[str, Carrier]:
     rows = conn.execute(SQL["indicator_energy"], {"base": base_id, "first": first, "last": last})
     return {name: Carrier(*[*figures, (last - first).days + 1]) for name, *figures in rows}
+
+
+def _upto(measured: Figure, whole: Figure) -> Figure:
+    """A sum of the first part of a period: a carrier of the whole that has no day there is unknown there, not zero."""
+    here, there = measured.inputs.get("carriers", {}), whole.inputs.get("carriers", {})
+    absent, total = sum(abs(v) for c, v in there.items() if c not in here), sum(map(abs, there.values()))
+    if absent and measured.coverage is not None:
+        measured.coverage *= 1 - absent / total
+        measured.inputs["not_known_yet"] = sorted(set(there) - set(here))
+    return measured
 
 
 def _energy(carriers: dict[str, Carrier]) -> Iterator[Figure]:

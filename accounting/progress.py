@@ -32,6 +32,8 @@ QUOTIENTS = {"renewable_share": ("generation.electricity / energy.electricity", 
              "energy_per_value_added": ("tce_equivalent / ledger.value_added", "tce/万元"),
              "co2_per_value_added": ("co2_t / ledger.value_added", "t/万元"),
              "water_per_value_added": ("water_m3 / ledger.value_added", "m3/万元")}
+ENOUGH_KNOWN = 0.5               # part of the days that are over: of less there is no forecast
+SMALL = 0.01                     # part of a total that is carried on at its mean where it is known too seldom
 SEASONAL, LEVEL = "weeks against the same weeks of the year before", "level of the last thirteen weeks"
 
 
@@ -52,7 +54,8 @@ def forecast(conn: Connection, base_id: int, zone: str, now: datetime) -> int:
     definitions = {d.code: d for d in definitions_of(conn, base_id, today)}
     this, former = series_of(conn, base_id, zone, year, until), series_of(conn, base_id, zone, year - 1, date(year - 1, 12, 31))
     _add_ledger(conn, base_id, this, former, definitions.values(), year, until)
-    n_days = (date(year, 12, 31) - date(year, 1, 1)).days + 1
+    n_days, n_over = (date(year, 12, 31) - date(year, 1, 1)).days + 1, (until - date(year, 1, 1)).days + 1
+    this = {n: s for n, s in this.items() if np.isfinite(s.days[:n_over]).sum() >= ENOUGH_KNOWN * n_over}
     ends = year_ends({n: s.days for n, s in this.items()},
                      {n: s.days for n, s in former.items() if n in this and s.unit == this[n].unit}, n_days)
     units = {n: s.unit for n, s in this.items()}
@@ -100,10 +103,20 @@ def series_of(conn: Connection, base_id: int, zone: str, year: int, until: date)
 
 
 def _add_total(out: dict[str, Series], name: str, head: str, n_due: int) -> None:
-    """The sum over carriers, of days on which every carrier is known that is usually known."""
-    parts = [s for n, s in out.items() if n.startswith(head) and np.isfinite(s.days).sum() >= 0.5 * n_due]
-    if parts:
-        out[name] = Series(parts[0].unit, np.sum([s.days for s in parts], axis=0))
+    """The sum over carriers, of days on which every carrier is known that is usually known; none where a carrier that matters
+    is known too seldom: a total without its electricity would look like a target met."""
+    parts = [(s, _level(s.days[:n_due]), np.isfinite(s.days).sum() >= ENOUGH_KNOWN * n_due)
+             for n, s in out.items() if n.startswith(head)]
+    usual = [s for s, _, often in parts if often]
+    seldom = sum(level for _, level, often in parts if not often)
+    if usual and seldom <= SMALL * sum(level for _, level, _ in parts):
+        out[name] = Series(usual[0].unit, np.sum([s.days for s in usual], axis=0) + seldom)
+
+
+def _level(days: Floats) -> float:
+    """Mean of a day since the first that is known: what is used once a year is little a day."""
+    known = np.flatnonzero(np.isfinite(days))
+    return float(np.nansum(days) / (len(days) - known[0])) if len(known) else 0.0
 
 
 def _add_ledger(conn: Connection, base_id: int, this: dict[str, Series], former: dict[str, Series], definitions: Any, year: int,
@@ -161,7 +174,7 @@ def _evaluate(expression: Expression, unit: str, ends: dict[str, YearEnd], units
             seasonal = seasonal and ends[name].seasonal
             continue
         if "@" not in name:
-            raise InputError(f"{name}: no forecast, less than four weeks of it are known")
+            raise InputError(f"{name}: no forecast, less than four weeks of it or less than half of the days so far are known")
         figure = named.figure(name, parse_period(str(year), named.zone))
         if figure.value is None:
             raise InputError(f"{name}: {figure.inputs.get('withheld', 'not known')}")

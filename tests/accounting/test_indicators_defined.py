@@ -163,3 +163,28 @@ def test_the_year_s_end_is_forecast_with_its_uncertainty_and_the_chance_of_the_t
     former = measured.execute("SELECT value FROM indicator_forecast WHERE indicator = 'tce_equivalent'").fetchall()
     run_pass(measured, NOW)                                         # the same day: nothing is drawn again
     assert measured.execute("SELECT value FROM indicator_forecast WHERE indicator = 'tce_equivalent'").fetchall() == former
+
+
+@pytest.mark.parametrize(("electricity", "matters"), [(200.0, True), (0.001, False)])
+def test_a_carrier_that_matters_and_is_hardly_known_leaves_no_forecast_and_no_intensity(park: Conn, electricity: float,
+                                                                                        matters: bool) -> None:
+    """A base that began to measure its electricity last month and has diesel bills of a year: these are no total."""
+    park.execute("DELETE FROM ledger")
+    for carrier, first, tce in (("diesel", date(2026, 1, 1), 0.2), ("electricity", date(2026, 8, 1), electricity)):
+        park.execute("""INSERT INTO energy_total (base_id, day, carrier, unit, amount, n_expected, n_known, n_good,
+                tce_calorific, tce_equivalent, co2_kg)
+            SELECT 1, d::date, c.carrier, c.unit, 1000, 96, 96, 96, %(tce)s, %(tce)s, 100 FROM carrier c,
+                generate_series(%(first)s, '2026-08-31'::date, interval '1 day') AS d WHERE c.carrier = %(carrier)s""",
+                     {"carrier": carrier, "first": first, "tce": tce})
+    book(park, "value_added", 400_000, "万元", "2026-01-01", "2026-07-31")
+    apply(park, read_catalogue([TABLE]))
+    run_pass(park, NOW)
+    forecast = park.execute("SELECT value, why FROM indicator_forecast WHERE indicator = 'tce_equivalent'").fetchone()
+    intensity = value(park, "energy_per_value_added")
+    if matters:
+        assert forecast == (None, "tce_equivalent: no forecast, less than four weeks of it or less than half of the days "
+                                  "so far are known")
+        assert intensity[0] is None and "less than 90%" in intensity[4]["withheld"]
+    else:
+        assert forecast is not None and forecast[0] == pytest.approx(365 * 0.201)
+        assert intensity[0] == pytest.approx(212 * 0.2 / 400_000)
