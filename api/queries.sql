@@ -506,6 +506,10 @@ WHERE base_id = %(base)s AND kind = %(kind)s AND year = %(year)s ORDER BY versio
 SELECT version, hash, as_of, sealed_at, sealed_by, reason, data FROM report
 WHERE base_id = %(base)s AND kind = %(kind)s AND year = %(year)s AND version = ANY (%(versions)s)
 
+-- name: is_bound
+-- Whether row-level security binds the login of the service itself: not its owner, nor a superuser.
+SELECT row_security_active('energy_total') AS bound
+
 -- name: report_mark
 -- What people change in a report, in a short text: a made file is not shown again after such a change.
 SELECT concat_ws('|', (SELECT max(version) FROM report WHERE base_id = %(base)s AND kind = %(kind)s AND year = %(year)s),

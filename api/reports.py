@@ -8,6 +8,7 @@ entry, target or sealing; it says itself as of when its figures are.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
+from psycopg.conninfo import make_conninfo
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -30,9 +32,10 @@ from api.aggregates import needs_whole_base
 from api.answers import Lang, answer
 from api.catalogue import base_row
 from api.problems import TookTooLong
-from api.store import SQL, Principal
+from api.store import SQL, Principal, Store
 from park.errors import Conflict, InputError, NotFound, StorageError
 
+log = logging.getLogger("park.api.reports")
 router = APIRouter(tags=["reports"])
 
 Kind = Literal["annual", "midterm", "final"]
@@ -67,15 +70,16 @@ class Press:
     _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _making: dict[tuple[Any, ...], asyncio.Lock] = field(default_factory=dict)
 
-    async def made(self, key: tuple[Any, ...], arguments: Sequence[str], form: str) -> bytes:
-        """The file of a report; from the minute's store where `key` (with what it depends on) is the same."""
+    async def made(self, key: tuple[Any, ...], arguments: Sequence[str], form: str, url: str) -> bytes:
+        """The file of a report; from the minute's store where `key` (with what it depends on) is the same. `url`: as
+        `database_for` gives it."""
         lock = self._making.setdefault(key, asyncio.Lock())
         try:
             async with lock:  # the same document asked for twice is made once
                 at, content = self._kept.get(key, (0.0, b""))
                 if content and time.monotonic() - at < KEPT_S:
                     return content
-                content = await self.run(arguments, form)
+                content = await self.run(arguments, form, url)
                 self._keep(key, content)
                 return content
         finally:
@@ -88,14 +92,24 @@ class Press:
         while sum(len(kept) for _, kept in self._kept.values()) > KEPT_BYTES:
             self._kept.popitem(last=False)
 
-    async def run(self, arguments: Sequence[str], form: str) -> bytes:
+    async def database_for(self, store: Store, who: Principal) -> str:
+        """The database for the command: where row-level security binds the API's own login it would see nothing without the
+        token's role."""
+        async with store.own() as db:
+            row = await (await db.execute(SQL["is_bound"])).fetchone()
+        if row is None or not row["bound"]:
+            return self.database_url
+        taken = f"-c role=park_{who.role} -c park.bases={{{','.join(map(str, who.bases))}}}"
+        return make_conninfo(self.database_url, options=taken)
+
+    async def run(self, arguments: Sequence[str], form: str, url: str) -> bytes:
         """One run of the command; the text of its error becomes the problem's."""
         async with self._turn:
             with tempfile.TemporaryDirectory(prefix="park-report-") as folder:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "park.cli", "report", *arguments, "--format", form, "-o", folder,
                     stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-                    env=os.environ | {"PARK_DATABASE_URL": self.database_url})
+                    env=os.environ | {"PARK_DATABASE_URL": url})
                 said = await _ended(process)
                 if process.returncode != 0:
                     raise _refusal(said, "--seal" in arguments)
@@ -121,7 +135,8 @@ def _refusal(said: str, sealing: bool) -> Exception:
     """The command's own sentence; a traceback stays in the log."""
     lines = [line for line in said.strip().splitlines() if line.startswith("park: ")]
     if not lines:
-        return StorageError(f"the report could not be made: {said.strip()[-300:] or 'no message'}")
+        log.error("park report ended without a word of its own: %s", said.strip()[-2000:] or "no message")
+        return StorageError("the report could not be made; why is in the log of `park serve`")
     text = lines[-1].removeprefix("park: ")
     if text.startswith("there is no"):
         return NotFound(text)
@@ -192,7 +207,8 @@ async def seal(request: Request, base: str, kind: Kind, year: Year, data: Data,
         found = await base_row(db, base)
     reason = [f"--reason={said.reason}"] if said and said.reason else []
     press: Press = request.app.state.press
-    await press.run([base, kind, str(year), "--seal", f"--by={who.name}", *reason], "json")
+    url = await press.database_for(data, who)
+    await press.run([base, kind, str(year), "--seal", f"--by={who.name}", *reason], "json", url)
     async with data.session(who) as db:
         rows = await (await db.execute(SQL["report_versions"], _of(found, kind, year))).fetchall()
     return answer({"base": base, "kind": kind, "year": year} | rows[0], 201,
@@ -219,7 +235,8 @@ async def report(request: Request, base: str, kind: Kind, who: Who, data: Data, 
     press: Press = request.app.state.press
     which = [] if version is None else [f"--version={version}"]
     key = (found["base_id"], kind, year, form, lang, version or (mark["mark"] if mark else ""))
-    content = await press.made(key, [base, kind, str(year), "--lang", lang, *which], form)
+    content = await press.made(key, [base, kind, str(year), "--lang", lang, *which], form,
+                               await press.database_for(data, who))
     headers = {"Cache-Control": "private, no-cache"}
     if form == "html":
         headers["Content-Security-Policy"] = PAGE_CSP

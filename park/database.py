@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import Connection, sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
 from park import engine
@@ -25,9 +26,11 @@ _NAME = re.compile(r"^-- name: (?P<name>[a-z0-9_]+)\s*$", re.MULTILINE)
 
 
 def connect(url: str, *, autocommit: bool = False, name: str = "park") -> Connection[TupleRow]:
-    """A connection in UTC with a name that `pg_stat_activity` shows; StorageError with the remedy when there is none."""
+    """A connection in UTC with a name that `pg_stat_activity` shows; StorageError with the remedy when there is none. Options
+    in the URL hold beside ours."""
+    options = f"{OPTIONS} {conninfo_to_dict(url).get('options') or ''}".rstrip()
     try:
-        return psycopg.connect(url, autocommit=autocommit, application_name=name, options=OPTIONS, connect_timeout=10)
+        return psycopg.connect(url, autocommit=autocommit, application_name=name, options=options, connect_timeout=10)
     except psycopg.OperationalError as exc:
         remedy = ("start it" if os.environ.get("PARK_DATABASE_URL") else "the variable is not set here: `. park-data/env` names"
                   " the database of a running `park up` or `park demo`, from the folder in which it was started")

@@ -305,6 +305,7 @@ def test_a_login_that_only_has_the_role_park_api_serves_every_route(mini: Connec
                     assert client.get(path).status_code == 200, path
                 assert client.post(f"/alerts/{alert}/ack").status_code == 200
                 assert client.post("/ledger", json=ENTRY).status_code == 201
+                assert client.post("/reports/mini/annual/2026/seal").status_code == 201   # `park report` takes the role too
         with psycopg.connect(database_url.replace("park@", "api_login@")) as conn:  # without a role taken it sees no data
             assert conn.execute("SELECT count(*) FROM point").fetchone() == (0,)
     finally:
