@@ -40,13 +40,14 @@ from alerts.rolling import (
     quantile_of_sorted,
     sum_of_last,
 )
-from alerts.soiled import Soiled, of_days, soiled, sound
+from alerts.soiled import OFTEN, Soiled, of_days, soiled, sound
 
 WEEKS = 8
 LONG_WEEKS = 8          # a series is young before
 USUAL_LEVEL, USUAL_LOW = 29.6, 37.6     # days of one deviation that the two CUSUMs reach in a hundredth of the development set
 FINE_S = 900.0          # steps below are fine
 SPAN_DAYS, SPAN_OF_DAYS, SPAN_OF_WEEK = 28, 0.14, 0.05
+FINE_OFTEN = 2      # times within four weeks that a fault may have come at fine steps
 JUMP_DAYS, FINE_JUMP_DAYS = 7, 3        # with a value before a jump is one: a week has its Monday
 FEW_RUNS = 4.0          # so many runs of zero or of a bound halve what the next one says
 OUTER, OUTER_SIZE = 0.85, 1.44      # quantile of a size, and where a normal one has it
@@ -135,8 +136,9 @@ def channels(x: Floats, step_s: float) -> Channels:
     fine = step_s < FINE_S
     judged = len(x) if fine else min(len(x), LONG_WEEKS * r.week)       # in a grown series a fault is soon one of many days
     top, bottom = (of_days(how, x[:judged], r.day) for how in (np.fmax, np.fmin))
-    past = soiled(top, bottom, -(-len(x) // r.day))
-    beyond, rarity = _out_of_range(x, max(1, r.hour // 4), r, not fine, past, judged)
+    past = soiled(top, bottom, -(-len(x) // r.day), FINE_OFTEN if fine else OFTEN)
+    beyond, rarity = _out_of_range(x, max(1, r.hour // 12), r, not fine, past, judged)
+    lasting = _out_of_range(x, max(1, r.hour // 4), r, False, past, judged)[0] if r.hour > 4 else beyond
     scores = {
         "jump": jump(x, beyond if fine else beyond * rarity, e, size, r.day, FINE_JUMP_DAYS if fine else JUMP_DAYS, past),
         "ratio": _ratio(x, _running(x, far[:len(x)], r), r),
@@ -144,7 +146,7 @@ def channels(x: Floats, step_s: float) -> Channels:
         "shift": _shift(x, far, r),
         "flat": _flat(x, r),
         "repeat": _repeat(x, r),
-        "range": beyond,
+        "range": lasting,
         "surge": _beyond_four_weeks(x, r, past) if fine else _surge(x, r),
         "swing": _swing(x, r, past) if fine else np.full_like(x, np.nan),
     }

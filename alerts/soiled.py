@@ -29,7 +29,7 @@ class Soiled:
     use: NDArray[np.bool_]
 
 
-def soiled(top: Floats, bottom: Floats, days: int) -> Soiled | None:
+def soiled(top: Floats, bottom: Floats, days: int, often: int = OFTEN) -> Soiled | None:
     """From the greatest and the least value of each day, of the first of so many `days`; None where no day is soiled."""
     far = np.zeros(days, bool)
     far[:len(top)] = _far(top, bottom)
@@ -40,7 +40,7 @@ def soiled(top: Floats, bottom: Floats, days: int) -> Soiled | None:
     found = np.zeros(days, bool)
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         before = np.count_nonzero((starts <= start) & (starts > start - DAYS))
-        if end - start < min(start // 3, DEEP) and before <= OFTEN:
+        if end - start < min(start // 3, DEEP) and before <= often:
             found[start:end] = True
     n = np.concatenate([[0], np.cumsum(found)])
     at = np.arange(days)

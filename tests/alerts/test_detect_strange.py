@@ -135,6 +135,14 @@ def test_hunting_at_fine_steps_is_found_and_called_restless() -> None:
     assert [(s, c) for s, c in starts(x, FINE, 0.3) if 3000 <= s < 3072 and c == "swing"]
 
 
+def test_a_spike_of_one_step_of_five_minutes_is_found_though_the_mean_of_a_quarter_hour_hides_it() -> None:
+    rng = np.random.default_rng(9)
+    x = 100 + 60 * (np.arange(21 * 288) // 96 % 3 == 1) + rng.normal(0, 2, 21 * 288)
+    for at in (11 * 288 + 140, 16 * 288 + 140, 19 * 288 + 140):
+        x[at] += 60.0
+        assert (at, "jump") in starts(x[:at + 300], FINE, 0.3)
+
+
 def test_a_lost_base_load_is_found_at_once_though_the_days_peak_is_ten_times_as_high_and_it_was_lost_before() -> None:
     rng = np.random.default_rng(6)
     t = np.arange(12 * 168)
