@@ -208,6 +208,7 @@ def retention_run(
     A week is first closed: what comes for it afterwards becomes a dead letter `too_late`. It waits while rollups or
     figures still need its readings.
     """
+    from ingest.directory import QUERIES
     from ingest.retention import retire
     from park.clock import utc_now
     from park.database import connect
@@ -219,6 +220,7 @@ def retention_run(
     if not keep_days:
         raise InputError("raw readings are kept for ever: say --days N, or set PARK_KEEP_READINGS_DAYS")
     with connect(settings.database_url, autocommit=True, name="park retention") as conn:
+        conn.execute(QUERIES["note_upkeep"], {"now": utc_now()})     # somebody has looked: the hourly upkeep goes on from here
         done = retire(conn, settings.database_url, keep_days=keep_days, archive=archive or settings.archive_dir, now=utc_now())
     for week, said in done:
         typer.echo(f"{week.name}: {said}")

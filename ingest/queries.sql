@@ -189,6 +189,15 @@ ON CONFLICT (base_id, pass) DO UPDATE SET at = excluded.at, detail = excluded.de
 -- What it last said.
 SELECT detail FROM pass WHERE pass = %(pass)s ORDER BY at DESC LIMIT 1
 
+-- name: upkeep_before
+-- When upkeep last ran by a clock that it believed.
+SELECT max(at) FROM pass WHERE pass = 'upkeep'
+
+-- name: note_upkeep
+-- Upkeep has run.
+INSERT INTO pass (base_id, pass, at) SELECT base_id, 'upkeep', %(now)s FROM base ORDER BY base_id
+ON CONFLICT (base_id, pass) DO UPDATE SET at = excluded.at
+
 -- name: lock_rollup
 -- One rollup pass at a time over a part of the points, none while a week is closed; held to the end of the transaction.
 SELECT pg_try_advisory_xact_lock_shared(hashtext('park rollup'))

@@ -32,6 +32,7 @@ from park.quality import WORDS
 log = logging.getLogger("ingest.retention")
 LEAST_DAYS = 35     # the longest a late reading is commonly waited for, a month, and what is under way
 REOPENED = timedelta(days=30)
+STEP = timedelta(days=LEAST_DAYS)   # upkeep runs every hour: further apart, the clock may have jumped
 TRIES = 10
 
 
@@ -69,6 +70,19 @@ def is_due(week: Week, keep_days: int, now: datetime) -> bool:
     """Whether the readings of a week should go: over its time, and not taken back a short while ago."""
     return (week.state != "dropped" and week.monday + timedelta(days=7 + keep_days) <= now
             and (week.reopened_at is None or week.reopened_at + REOPENED <= now))
+
+
+def clock_is_steady(conn: Connection[Any], now: datetime) -> bool:
+    """Whether weeks may be dropped by this clock: a machine that wakes up in 2040 would find every week over its time. More
+    than STEP after the last round it waits until somebody has looked and says `park retention run`."""
+    row = conn.execute(QUERIES["upkeep_before"]).fetchone()
+    last: datetime | None = row[0] if row else None
+    if last is not None and now - last > STEP:
+        log.error("retention waits: the last upkeep was %d days ago, or the clock is ahead; when it is right, say "
+                  "`park retention run`", (now - last).days)
+        return False
+    conn.execute(QUERIES["note_upkeep"], {"now": now})
+    return True
 
 
 def retire(conn: Connection[Any], url: str, *, keep_days: int, archive: Path | None, now: datetime,

@@ -50,7 +50,7 @@ def keep_up(settings: Settings, clock: Clock) -> None:
             return
         conn.execute(QUERIES["ensure_ahead"])
         conn.execute(QUERIES["forget_ledger"])
-        if settings.keep_readings_days:
+        if retention.clock_is_steady(conn, clock()) and settings.keep_readings_days:
             retention.retire(conn, settings.database_url, keep_days=settings.keep_readings_days, archive=settings.archive_dir,
                              now=clock())
         for key in tighten(conn, clock()):

@@ -104,7 +104,7 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
             _wait_port(supervisor, ports.control)
             before(supervisor, [str(f) for f in files], ports, "127.0.0.1")
             address = wait_ready(supervisor, settings.host, ports.http)
-        greet(steps, address, tokens, data_dir)
+        greet(steps, address, tokens, data_dir, secrets=True)
         steps.say("Ctrl-C stops everything")
         if days is None and loaded < HISTORY_DAYS:
             _load_history(url, catalogue, data_dir, steps, HISTORY_DAYS, watch=supervisor)
@@ -235,11 +235,11 @@ def wait_ready(supervisor: Supervisor, host: str, port: int) -> str:
     raise SetupError(f"the API at {address} is not ready after {READY_S:.0f} s; see {supervisor.log_dir}")
 
 
-def greet(steps: Steps, address: str, tokens: dict[str, str], data_dir: Path) -> None:
-    """Where the console is, and how to get in: on a terminal with the tokens, which a service's journal must not keep."""
-    seen = steps.console.is_terminal
-    steps.say(f"[bold green]ready[/]: [bold]{address}/{'#token=' + tokens['operator'] if seen else ''}[/]")
-    for role, token in tokens.items() if seen else ():
+def greet(steps: Steps, address: str, tokens: dict[str, str], data_dir: Path, *, secrets: bool) -> None:
+    """Where the console is, and how to get in. The tokens of a real park (not `secrets`) are for a terminal alone: the journal
+    of a service would keep them."""
+    steps.say(f"[bold green]ready[/]: [bold]{address}/{'#token=' + tokens['operator'] if secrets else ''}[/]")
+    for role, token in tokens.items() if secrets else ():
         steps.say(f"  token {role:<11}{token}")
     steps.say(f"tokens are in {data_dir / 'tokens.json'}, logs in {data_dir / 'logs'}")
     steps.say(f"for other commands of park in another shell: . {data_dir / 'env'}")

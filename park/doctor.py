@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from statistics import median
 from typing import Any
 
@@ -94,7 +94,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("clock", drift_s < CLOCK_TOLERANCE_S, f"{drift_s:.1f} s from the database's",
                       "set up time synchronisation")
         if conn.execute("SELECT to_regclass('calendar')").fetchone() != (None,):
-            yield _calendar(conn, datetime.now(UTC).year)
+            yield _calendar(conn, datetime.now(UTC).date())
         if behind == 0:
             yield device_clocks(conn.execute(DEVICE_CLOCKS).fetchall())
             yield from (links(*row) for row in conn.execute(LINKS).fetchall())
@@ -134,15 +134,17 @@ def _clock_remedy(seconds: Sequence[float]) -> str:
             + "; a device that stamps the start of a period or keeps its messages seems behind")
 
 
-def _calendar(conn: Connection[Any], year: int) -> Finding:
-    """Whether holidays and make-up days are known for the next year to come that the State Council's calendar has not."""
+def _calendar(conn: Connection[Any], today: date) -> Finding:
+    """Whether holidays and make-up days are known for the next year to come that the State Council's calendar has not. A year
+    is arranged in the November before it: from December on, one without its days is something to do."""
     known = last_year()
-    missing = max(year, known + 1)
+    missing = max(today.year, known + 1)
     bare = [code for (code,) in conn.execute(BASES_WITHOUT, {"year": missing})]
     if not bare:
         return Finding("calendar", True, f"the State Council's days to the end of {known}, after it those of each base")
-    return Finding("calendar", missing > year, f"{missing}: weekends and fixed holidays alone for tariffs and baselines of "
-                   f"{', '.join(bare)}", "list the year's days under `calendars:`, or install a newer chinesecalendar")
+    return Finding("calendar", today < date(missing - 1, 12, 1), f"{missing}: weekends and fixed holidays alone for tariffs "
+                   f"and baselines of {', '.join(bare)}",
+                   "list the year's days under `calendars:`, or install a newer chinesecalendar")
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

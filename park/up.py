@@ -62,7 +62,7 @@ def up(settings: Settings, files: Sequence[Path], *, host: str, port: int, data_
             behind(here.supervisor, ports, host)
             before(here.supervisor, [str(f) for f in files], ports, "0.0.0.0")  # loggers in the field connect to us
             address = wait_ready(here.supervisor, host, ports.http)
-        greet(steps, address, tokens, data_dir)
+        greet(steps, address, tokens, data_dir, secrets=steps.console.is_terminal)
         _say_where(steps, here, ports, host, listen)
         _say_mistakes(steps, files, catalogue, checks)
         steps.say("Ctrl-C stops everything")

@@ -95,6 +95,7 @@ def _gone(processes: list[psutil.Process], within_s: float) -> list[psutil.Proce
 def test_from_a_register_to_the_api_and_a_second_start_finds_its_data(tmp_path: Path, start: Callable[..., Demo]) -> None:
     demo = start(tmp_path / "data", "--days", "2")
     assert demo.ready_s < READY_S
+    assert not [token for token in demo.tokens.values() if token not in demo.log.read_text()], "each is printed"
     assert oct((tmp_path / "data" / "tokens.json").stat().st_mode)[-3:] == "600"
     assert len(demo.get("/points", base="lvyuan", limit="1000")["points"]) >= 300
 

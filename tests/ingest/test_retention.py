@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,16 @@ def test_upkeep_makes_weeks_ahead_and_retires_old_ones(filled: Db, database_url:
     there = [w.monday for w in weeks(filled)]
     today = filled.execute("SELECT date_trunc('week', now(), 'UTC')").fetchone()
     assert today is not None and {today[0], today[0] + timedelta(days=7)} <= set(there)
+
+
+def test_a_clock_that_jumped_ahead_drops_nothing(filled: Db, database_url: str, tmp_path: Path) -> None:
+    settings = Settings(database_url=database_url, keep_readings_days=400, archive_dir=tmp_path)
+    for days in (0, 5000, 1):
+        upkeep.keep_up(settings, partial(NOW.__add__, timedelta(days=days)))
+        assert {w.state for w in weeks(filled)} == {"open"}
+    later = NOW + timedelta(days=30)
+    upkeep.keep_up(Settings(database_url=database_url, keep_readings_days=FIFTH), lambda: later)
+    assert any(w.state == "dropped" for w in weeks(filled))          # and goes on by itself once the clock is right again
 
 
 def test_readings_are_kept_for_five_weeks_at_least(filled: Db, database_url: str) -> None:
