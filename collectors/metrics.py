@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from collectors.collection import Collection
 from collectors.hj212_health import port_metrics
 from collectors.modbus_link import now_ms
+from park.heartbeat import answer_prometheus
 
 STATES = ("online", "offline", "error", "unknown")
 
@@ -97,8 +98,8 @@ class CollectionMetrics(Collector):
             yield from port_metrics(c.hj212)
 
 
-def serve_metrics(collection: Collection, port: int, host: str = "127.0.0.1") -> None:
+def serve_metrics(collection: Collection, port: int) -> None:
     """Serve /metrics on a thread of its own."""
     registry = CollectorRegistry()
     registry.register(CollectionMetrics(collection))
-    start_http_server(port, addr=host, registry=registry)
+    answer_prometheus(registry, port)

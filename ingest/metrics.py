@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter as Counts
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from park.heartbeat import answer_prometheus
 
 
 class Metrics:
@@ -29,4 +31,4 @@ class Metrics:
 
     def serve(self, port: int) -> None:
         """Answer /metrics on `port` from a thread of its own."""
-        start_http_server(port, registry=self.registry)
+        answer_prometheus(self.registry, port)

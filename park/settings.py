@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     webhook_url: str = ""
     """Where alert transitions are posted; empty: nowhere."""
     webhook_secret: str = ""
+    metrics_host: str = "127.0.0.1"
+    """Where `--metrics-port` of the stages listens; 0.0.0.0 lets a Prometheus on another machine ask."""
     route_hosts: str = ""
     """Further hosts that routes made over HTTP may send to, with commas: a mail server or a robot of one's own."""
     public_url: str = ""
