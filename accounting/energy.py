@@ -100,13 +100,14 @@ def roll_totals(conn: Connection, base_id: int) -> None:
     conn.execute(SQL["roll_totals"], {"base": base_id})
 
 
-def roll_ledger(conn: Connection, base_id: int, now: datetime, after: int = 0) -> list[str]:
-    """Totals of the days that ledger entries after entry `after` speak of (bills, green power, feedstock); their periods.
+def roll_ledger(conn: Connection, base_id: int, now: datetime, after: int = 0, until: datetime | None = None) -> list[str]:
+    """Totals of the days that ledger entries after entry `after` speak of (bills, green power, feedstock); their periods. Of
+    all entries the days since `until`, too: an entry whose span still runs has a new day each day.
 
     The touched days of the transaction are forgotten: call it after `roll`.
     """
     prepare(conn)
-    if not conn.execute(SQL["touch_ledger_days"], {"base": base_id, "entry": after, "now": now}).rowcount:
+    if not conn.execute(SQL["touch_ledger_days"], {"base": base_id, "entry": after, "now": now, "until": until}).rowcount:
         return []
     roll_totals(conn, base_id)
     return [row[0] for row in conn.execute(SQL["touched_periods"])]

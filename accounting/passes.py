@@ -135,7 +135,7 @@ def _close(conn: Connection, base_id: int, zone: str, now: datetime, result: Pas
         availability.end_days(conn, base_id, zone, last or energy.BEGINNING, now)
     if energy.touch_due_days(conn, base_id, now, _since(conn, base_id, owed)):
         periods += energy.roll(conn, base_id, zone, now, replaced=False)
-    periods += energy.roll_ledger(conn, base_id, now, int(_detail(conn, base_id, "ledger").get("entry", 0)))
+    periods += energy.roll_ledger(conn, base_id, now, int(_detail(conn, base_id, "ledger").get("entry", 0)), last)
     hours, months = outlets.pass_time(conn, base_id, zone, now, hours_changed=bool(owed))
     result.hours += hours
     owed |= {*periods, *months} | indicators.ledger_periods(conn, base_id, zone)
@@ -205,7 +205,7 @@ def _follow_catalogue(conn: Connection, base_id: int, zone: str, now: datetime, 
 
 def _recost(conn: Connection, base_id: int, zone: str, now: datetime) -> set[str]:
     """Cost and totals of every day that the base has, those that only the ledger speaks of too."""
-    conn.execute(SQL["touch_ledger_days"], {"base": base_id, "entry": 0, "now": now})
+    conn.execute(SQL["touch_ledger_days"], {"base": base_id, "entry": 0, "now": now, "until": None})
     rows = conn.execute(SQL["all_days"], {"base": base_id, "low": datetime.min.replace(tzinfo=UTC, year=1970),
                                           "high": datetime.max.replace(tzinfo=UTC, year=2999)}).fetchall()
     if rows:

@@ -543,7 +543,8 @@ SET unit = excluded.unit, amount = excluded.amount, generation = excluded.genera
     setting_ids = excluded.setting_ids, market_factor_ids = excluded.market_factor_ids, ledger_ids = excluded.ledger_ids
 
 -- name: touch_ledger_days
--- Note the days of ledger entries that energy totals depend on, booked after an entry or superseded by such a one.
+-- Note the days of ledger entries that energy totals depend on, booked after an entry or superseded by such a one; and of every
+-- entry the days that began after an instant.
 INSERT INTO touched_day (point_id, day, low, high)
 SELECT DISTINCT 0, d::date, d AT TIME ZONE b.timezone, (d + interval '1 day') AT TIME ZONE b.timezone
 FROM ledger l JOIN base b USING (base_id)
@@ -551,7 +552,8 @@ CROSS JOIN LATERAL generate_series(l.first_day::timestamp, least(l.last_day, (%(
                                    interval '1 day') d
 WHERE l.base_id = %(base)s AND l.kind IN ('energy_bill', 'energy_cost', 'green_power', 'feedstock')
   AND (l.entry_id > %(entry)s OR EXISTS (SELECT FROM ledger s WHERE s.base_id = l.base_id AND s.supersedes = l.entry_id
-                                         AND s.entry_id > %(entry)s))
+                                         AND s.entry_id > %(entry)s)
+       OR d AT TIME ZONE b.timezone > %(until)s::timestamptz)
 ON CONFLICT DO NOTHING
 
 -- name: fingerprint

@@ -254,6 +254,17 @@ def test_a_bill_counts_where_no_meter_does_and_a_correction_heals(
     assert total(park, "diesel", "tce_calorific", day="2026-01-10") == pytest.approx((0.14,)) and verify(park, 1, NOW) == []
 
 
+def test_a_bill_whose_span_still_runs_has_a_new_day_each_day(park: Conn) -> None:
+    """A base without a single counter: nothing but the clock brings its days."""
+    booked(park, "energy_bill", 3100, "kg", item="diesel")
+    for day, n in ((3, 3), (3, 3), (5, 5)):
+        run_pass(park, datetime(2026, 3, day, 4, tzinfo=UTC))
+        days = park.execute("SELECT count(*), sum(amount) FROM energy_total WHERE carrier = 'diesel' AND enterprise_id IS NULL")
+        assert days.fetchone() == (n, pytest.approx(0.1 * n))
+    month = park.execute("SELECT value FROM indicator_value WHERE indicator = 'tce_calorific' AND period = '2026-03'")
+    assert month.fetchone() == (pytest.approx(5 * 0.14571),)
+
+
 def test_every_fuel_of_the_standard_has_its_factors_and_counts_by_bill(park: Conn, day: Callable[[str, float], None]) -> None:
     """3.1 t (or 3,100 Nm3) of each over March: values as printed, NCV / 29,307.6 kJ where the standard gives an NCV."""
     kgce = {"washed_coal": 26377, "coke": 28470, "crude_oil": 41868, "fuel_oil": 41868, "gasoline": 43124, "kerosene": 43124,
