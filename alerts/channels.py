@@ -11,6 +11,7 @@ range     how far outside all of the last four weeks                    short se
 surge     young: beyond the usual tenth of a week, in its own spread    the same, when a greater one was seen already
           fine steps: three hours beyond all of the last four weeks    what lasts
 swing     how much it moves from step to step, same                     hunting, chatter (fine steps only)
+left_on   hours above the middle of day and night against the longest   schedule left on, a valve left open
 
 The score at t uses nothing after t. Series too short for weeks fall back to days, then to a running median.
 """
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d
 
 from alerts.jumps import jump
+from alerts.left_on import left_on
 from alerts.ranges import out_of_range
 from alerts.ranks import blockwise_scale
 from alerts.resting import judge_at_rest
@@ -33,8 +35,10 @@ from alerts.rolling import (
     Ints,
     fill,
     fill_by_lags,
+    held,
     lag,
     lags_of,
+    longest,
     mean_of_last,
     quantile_of_lags,
     quantile_of_sorted,
@@ -149,6 +153,7 @@ def channels(x: Floats, step_s: float) -> Channels:
         "range": lasting,
         "surge": _beyond_four_weeks(x, r, past) if fine else _surge(x, r),
         "swing": _swing(x, r, past) if fine else np.full_like(x, np.nan),
+        "left_on": left_on(x, r.hour, r.day, len(x) if fine else LONG_WEEKS * r.week),
     }
     judge_at_rest(scores, x, r.hour, r.day, fine)
     return Channels(x, e, size, r, scores)
@@ -164,12 +169,7 @@ def _slow(x: Floats, residual: Floats, r: Rhythm) -> dict[str, Floats]:
     drift = _together(_level_cusum(mean_of_last(residual, r.day, r.day // 2)[at], few) / USUAL_LEVEL,
                       _level_cusum(low, few, weekly=True) / USUAL_LOW, _of_own_weeks(fortnight, 2, 8, few))
     days = _together(_of_own_weeks(day, 1, 6, few), _of_own_weeks(three, 1, 6, few))
-    return {"days": _held(days, every, len(x)), "drift": _held(drift, every, len(x))}
-
-
-def _held(few: Floats, every: int, n: int) -> Floats:
-    """(n,) each value from the step at which it was known until the next."""
-    return np.concatenate([np.full(every - 1, np.nan), np.repeat(few, every)])[:n]
+    return {"days": held(days, every, len(x)), "drift": held(drift, every, len(x))}
 
 
 def _level_cusum(m: Floats, r: Rhythm, weekly: bool = False) -> Floats:
@@ -252,7 +252,7 @@ def _shift(x: Floats, far: Floats, r: Rhythm) -> Floats:
     here, *moved = (_misfit(x[:n], part, every, 3 * r.day // every) for part in parts)
     with np.errstate(invalid="ignore", divide="ignore"):
         score = np.maximum(np.log((here + 0.01) / (np.fmin.reduce(moved) + 0.01)), 0.0)
-    return _held(np.append(score, np.nan), every, len(x))
+    return held(np.append(score, np.nan), every, len(x))
 
 
 def _misfit(x: Floats, moved: Floats, every: int, width: int) -> Floats:
@@ -300,7 +300,7 @@ def _beyond_four_weeks(x: Floats, r: Rhythm, past: Soiled | None) -> Floats:
     if past is not None:
         clean = out_of_range(m, 24, 24, past=hours(sound(x, past, r.day)))[0]
         score = np.where(np.repeat(past.use, 24)[:len(m)], clean, score)
-    return _held(score, r.hour, len(x))
+    return held(score, r.hour, len(x))
 
 
 def _beyond_week(m: Floats, unit: Floats, r: Rhythm, at: Ints | slice = EVERY) -> Floats:
@@ -348,9 +348,9 @@ def _flat(x: Floats, r: Rhythm) -> Floats:
     for part, known in ((x == 0, 0), ((x != 0) & ~bound & ~np.isnan(x), 3), (bound, 3)):
         if not part.any():
             continue
-        longest = _longest(np.where(part, run, 0.0), same)
-        n = np.count_nonzero(longest, axis=0)
-        usual = longest[np.maximum(n, 1) - 1, np.arange(len(x))]
+        longer = longest(np.where(part, run, 0.0), same)
+        n = np.count_nonzero(longer, axis=0)
+        usual = longer[np.maximum(n, 1) - 1, np.arange(len(x))]
         before = np.cumsum(part & ~same) - part        # runs of the kind that were over; few say little of the longest
         here = part & moved & (n >= known)
         out[here] = (run / (usual + 2.0) * np.where(before > 0, before / (before + FEW_RUNS), 1.0))[here]
@@ -372,7 +372,7 @@ def _repeat(x: Floats, r: Rhythm) -> Floats:
         same = x == lag(x, k)
         changed = np.cumsum(same & moves)
         run = changed - np.maximum.accumulate(np.where(same, 0, changed))
-        scores.append(run / (_longest(run.astype(float), same)[2] + 6.0))
+        scores.append(run / (longest(run.astype(float), same)[2] + 6.0))
     return np.where(np.isnan(x), np.nan, np.maximum(*scores))
 
 
@@ -380,13 +380,3 @@ def _run(same: NDArray[np.bool_]) -> Floats:
     """How many steps up to this one are alike."""
     index = np.arange(len(same))
     return (index - np.maximum.accumulate(np.where(same, 0, index)) + 1).astype(float)
-
-
-def _longest(run: Floats, same: NDArray[np.bool_]) -> Floats:
-    """(3, T) lengths of the three longest runs that were over before, 0 where there were fewer."""
-    rest = np.concatenate([[0.0], np.where(~same[1:], run[:-1], 0.0)])
-    out = np.empty((3, len(run)))
-    for row in out:
-        np.maximum.accumulate(rest, out=row)
-        rest = np.minimum(rest, np.concatenate([[0.0], row[:-1]]))   # what the longest so far leaves to the next
-    return out

@@ -29,7 +29,7 @@ KINDS = {       # channel -> what it looks like when it is above and below
     "jump": ("jump_up", "drop"), "ratio": ("scale_up", "scale_down"), "days": ("level_up", "level_down"),
     "drift": ("drift_up", "drift_down"), "shift": ("clock_shift", "clock_shift"), "flat": ("stuck", "stuck"),
     "repeat": ("copied", "copied"), "range": ("above_range", "below_range"), "surge": ("high_value", "low_value"),
-    "swing": ("restless", "restless"),
+    "swing": ("restless", "restless"), "left_on": ("left_on", "left_on"),
 }
 
 

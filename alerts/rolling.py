@@ -177,3 +177,18 @@ def fill(first: Floats, *others: Floats) -> Floats:
     for other in others:
         out = np.where(np.isnan(out), other, out)
     return out
+
+
+def held(few: Floats, every: int, n: int) -> Floats:
+    """(n,) each value from the step at which it was known, the last of its `every`, until the next."""
+    return np.concatenate([np.full(every - 1, np.nan), np.repeat(few, every)])[:n]
+
+
+def longest(run: Floats, same: NDArray[np.bool_]) -> Floats:
+    """(3, T) lengths of the three longest runs that were over before, 0 where there were fewer."""
+    rest = np.concatenate([[0.0], np.where(~same[1:], run[:-1], 0.0)])
+    out = np.empty((3, len(run)))
+    for row in out:
+        np.maximum.accumulate(rest, out=row)
+        rest = np.minimum(rest, np.concatenate([[0.0], row[:-1]]))   # what the longest so far leaves to the next
+    return out

@@ -79,6 +79,18 @@ def test_a_weekend_copied_from_friday_is_found_by_its_repetition() -> None:
     assert [(o["kind"], saturday <= o["_start"] < saturday + 12) for o in found] == [("copied", True)]
 
 
+def test_a_load_left_on_over_night_is_found_before_the_next_noon() -> None:
+    x = office()
+    evening = 15 * 168 + 2 * 24 + 17
+    x[evening:evening + 40] = np.maximum(x[evening:evening + 40], 150.0)
+    score = channels(x, HOUR).scores["left_on"]
+    assert score[:evening].max() < 1.3 and score[evening + 19] > 1.75
+    y = office(6)
+    y[:] = np.where(np.arange(len(y)) % 24 // 2 == 5, 3.0, 0.0)        # a valve, two hours a day, then left open
+    y[900:960] = 3.0 + 0.1 * np.sin(np.arange(60))
+    assert "left_on" in {o["kind"] for o in detect([series(y)], 0.3)[0].onsets if 900 <= o["_start"] < 960}
+
+
 def test_one_long_standstill_of_the_past_does_not_hide_the_next() -> None:
     x = office()
     x[10 * 168:10 * 168 + 60] = x[10 * 168]
