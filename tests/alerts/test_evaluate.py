@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from alerts import evaluate, ramps
 from alerts.calibrate import MONTH_S
 from alerts.evaluate import Labelled
 from alerts.rolling import Floats
+from alerts.sound import CHINA, SUMMER_TIME, Calendar
 
 HOUR = 3600.0
 
@@ -69,3 +72,14 @@ def test_a_steeper_ramp_is_found_sooner() -> None:
     days = np.array([ramps.delays(x * (1 + size * grown), ramps.AHEAD) for size in (0.0, 0.1, 0.4)])
     assert np.isinf(days[0, 1]) and days[2, 1] <= days[1, 1] and days[2, 1] < 8
     assert ramps.noise(x) == pytest.approx(0.03 / np.sqrt(7), rel=0.8)
+
+
+def test_made_up_days_are_those_of_the_calendar_and_the_hour_moves_with_summer_time() -> None:
+    rng = np.random.default_rng(1)
+    park = Calendar(rng, 60 * 24, 3600.0, datetime(2025, 9, 15, 16, tzinfo=UTC), CHINA)      # midnight of Tuesday in China
+    assert park.hour[0] == 0 and park.day[0] == 1
+    golden = slice(15 * 24, 23 * 24)                                                        # 1 to 8 October
+    assert park.holiday[golden].all() and not park.work[golden].any()
+    assert park.work[12 * 24:13 * 24].all()                                                 # 28 September, a Sunday
+    berlin = Calendar(rng, 48, 3600.0, datetime(2025, 3, 29, 23, tzinfo=UTC), SUMMER_TIME)
+    assert berlin.hour[:4].tolist() == [0, 1, 3, 4] and not berlin.holiday.any()
