@@ -17,6 +17,11 @@ FROM token WHERE hash = %(hash)s AND revoked_at IS NULL AND (expires_at IS NULL 
 INSERT INTO token (hash, name, role, bases, enterprise_id, expires_at)
 VALUES (%(hash)s, %(name)s, %(role)s, %(bases)s::smallint[], %(enterprise)s, %(expires)s)
 
+-- name: is_live
+-- Whether a token is valid and sees all of these bases.
+SELECT FROM token t WHERE hash = %(hash)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+  AND NOT EXISTS (SELECT FROM base b WHERE b.code = ANY (%(bases)s) AND b.base_id <> ALL (t.bases))
+
 -- name: list_tokens
 -- Every token, without its hash.
 SELECT t.token_id, t.name, t.role, ARRAY(SELECT b.code FROM base b WHERE b.base_id = ANY (t.bases) ORDER BY 1),

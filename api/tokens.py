@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,9 +12,11 @@ from typing import Any
 
 import psycopg
 
+from park.catalogue import Catalogue
 from park.catalogue_store import base_id_of
 from park.database import queries
 from park.errors import InputError, NotFound
+from park.private import write_private
 
 Connection = psycopg.Connection[Any]
 SQL = queries(Path(__file__).with_name("queries.sql"))
@@ -47,6 +50,27 @@ def create_token(conn: Connection, *, role: str, name: str, bases: Sequence[str]
     conn.execute(SQL["insert_token"], {"hash": hash_of(token), "name": name.strip(), "role": role, "bases": ids,
                                        "enterprise": enterprise_id, "expires": expires})
     return token
+
+
+def ready_tokens(conn: Connection, path: Path, catalogues: Sequence[Catalogue]) -> dict[str, str]:
+    """One token a role for who installs the platform, kept in a file (0600), since the database holds only hashes.
+
+    Of several bases contractor, auditor and admin see all; the others are of the first, and `operator@CODE` of another. A base
+    that comes later makes new tokens; one that somebody was handed sees what it saw.
+    """
+    codes = [c.base.code for c in catalogues if c.base is not None]
+    wanted = {"operator": codes[:1], "contractor": codes, "enterprise": codes[:1], "auditor": codes, "admin": codes}
+    wanted |= {f"operator@{code}": [code] for code in codes[1:]}
+    enterprises = [e.code for e in catalogues[0].enterprises]
+    tokens: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    for name, bases in wanted.items():
+        role = name.partition("@")[0]
+        live = name in tokens and conn.execute(SQL["is_live"], {"hash": hash_of(tokens[name]), "bases": bases}).fetchone()
+        if not live and (role != "enterprise" or enterprises):
+            tokens[name] = create_token(conn, role=role, name=f"{bases[0]}-{role}", bases=bases,
+                                        enterprise=enterprises[0] if role == "enterprise" else None)
+    write_private(path, json.dumps(tokens, indent=1))
+    return tokens
 
 
 def _enterprise_id(conn: Connection, role: str, bases: list[int], code: str | None) -> int | None:

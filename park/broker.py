@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -52,15 +53,15 @@ class Broker:
     """One embedded broker; `start` returns when it accepts connections.
 
     Without `host` it listens on loopback and asks nobody. With one it asks everybody for a password, also on loopback,
-    and gives each the rights that `park.broker_access` has for `base`.
+    and gives each the rights that `park.broker_access` has for `bases`.
     """
 
-    def __init__(self, data_dir: Path, port: int | None = None, *, host: str | None = None, base: str = "-",
+    def __init__(self, data_dir: Path, port: int | None = None, *, host: str | None = None, bases: Sequence[str] = (),
                  kind: str | None = None) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port or free_port(host or "127.0.0.1")
         self.host = host
-        self.base = base
+        self.bases = tuple(bases)
         self.kind = kind or ("mosquitto" if _mosquitto() else "amqtt")
         self._server: subprocess.Popen[bytes] | None = None
 
@@ -86,7 +87,7 @@ class Broker:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         if self.host:
             write = write_for_amqtt if self.kind == "amqtt" else write_for_mosquitto
-            write(self.data_dir, users(self.users_file), self.base, topics_of(self.users_file))
+            write(self.data_dir, users(self.users_file), self.bases, topics_of(self.users_file))
         host, port = host_port(self.url)
         log_path = self.data_dir / "broker.log"
         with log_path.open("ab") as log:

@@ -114,34 +114,35 @@ def _is_filter(text: object) -> bool:
     return all(level == "+" or not set("+#") & set(level) for level in levels) and (last in "+#" or not set("+#") & set(last))
 
 
-def rights_of(name: str, base: str, topics: Sequence[str] = ("#",)) -> Rights:
-    """What a user of this name may do at the broker of the base; `topics`: what a device may write."""
+def rights_of(name: str, bases: Sequence[str], topics: Sequence[str] = ("#",)) -> Rights:
+    """What a user of this name may do at the broker of the bases; `topics`: what a device may write."""
     if name == PLATFORM:
         return Rights(("#",), ("#",))
     if name == GATEWAY:
         # it may read MQTT devices too, and ask Sparkplug nodes for a rebirth
-        own = tuple(f"park/v1/{base}/+/{kind}" for kind in ("readings", "health", "deadletter"))
-        return Rights((*own, "spBv1.0/+/NCMD/#", "spBv1.0/+/DCMD/#"), ("#",), (f"park/v1/{base}/{OWN_SOURCE}/#",))
+        own = tuple(f"park/v1/{base}/+/{kind}" for base in bases for kind in ("readings", "health", "deadletter"))
+        of_here = tuple(f"park/v1/{base}/{source}/#" for base in bases for source in (OWN_SOURCE, base))   # see park.sites
+        return Rights((*own, "spBv1.0/+/NCMD/#", "spBv1.0/+/DCMD/#"), ("#",), of_here)
     return Rights(tuple(topics), COMMANDS, (OURS,))
 
 
-def write_for_mosquitto(folder: Path, passwords: Mapping[str, str], base: str,
+def write_for_mosquitto(folder: Path, passwords: Mapping[str, str], bases: Sequence[str],
                        topics: Mapping[str, Sequence[str]]) -> None:
     """`passwords` and `acl` in the folder, as mosquitto 2 reads them at its start."""
     write_private(folder / "passwords", "".join(f"{name}:{_hash(word)}\n" for name, word in passwords.items()))
     lines = []
     for name in passwords:
-        rights = rights_of(name, base, topics.get(name, ("#",)))
+        rights = rights_of(name, bases, topics.get(name, ("#",)))
         verbs = {"deny": rights.never, "write": rights.write, "read": rights.read}
         lines += [f"user {name}", *(f"topic {verb} {f}" for verb, filters in verbs.items() for f in filters), ""]
     write_private(folder / "acl", "\n".join(lines))
 
 
-def write_for_amqtt(folder: Path, passwords: Mapping[str, str], base: str,
+def write_for_amqtt(folder: Path, passwords: Mapping[str, str], bases: Sequence[str],
                    topics: Mapping[str, Sequence[str]]) -> None:
     """`access.json` in the folder, which the plugin of `park.broker_amqtt` reads at its start."""
     write_private(folder / "access.json", json.dumps({
-        name: {"password": _hash(word), **asdict(rights_of(name, base, topics.get(name, ("#",))))}
+        name: {"password": _hash(word), **asdict(rights_of(name, bases, topics.get(name, ("#",))))}
         for name, word in passwords.items()}))
 
 

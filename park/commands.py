@@ -55,7 +55,8 @@ def init(
 
 
 def up(
-    catalogue: Files,
+    catalogue: Annotated[list[Path], typer.Argument(metavar="FILE", help="YAML files or a folder of one catalogue; or of "
+                                                    "several bases, each with a file or folder of its own.")],
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of console and API.", metavar="PORT",
                                              show_default="PARK_PORT, or 8000")] = None,
     host: Annotated[str | None, typer.Option(metavar="ADDRESS",
@@ -64,7 +65,7 @@ def up(
     data_dir: Annotated[Path | None, typer.Option(help="Where database, spools, tokens and logs are kept.", metavar="FOLDER",
                                                   show_default="PARK_DATA_DIR, or park-data")] = None,
     hj212_port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="Port on which data loggers (HJ 212) "
-                                            "connect; 0: any that is free.")] = 9212,
+                                            "connect, of a second base the next one; 0: any that is free.")] = 9212,
     mqtt_listen: Annotated[str | None, typer.Option(metavar="ADDRESS:PORT", show_default="this machine alone", help="Where the "
                                                     "embedded broker listens for MQTT devices; asks for a password.")] = None,
 ) -> None:

@@ -22,12 +22,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from park import database
 from park.broker import Broker, free_port, host_port, is_embedded
+from park.broker_access import OWN_SOURCE
 from park.catalogue import Catalogue, read_catalogue
 from park.catalogue_store import apply
 from park.embedded import Postgres
@@ -94,7 +94,7 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
         loaded = _history_loaded(data_dir)
         if first > loaded:
             _load_history(url, catalogue, data_dir, steps, first)
-        tokens = tokens_of(url, data_dir, catalogue)
+        tokens = tokens_of(url, data_dir, [catalogue])
         _fill_roster(url, catalogue)
         with steps.step("starting collectors, ingest, accounting, alerts, api"):
             supervisor.add("simulate", "simulate", "--modbus-port", str(ports.modbus), "--hj212", f"127.0.0.1:{ports.hj212}",
@@ -102,7 +102,8 @@ def demo(settings: Settings, *, days: int | None, port: int, data_dir: Path) -> 
             behind(supervisor, ports, settings.host)
             # collectors after the devices: a refused connection is a finding in a real park, and would raise alerts here
             _wait_port(supervisor, ports.control)
-            before(supervisor, [str(f) for f in files], ports, "127.0.0.1")
+            collect(supervisor, files, ports.hj212, "127.0.0.1")
+            supervisor.add("alert", "alert")
             address = wait_ready(supervisor, settings.host, ports.http)
         greet(steps, address, tokens, data_dir, secrets=True)
         steps.say("Ctrl-C stops everything")
@@ -124,10 +125,10 @@ class Platform:
 
 @contextlib.contextmanager
 def platform(settings: Settings, data_dir: Path, steps: Steps,
-             listen: tuple[str, int, str] | None = None) -> Iterator[Platform]:
+             listen: tuple[str, int, Sequence[str]] | None = None) -> Iterator[Platform]:
     """Database and broker (embedded unless the environment names others), migrated; a supervisor; all stopped at the end.
 
-    With `listen` (host, port, base) the embedded broker listens there, and asks everybody for a password.
+    With `listen` (host, port, bases) the embedded broker listens there, and asks everybody for a password.
     """
     with contextlib.ExitStack() as stack, interruptible():
         try:
@@ -148,8 +149,8 @@ def platform(settings: Settings, data_dir: Path, steps: Steps,
             broker = None
             if mqtt_url is None:
                 with steps.step("embedded MQTT broker"):
-                    host, port, base = listen or (None, _broker_port(data_dir), "-")
-                    broker = stack.enter_context(Broker(data_dir / "broker", port, host=host, base=base).start())
+                    host, port, bases = listen or (None, _broker_port(data_dir), ())
+                    broker = stack.enter_context(Broker(data_dir / "broker", port, host=host, bases=bases).start())
                     mqtt_url = broker.url
                     steps.say("broker: {} at {}:{}".format(broker.kind, *host_port(mqtt_url)))   # without its password
             environment = {"PARK_DATABASE_URL": url, "PARK_MQTT_URL": mqtt_url, "PARK_DATA_DIR": str(data_dir.absolute())}
@@ -189,17 +190,17 @@ def bring(url: str, catalogue: Catalogue) -> None:
 
 
 def behind(supervisor: Supervisor, ports: Ports, host: str) -> None:
-    """The stages behind the broker."""
+    """The stages behind the broker, of all bases, but for alerts."""
     supervisor.add("ingest", "ingest")
     supervisor.add("serve", "serve", "--host", host, "--port", str(ports.http))
     supervisor.add("account", "account")
 
 
-def before(supervisor: Supervisor, catalogue: Sequence[str], ports: Ports, hj212_host: str) -> None:
-    """The stage before the broker, and the one that judges what comes through it."""
-    supervisor.add("collect", "collect", *catalogue, "--also-database", "--hj212-host", hj212_host,
-                   "--hj212-port", str(ports.hj212))
-    supervisor.add("alert", "alert")
+def collect(supervisor: Supervisor, catalogue: Sequence[Path], port: int, host: str, source: str = OWN_SOURCE) -> None:
+    """The stage before the broker, for one base."""
+    name, own = ("collect", []) if source == OWN_SOURCE else (f"collect-{source}", ["--source", source])
+    supervisor.add(name, "collect", *map(str, catalogue), "--also-database", "--hj212-host", host,
+                   "--hj212-port", str(port), *own)
 
 
 def _wait_port(supervisor: Supervisor, port: int) -> None:
@@ -245,23 +246,11 @@ def greet(steps: Steps, address: str, tokens: dict[str, str], data_dir: Path, *,
     steps.say(f"for other commands of park in another shell: . {data_dir / 'env'}")
 
 
-def tokens_of(url: str, data_dir: Path, catalogue: Catalogue) -> dict[str, str]:
-    """One token a role; made once and kept in tokens.json (0600), since the database holds only hashes."""
-    from api.tokens import create_token
-    path = data_dir / "tokens.json"
-    assert catalogue.base is not None
-    tokens: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+def tokens_of(url: str, data_dir: Path, catalogues: Sequence[Catalogue]) -> dict[str, str]:
+    """The tokens of `tokens.json` in the data folder, made where they are not there yet."""
+    from api.tokens import ready_tokens
     with database.connect(url, autocommit=True) as conn:
-        for role in ("operator", "contractor", "enterprise", "auditor", "admin"):
-            if role in tokens and _is_live(conn, tokens[role]):
-                continue
-            enterprise = catalogue.enterprises[0].code if role == "enterprise" and catalogue.enterprises else None
-            if role == "enterprise" and enterprise is None:
-                continue
-            tokens[role] = create_token(conn, role=role, name=f"{catalogue.base.code}-{role}", bases=[catalogue.base.code],
-                                        enterprise=enterprise)
-    write_private(path, json.dumps(tokens, indent=1))
-    return tokens
+        return ready_tokens(conn, data_dir / "tokens.json", catalogues)
 
 
 def _fill_roster(url: str, catalogue: Catalogue) -> None:
@@ -274,12 +263,6 @@ def _fill_roster(url: str, catalogue: Catalogue) -> None:
     shifts = yaml.safe_load((Path(simulators.__file__).parent / "roster.yaml").read_text(encoding="utf-8"))
     with database.connect(url, autocommit=True) as conn:
         roster.fill(conn, catalogue.base.code, shifts, datetime.now(UTC), 14, "park demo")
-
-
-def _is_live(conn: psycopg.Connection[Any], token: str) -> bool:
-    from api.tokens import hash_of
-    return conn.execute("""SELECT FROM token WHERE hash = %s AND revoked_at IS NULL
-        AND (expires_at IS NULL OR expires_at > now())""", (hash_of(token),)).fetchone() is not None
 
 
 def _history_loaded(data_dir: Path) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -16,15 +16,15 @@ from rich.markup import escape
 
 from park.broker import free_port, host_port
 from park.broker_access import DEVICE, GATEWAY, LOOPBACK, listen_address, users
-from park.catalogue import Catalogue, read_catalogue
+from park.catalogue import Catalogue
 from park.demo import (
     HJ212_PORT,
     Platform,
     Ports,
     Steps,
-    before,
     behind,
     bring,
+    collect,
     greet,
     is_free,
     keep,
@@ -37,34 +37,44 @@ from park.demo import (
 from park.errors import InputError
 from park.mqtt import refusal
 from park.settings import Settings
+from park.sites import keep_places, placed, read_sites
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")     # of a password in the catalogue
 
 
 def up(settings: Settings, files: Sequence[Path], *, host: str, port: int, data_dir: Path, hj212_port: int = HJ212_PORT,
        mqtt_listen: str | None = None, checks: Sequence[Callable[[list[Path]], object]] = ()) -> None:
-    """Run every stage for a real park described by `files`, until Ctrl-C.
+    """Run every stage for the real park, or the several parks, that `files` describe, until Ctrl-C.
 
     What `checks` find wrong with devices and rules is said and keeps nothing from starting: a park that runs must come
     back after a power cut, whatever one device's line says.
     """
     steps = Steps(Console(highlight=False))
-    catalogue = read_catalogue(files)
-    if catalogue.base is None:
-        raise InputError(f"expected a `base:` section in {', '.join(map(str, files))}")
-    listen = None if mqtt_listen is None else (*_listen(data_dir, mqtt_listen), catalogue.base.code)
-    ports = Ports(usable(port, "--port", host), 0, _hj212_port(catalogue, hj212_port), 0)
+    sites, wrong = read_sites(files)
+    sites = placed(sites, data_dir)
+    listen = None if mqtt_listen is None else (*_listen(data_dir, mqtt_listen), [site.code for site in sites])
+    ports = Ports(usable(port, "--port", host), 0, 0, 0)
+    loggers = {site.code: _hj212_port(site.catalogue, hj212_port and hj212_port + site.place) for site in sites}
     with platform(settings, data_dir, steps, listen) as here:
-        with steps.step("applying the catalogue"):
-            bring(here.url, catalogue)
-        tokens = tokens_of(here.url, data_dir, catalogue)
+        keep_places(sites, data_dir)
+        for site in sites:
+            with steps.step(f"applying the catalogue of {site.code}"):
+                bring(here.url, site.catalogue)
+        tokens = tokens_of(here.url, data_dir, [site.catalogue for site in sites])
         with steps.step("starting collectors, ingest, accounting, alerts, api"):
             behind(here.supervisor, ports, host)
-            before(here.supervisor, [str(f) for f in files], ports, "0.0.0.0")  # loggers in the field connect to us
+            for site in sites:      # loggers in the field connect to us
+                collect(here.supervisor, site.files, loggers[site.code], "0.0.0.0", site.source)
+            here.supervisor.add("alert", "alert")
             address = wait_ready(here.supervisor, host, ports.http)
         greet(steps, address, tokens, data_dir, secrets=steps.console.is_terminal)
-        _say_where(steps, here, ports, host, listen)
-        _say_mistakes(steps, files, catalogue, checks)
+        _say_where(steps, here, ports, host, listen, loggers)
+        for line in wrong:
+            steps.say(f"[bold red]mistake[/] {escape(line)}")
+        if wrong:
+            steps.say("[bold red]a catalogue with mistakes is left out[/], its devices are not read: mend it, and start again")
+        for site in sites:
+            _say_mistakes(steps, site.files, site.catalogue, checks)
         steps.say("Ctrl-C stops everything")
         keep(here)
 
@@ -84,14 +94,16 @@ def _hj212_port(catalogue: Catalogue, wanted: int) -> int:
     return wanted if wanted and is_free(wanted) else free_port()  # open all the same: strangers are heard and can be adopted
 
 
-def _say_where(steps: Steps, here: Platform, ports: Ports, host: str, listen: tuple[str, int, str] | None) -> None:
+def _say_where(steps: Steps, here: Platform, ports: Ports, host: str, listen: tuple[str, int, list[str]] | None,
+               loggers: Mapping[str, int]) -> None:
     """Where people, data loggers and MQTT devices reach this machine from elsewhere."""
     near = own_address()
     if host in LOOPBACK:
         steps.say("the console listens on this machine alone; --host 0.0.0.0 opens it to others")
     else:
         steps.say(f"the console from other machines: http://{near if host in ('0.0.0.0', '::') else host}:{ports.http}")
-    steps.say(f"data loggers (HJ 212) connect to {near} port {ports.hj212}")
+    for code, port in loggers.items():
+        steps.say(f"data loggers (HJ 212){f' of {code}' if len(loggers) > 1 else ''} connect to {near} port {port}")
     if here.broker is None:
         say_trouble(steps, here.mqtt_url)
         return

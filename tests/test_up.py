@@ -59,7 +59,7 @@ def test_a_folder_without_data_loggers_comes_up_and_hears_mqtt_devices_from_else
             opened = [str(p) for folder in ours for p in (folder, *folder.iterdir()) if p.stat().st_mode & 0o007]
             assert not opened, "others may read it"
             token = tokens["auditor"]
-            with httpx.Client(base_url=f"http://127.0.0.1:{http}/api/v1", headers={"Authorization": f"Bearer {token}"}) as api:
+            with _api(http, token) as api:
                 assert [base["code"] for base in api.get("/bases").json()["bases"]] == ["north"]
                 _publish_until_stored(api, own_address(), mqtt, password, 21.5)
                 for child in psutil.Process(running.pid).children():
@@ -71,6 +71,34 @@ def test_a_folder_without_data_loggers_comes_up_and_hears_mqtt_devices_from_else
             rest, _ = running.communicate(timeout=20)
     assert running.returncode == 0 and "the data stay in" in rest
     assert "PostgreSQL has ended; starting it again" in rest and "the broker has ended; starting it again" in rest
+
+
+def test_several_bases_come_up_together_and_one_with_mistakes_keeps_no_other_from_starting(tmp_path: Path) -> None:
+    for code, text in (("north", PLC), ("south", PLC.replace("hall/", "yard/")), ("east", "points: [{code: }]\n")):
+        (tmp_path / f"{code}.yaml").write_text(BASE.replace("north", code) + text)
+    http, mqtt = free_port(), free_port()
+    running = _park("up", *(str(tmp_path / f"{code}.yaml") for code in ("north", "east", "south")), "--port", str(http),
+                    "--hj212-port", "0", "--mqtt-listen", f"127.0.0.1:{mqtt}", folder=tmp_path)
+    try:
+        said = " ".join(_said(running).split())
+        assert "east.yaml:" in said and "left out" in said and "data loggers (HJ 212) of south connect to" in said
+        password = json.loads((tmp_path / "data" / "broker" / "users.json").read_text())["device"]
+        tokens: dict[str, str] = json.loads((tmp_path / "data" / "tokens.json").read_text())
+        with _api(http, tokens["contractor"]) as both, _api(http, tokens["operator@south"]) as south:
+            assert [base["code"] for base in both.get("/bases").json()["bases"]] == ["north", "south"]
+            _publish_until_stored(both, "127.0.0.1", mqtt, password, 21.5, "hall", "north")
+            _publish_until_stored(both, "127.0.0.1", mqtt, password, 31.5, "yard", "south")
+            assert [base["code"] for base in south.get("/bases").json()["bases"]] == ["south"]
+            health = both.get("/overview/health", params={"base": "south"}).json()
+            assert "south" in json.dumps(health)
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=20)
+    assert json.loads((tmp_path / "data" / "bases.json").read_text()) == ["north", "south"]
+
+
+def _api(port: int, token: str) -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", headers={"Authorization": f"Bearer {token}"})
 
 
 def _said(running: subprocess.Popen[str]) -> str:
@@ -85,14 +113,15 @@ def _said(running: subprocess.Popen[str]) -> str:
     return "".join(said)
 
 
-def _publish_until_stored(api: httpx.Client, host: str, port: int, password: str, value: float) -> None:
+def _publish_until_stored(api: httpx.Client, host: str, port: int, password: str, value: float, hall: str = "hall",
+                          base: str = "north") -> None:
     """A device says the value from its own address, once and again, until the API shows it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:   # the collector may not have subscribed yet, or the broker is not back
         with contextlib.suppress(OSError, MQTTException):
-            publish.single("hall/plc/up", json.dumps({"temp": value}), qos=1, hostname=host, port=port, client_id="plc",
+            publish.single(f"{hall}/plc/up", json.dumps({"temp": value}), qos=1, hostname=host, port=port, client_id="plc",
                            auth={"username": "device", "password": password})
-        answer = api.get("/readings", params={"point": "e1.temp"})
+        answer = api.get("/readings", params={"point": "e1.temp", "base": base})
         if answer.status_code == 200 and any(row[1] == value for row in answer.json()["series"][0]["rows"]):
             return
         time.sleep(0.3)
