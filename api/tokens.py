@@ -65,8 +65,9 @@ def ready_tokens(conn: Connection, path: Path, catalogues: Sequence[Catalogue]) 
     tokens: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     for name, bases in wanted.items():
         role = name.partition("@")[0]
-        live = name in tokens and conn.execute(SQL["is_live"], {"hash": hash_of(tokens[name]), "bases": bases}).fetchone()
-        if not live and (role != "enterprise" or enterprises):
+        if name in tokens and conn.execute(SQL["is_live"], {"hash": hash_of(tokens[name]), "bases": bases}).rowcount:
+            continue
+        if role != "enterprise" or enterprises:
             tokens[name] = create_token(conn, role=role, name=f"{bases[0]}-{role}", bases=bases,
                                         enterprise=enterprises[0] if role == "enterprise" else None)
     write_private(path, json.dumps(tokens, indent=1))

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,9 +18,22 @@ from typer.testing import CliRunner
 from api.access import Gate, Limits
 from api.problems import TooMany, Unauthorized
 from api.store import Principal, Store
-from api.tokens import create_token, hash_of, list_tokens, revoke_token
+from api.tokens import create_token, hash_of, list_tokens, ready_tokens, revoke_token
+from park.catalogue import read_catalogue
 from park.errors import InputError, NotFound
-from tests.api.conftest import Connection, Service, account_day, account_total, serving, store_readings
+from tests.api.conftest import MINI, Connection, Service, account_day, account_total, serving, store_readings
+
+
+def test_a_base_that_joins_later_makes_new_tokens_and_widens_none(other: Connection, tmp_path: Path) -> None:
+    mini, second = (read_catalogue([f]) for f in (MINI, tmp_path / "other.yaml"))
+    first = ready_tokens(other, tmp_path / "tokens.json", [mini])
+    assert ready_tokens(other, tmp_path / "tokens.json", [mini]) == first
+    both = ready_tokens(other, tmp_path / "tokens.json", [mini, second])
+    assert {role for role in first if both[role] == first[role]} == {"operator", "enterprise"}
+    all_of_them = ["mini", "other"]
+    assert {row[2]: row[3] for row in list_tokens(other)[-4:]} == {
+        "contractor": all_of_them, "auditor": all_of_them, "admin": all_of_them, "operator": ["other"]}
+    assert [row[3] for row in list_tokens(other)[:5]] == [["mini"]] * 5
 
 
 def test_a_request_without_a_token_is_refused_with_a_problem_document(service: Service) -> None:
