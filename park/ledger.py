@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ TABLE = Path(__file__).parent / "tables" / "ledger_kinds.yaml"
 MISTAKES = TABLE.with_name("ledger_mistakes.yaml")
 Language = Literal["zh", "en"]
 LONGEST_DAYS = 3660
+ALIKE = 0.85     # how like a known kind an unknown one is that was meant to be it
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ def sentence(code: str, lang: Language, **about: Any) -> str:
 def mistakes(kind: str, *, item: str = "", action: str = "", value: float = 0.0, unit: str = "", first_day: date | None = None,
              last_day: date | None = None, enterprise: str | None = None, counterparty: str | None = None,
              lang: Language = "en") -> Iterator[tuple[str, str]]:
-    """(field, what was expected and what came) for each mistake of an entry; a kind we do not know is only looked at
-    roughly."""
+    """(field, what was expected and what came) for each mistake of an entry; a kind that we do not know is only looked
+    at roughly, and refused where it reads like one that we know."""
     if first_day is not None and last_day is not None:
         if last_day < first_day:
             yield "last_day", sentence("days_order", lang, first=first_day, last=last_day)
@@ -80,7 +82,8 @@ def mistakes(kind: str, *, item: str = "", action: str = "", value: float = 0.0,
     if counterparty is not None and counterparty == enterprise:
         yield "counterparty", sentence("same_party", lang, enterprise=enterprise)
     known = kinds().get(kind)
-    if known is None:
+    if known is None:      # a base's own, for its own indicators; but a slip of the pen would be in no figure
+        yield from (("kind", sentence("near_kind", lang, got=kind, near=k)) for k in get_close_matches(kind, kinds(), 1, ALIKE))
         return
     if action not in known.actions:
         none = sentence("none", lang)

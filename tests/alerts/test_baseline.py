@@ -139,10 +139,11 @@ def test_an_hour_of_a_counter_beside_a_gap_is_not_judged_as_a_measured_one(
     if gone_from is not None and gone_to is not None:
         begin, end = (LAST + timedelta(minutes=m) for m in (gone_from, gone_to))
         mini.execute("DELETE FROM reading_15m WHERE bucket >= %s AND bucket < %s", (begin, end))
-        mini.execute("""DELETE FROM reading_1h h WHERE NOT EXISTS (SELECT FROM reading_15m q WHERE q.point_id = h.point_id
-            AND q.bucket >= h.bucket AND q.bucket < h.bucket + interval '1 hour')""")
+        mini.execute("""DELETE FROM reading_1h h WHERE NOT EXISTS (SELECT FROM reading_15m q WHERE q.base_id = h.base_id
+            AND q.point_id = h.point_id AND q.bucket >= h.bucket AND q.bucket < h.bucket + interval '1 hour')""")
         mini.execute("""UPDATE reading_1h h SET n = 15 * q.n, n_good = 15 * q.n, n_usable = 15 * q.n FROM (
-            SELECT date_trunc('hour', bucket) AS hour, count(*) AS n FROM reading_15m GROUP BY 1) q WHERE q.hour = h.bucket""")
+            SELECT base_id, point_id, date_trunc('hour', bucket) AS hour, count(*) AS n FROM reading_15m GROUP BY 1, 2, 3) q
+            WHERE q.base_id = h.base_id AND q.point_id = h.point_id AND q.hour = h.bucket""")
     found = evaluate(mini, LAST + HOUR + timedelta(minutes=3))
     assert [f[:2] for f in found] == [("raise", "high")] * raised
     outcome = backtest(mini, "mini", LAST, LAST + HOUR, "baseline")
