@@ -367,7 +367,5 @@ def settle_quality(value: NDArray[np.float64], quality: NDArray[np.int16], row: 
     claimed = ~np.isfinite(value) & (quality <= LAST_USABLE)
     quality[claimed] = np.where(np.isnan(value[claimed]), Quality.MISSING, Quality.BAD)
     value[np.isinf(value)] = np.nan
-    with np.errstate(invalid="ignore"):
-        outside = (value < directory.low[row]) | (value > directory.high[row])
-    quality[outside & (quality == Quality.GOOD)] = Quality.UNCERTAIN
+    directory.mark_implausible(row, value, quality)
     return value, quality

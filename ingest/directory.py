@@ -16,10 +16,12 @@ from psycopg import Connection
 
 from ingest.condense import MONDAY_US, WEEK_US
 from park.database import queries
+from park.quality import LAST_USABLE, Quality
 
 QUERIES = queries(Path(__file__).with_name("queries.sql"))
 UNKNOWN = -1
 _MOST_KNOWN = 4096
+IMPOSSIBLE = 1e15   # in any unit of the catalogue: float registers in the wrong order, or of a dead sensor, give 3e38
 
 
 class Rows(dict[str, int]):
@@ -40,6 +42,14 @@ class Directory:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     _known: dict[tuple[int, tuple[str, ...]], NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
+
+    def mark_implausible(self, row: NDArray[np.int64], value: NDArray[np.float64], quality: NDArray[np.int16]) -> None:
+        """Qualities (N,), changed in place: `uncertain` outside the point's range, `bad` where no park has so much."""
+        with np.errstate(invalid="ignore"):
+            outside = (value < self.low[row]) | (value > self.high[row])
+            impossible = np.abs(value) > IMPOSSIBLE
+        quality[outside & (quality == Quality.GOOD)] = Quality.UNCERTAIN
+        quality[impossible & (quality <= LAST_USABLE)] = Quality.BAD
 
     def rows_of(self, base_id: int) -> Rows:
         """The points of a base by code."""

@@ -120,9 +120,7 @@ def judge(messages: Sequence[Message], directory: Directory, *, future_after_s: 
     letters = _letters(messages, origin[bad], bad - _starts(sizes)[origin[bad]], reason[bad]) if len(bad) else []
     good = np.flatnonzero(reason == 0) if len(bad) else np.arange(total)
     row, value, quality = row[good], value[good], quality[good]
-    with np.errstate(invalid="ignore"):
-        outside = (value < directory.low[row]) | (value > directory.high[row])
-    quality[outside & (quality == Quality.GOOD)] = Quality.UNCERTAIN
+    directory.mark_implausible(row, value, quality)
     order = np.lexsort((ts_us[good], row))
     picked, row = good[order], row[order]
     readings = Readings(directory.base_id[row], directory.point_id[row], ts_us[picked], value[order], quality[order],

@@ -50,6 +50,12 @@ def test_readings_of_a_message_are_stored_with_their_quality(mini: Db, store: St
     assert counts == {"stored": 5, "missing": 1, "bad": 1, "uncertain": 1}
 
 
+def test_what_no_park_has_so_much_of_is_kept_as_it_came_and_enters_no_figure(mini: Db, store: Store) -> None:
+    write(store, message(1, ["e1.furnace.kw"] * 3, [NOW_MS + i for i in range(3)], [3.4e38, -2e15, 1e9],
+                         ["good", "uncertain", "good"]))
+    assert [row[2:] for row in readings(mini)] == [(3.4e38, 17), (-2e15, 17), (1e9, 0)]
+
+
 def test_bare_nan_and_infinity_in_json_are_missing_and_counted_so(mini: Db, store: Store) -> None:
     batch = decode_batch(b'{"seq": 1, "point": ["e1.main.kw", "e1.main.kw"], "at": [%d, %d], "value": [NaN, -Infinity]}'
                          % (NOW_MS, NOW_MS + 1))
