@@ -152,16 +152,26 @@ def _compare(state: State, m: Floats, ages: Floats, now: float, in_force: Flags 
     raised, returned = candidates[due & rising], candidates[due & ~rising]
     if not len(raised) and not len(returned):
         return replace(state, since=since), raised, returned
-    active, low, high = state.active.copy(), state.low.copy(), state.high.copy()
+    active = state.active.copy()
     active[raised], active[returned] = True, False
-    low[raised], high[raised] = plan.low_clear[raised], plan.high_clear[raised]
-    low[returned], high[returned] = plan.low[returned], plan.high[returned]
+    changed = np.concatenate([raised, returned])
+    low = _with(state.low, changed, np.concatenate([plan.low_clear[raised], plan.low[returned]]))
+    high = _with(state.high, changed, np.concatenate([plan.high_clear[raised], plan.high[returned]]))
     raises, raised_at = state.raises, state.raised_at
     if len(raised):
         raises, raised_at = raises.copy(), raised_at.copy()
         raises[raised] = 1.0 + recent[due & rising]
         raised_at[raised] = now
     return replace(state, active=active, since=since, low=low, high=high, raises=raises, raised_at=raised_at), raised, returned
+
+
+def _with(former: Floats, places: Ints, values: Floats) -> Floats:
+    """The array with new values at some places; itself where they are the former ones, as of limits with one side."""
+    if np.array_equal(former[places], values):
+        return former
+    out = former.copy()
+    out[places] = values
+    return out
 
 
 def _evidence(plan: Plan, pairs: Ints, ages: Floats, now: float) -> Floats:
