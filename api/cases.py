@@ -1,7 +1,7 @@
 """GET and POST /cases: what is done about a pollution alert, step by step, until somebody else has verified it.
 
 dispatch → accept → handle → evidence → verify → close. Every step is a row with who, when, a note, and the SHA-256 of the
-evidence; the file itself stays with its owner, and the hash shows later that it is the same one.
+evidence. The file is kept where it was sent to POST /evidence, or stays with its owner; the hash shows that it is the same one.
 """
 
 from __future__ import annotations

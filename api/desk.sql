@@ -107,9 +107,10 @@ WHERE base_id = %(base)s AND (%(id)s::integer IS NULL OR case_id = %(id)s) AND (
 ORDER BY case_id DESC LIMIT 500
 
 -- name: case_steps
--- Every step of a case.
-SELECT step, at, actor, note, attachment, attachment_hash FROM case_step
-WHERE base_id = %(base)s AND case_id = %(id)s ORDER BY step_id
+-- Every step of a case; `document` is the file itself, where it is kept and the token may see it.
+SELECT s.step, s.at, s.actor, s.note, s.attachment, s.attachment_hash,
+       (SELECT min(e.evidence_id) FROM evidence e WHERE e.base_id = s.base_id AND e.sha256 = decode(s.attachment_hash, 'hex')) AS document
+FROM case_step s WHERE s.base_id = %(base)s AND s.case_id = %(id)s ORDER BY s.step_id
 
 -- name: step_case
 -- One step of a case.

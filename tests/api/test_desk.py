@@ -15,7 +15,8 @@ from api.route_targets import check_target
 from park.errors import InputError
 from tests.api.conftest import Connection, Service
 
-HASH = hashlib.sha256(b"photograph of the repaired bag filter").hexdigest()
+PHOTOGRAPH = b"photograph of the repaired bag filter"
+HASH = hashlib.sha256(PHOTOGRAPH).hexdigest()
 ROBOT = {"name": "night", "kind": "dingtalk", "target": "https://oapi.dingtalk.com/robot/send?access_token=verysecret",
          "secret": "SEC1"}
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -165,7 +166,9 @@ def test_a_case_goes_from_dispatch_to_close_and_who_handled_it_cannot_verify_it(
     full = operator.get(f"/cases/{case}?base=mini").json()
     assert [s["step"] for s in full["steps"]] == ["dispatch", "accept", "handle", "evidence", "refuse", "handle", "evidence",
                                                   "verify", "close", "comment"]
-    assert full["steps"][3]["attachment_hash"] == HASH
+    assert full["steps"][3]["attachment_hash"] == HASH and full["steps"][3]["document"] is None
+    kept = operator.post("/evidence?base=mini&name=bag.csv", content=PHOTOGRAPH).json()
+    assert operator.get(f"/cases/{case}?base=mini").json()["steps"][3]["document"] == kept["id"]
     assert (full["state"], full["verified_by"]) == ("closed", "admin of the test")
     table = operator.get("/cases?base=mini&state=all", headers={"Accept": "text/csv"})
     assert table.headers["content-type"].startswith("text/csv") and "永固轧钢环保科" in table.text

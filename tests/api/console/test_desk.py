@@ -46,11 +46,15 @@ def test_a_case_is_dispatched_from_its_alert_and_carries_the_hash_of_its_evidenc
     page.locator("#dialog textarea[name=note]").fill("更换破损滤袋 12 条")
     confirm(page)
     case.locator("[data-case-step=evidence]").click()
-    (tmp_path / "滤袋.jpg").write_bytes(b"picture" * 1000)
+    picture = b"\xff\xd8\xff" + b"picture" * 1000
+    (tmp_path / "滤袋.jpg").write_bytes(picture)
     page.locator("#dialog input[type=file]").set_input_files(tmp_path / "滤袋.jpg")
     confirm(page)
     expect(case.locator("[aria-current=step]")).to_have_text("已举证")
-    want = hashlib.sha256(b"picture" * 1000).hexdigest()
+    want = hashlib.sha256(picture).hexdigest()
+    with page.expect_download() as saved:
+        case.locator("[data-document]").click()
+    assert saved.value.suggested_filename == "滤袋.jpg" and Path(saved.value.path()).read_bytes() == picture
     assert one(town, "SELECT attachment_hash FROM case_step WHERE step = 'evidence'") == want
     for data in (b"", b"abc", bytes(range(256)) * 5):       # the page's own SHA-256, for where the browser has none
         got = page.evaluate("async (d) => (await import('/js/sha256.js')).plain(new Uint8Array(d))", list(data))

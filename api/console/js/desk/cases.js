@@ -8,7 +8,7 @@ import { severityShape } from "../shapes.js";
 import { may } from "../me.js";
 import { sha256 } from "../sha256.js";
 import { ask } from "../steps.js";
-import { headers } from "../api.js";
+import { isKept, save, upload } from "../files.js";
 import { area, empty, field, hoursFromNow, instantOf, openForm, timeField, valuesOf } from "./forms.js";
 
 const NEXT = {
@@ -41,9 +41,23 @@ function row(c, base, again, full) {
       t("case_opened", { at: dateTime(c.opened_at), name: c.opened_by })].filter(Boolean).join(" · ")),
     full && [h("p", {}, c.text), h("ol.history", {}, full.steps.map((s) => h("li", {}, h("time", { datetime: s.at }, dateTimeSeconds(s.at)),
       h("strong", {}, w("case_step", s.step)), h("span", {}, [s.actor, s.note].filter(Boolean).join(" · "),
-        s.attachment && h("span.attachment", { title: s.attachment_hash }, `${s.attachment} · SHA-256 ${s.attachment_hash.slice(0, 12)}…`)))))],
+        s.attachment && attachment(s, base)))))],
     h("div.actions", {}, [...NEXT[c.state], c.state !== "closed" && "comment"].filter((s) => s && may(RIGHT[s])).map((s, i) => h(i ? "button" : "button.primary",
       { "data-case-step": s, onclick: () => step(c, s, base, again) }, w("case_do", s)))));
+}
+
+/** The file of a step: to be saved where the platform has it, else its name; always with its hash. */
+function attachment(s, base) {
+  const about = ` · SHA-256 ${s.attachment_hash.slice(0, 12)}…`;
+  const name = s.document === null ? s.attachment : h("button.quiet", { type: "button", "data-document": s.document,
+    onclick: () => save(`/api/v1/evidence/${s.document}?${new URLSearchParams({ base: base.code })}`, s.attachment, t("failed", { detail: "" })) }, s.attachment);
+  return h("span.attachment", { title: s.attachment_hash }, name, about);
+}
+
+/** Name and hash of the evidence; the platform keeps the file where it is of a kind that it takes, from those who may book. */
+async function evidence(file, base) {
+  const kept = isKept(file) && may("ledger") ? await upload(base.code, file) : null;
+  return { attachment: file.name, sha256: kept?.sha256 ?? await sha256(file) };
 }
 
 function step(c, name, base, again) {
@@ -58,7 +72,7 @@ function step(c, name, base, again) {
       const said = valuesOf(openForm());
       const body = { note: said.note };
       if (name === "dispatch") Object.assign(body, { handler: said.handler, due_at: instantOf(said.due_at) });
-      if (name === "evidence") Object.assign(body, { attachment: file.files[0].name, sha256: await sha256(file.files[0]) });
+      if (name === "evidence") Object.assign(body, await evidence(file.files[0], base));
       await post(`/cases/${c.id}/${name}`, body, { base: base.code });
       open.add(c.id);
       toast(t("stepped"));
@@ -82,10 +96,5 @@ export function dispatch(alert, done) {
   });
 }
 
-async function download(base) {
-  const answer = await fetch(`/api/v1/cases?base=${encodeURIComponent(base.code)}&state=all`, { headers: headers({ Accept: "text/csv" }), cache: "no-store", credentials: "omit" });
-  if (!answer.ok) return toast(t("failed", { detail: answer.statusText }), true);
-  const link = h("a", { href: URL.createObjectURL(await answer.blob()), download: `cases-${base.code}-${isoDay(new Date())}.csv` });
-  link.click();
-  return setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-}
+const download = (base) => save(`/api/v1/cases?${new URLSearchParams({ base: base.code, state: "all" })}`,
+  `cases-${base.code}-${isoDay(new Date())}.csv`, t("failed", { detail: "" }), "text/csv");

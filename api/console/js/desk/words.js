@@ -15,7 +15,7 @@ export const deskWords = {
   "case_step.dispatch": ["派单", "dispatched"], "case_step.accept": ["接单", "accepted"], "case_step.handle": ["处理", "handled"], "case_step.evidence": ["举证", "evidence"], "case_step.verify": ["核实", "verified"], "case_step.refuse": ["退回", "sent back"], "case_step.close": ["关闭", "closed"], "case_step.comment": ["备注", "comment"],
   case_handler: ["处理人 {name}", "handled by {name}"], case_due: ["限期 {at}", "due {at}"], case_overdue: ["已超期（限期 {at}）", "overdue (due {at})"], case_opened: ["{at} 由 {name} 派单", "opened {at} by {name}"],
   dispatch: ["派单处置", "Dispatch a case"], dispatch_title: ["派单处置", "Dispatch a case"], handler: ["处理人或部门", "Handler"], due: ["限期", "Due"],
-  evidence_file: ["证据文件", "Evidence"], evidence_about: ["文件不上传，只登记文件名与 SHA-256，原件请自行保存。", "The file is not uploaded: its name and SHA-256 are recorded; keep the original."],
+  evidence_file: ["证据文件", "Evidence"], evidence_about: ["pdf、png、jpg、xlsx、docx、csv（至多 10 MB）由平台保存；其他文件只登记文件名与 SHA-256，原件请自行保存。", "pdf, png, jpg, xlsx, docx and csv of at most 10 MB are kept here; of others the name and SHA-256 are recorded: keep the original."],
 
   on_duty_now: ["当前值班：", "On duty now:"], nobody_on_duty: ["当前无人值班", "Nobody is on duty now"], add_duty: ["添加值班", "Add a duty"], person: ["人员", "Person"], phone: ["电话", "Phone"],
   time_span: ["时段", "From – to"], told_when: ["通知时机", "Told"], at_once: ["立即", "at once"], after: ["{time}未确认后", "after {time} unacknowledged"], starts: ["开始", "Start"], ends: ["结束", "End"],

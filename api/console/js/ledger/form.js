@@ -1,7 +1,8 @@
 // The form of an entry: what a kind needs, documents with their hash, a correction with its why.
 
 import { h, toast } from "../dom.js";
-import { headers, post, read, Refusal } from "../api.js";
+import { post, Refusal } from "../api.js";
+import { upload } from "../files.js";
 import { nameOf, t } from "./words.js";
 
 /** `state` has base, kinds, carriers, actions, enterprises; `done()` is called after an entry was booked. */
@@ -54,9 +55,7 @@ export function makeForm(element, state, done) {
     error.hidden = true;
     for (const file of files) {
       try {
-        const answer = await fetch(`/api/v1/evidence?${new URLSearchParams({ base: state.base, name: file.name })}`, {
-          method: "POST", body: file, headers: headers({ "Content-Type": "application/octet-stream" }), credentials: "omit" });
-        const document = await read(answer);
+        const document = await upload(state.base, file);
         if (!documents.some((d) => d.id === document.id)) documents.push(document);
       } catch (refusal) {
         error.textContent = `${file.name}: ${refusal instanceof Refusal ? refusal.message : t("no_answer")}`;

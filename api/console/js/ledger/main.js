@@ -2,6 +2,7 @@
 
 import { byId, h, show, toast, watchTitles } from "../dom.js";
 import { get, headers, read, refusalOf, whenRefused } from "../api.js";
+import { save } from "../files.js";
 import { may, readMe } from "../me.js";
 import { language, setLanguage } from "../i18n.js";
 import { recall, remember, takeTokenFromAddress, token } from "../session.js";
@@ -97,14 +98,8 @@ async function bring(check) {
   return check ? null : lists.again();
 }
 
-/** A file that needs the token: fetched, then saved under its name. */
-async function download(address, name) {
-  const answer = await fetch(address, { headers: headers(), credentials: "omit" }).catch(() => null);
-  if (!answer?.ok) return toast(answer ? (await refusalOf(answer)).message : t("no_answer"), true);
-  const link = h("a", { href: URL.createObjectURL(await answer.blob()), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  return null;
+function download(address, name) {
+  return save(address, name, t("no_answer"));
 }
 
 function notice(text) {
