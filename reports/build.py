@@ -47,7 +47,8 @@ def read(
     """What the report of a base is made of. NotFound for an unknown base, InputError for a year without data.
 
     `pinned`: the user asked for the instant `as_of` (aware), so every figure, factor, target, limit and ledger entry is taken
-    as known then; availability of readings and statistics of alerts have no former versions and are those of now.
+    as known then; availability of readings, first days of meters and statistics of alerts have no former versions and are
+    those of now.
     """
     base = facts.find_base(conn, base_code)
     with facts.looking_back(conn, base, as_of, pinned=pinned) as taken:

@@ -21,7 +21,7 @@ from park.errors import NotFound
 from reports.accounts import Account, BillRow, Passed, Stock, Waste, Water
 from reports.goals import Forecast, Indicator, Programme, Target
 from reports.outlets import Emission, Event, Limit, Transmission
-from reports.rows import Balance, Base, Energy, Enterprise, Entry, Exchange, Factor, PeriodCost, Span, Year
+from reports.rows import Balance, Base, Energy, Enterprise, Entry, Exchange, Factor, Later, PeriodCost, Span, Year
 from reports.running import (
     Alert,
     AlertCount,
@@ -101,6 +101,7 @@ def read_year(conn: Connection, base: Base, year: int, as_of: datetime) -> Year:
     span, of = _span_and_values(base, year, as_of)
     return Year(
         **_headline_rows(conn, span, of),
+        later=_rows(conn, "begins_later", Later, of),
         balance=_rows(conn, "balance", Balance, of),
         account=_rows(conn, "account", Account, of),
         bills=_rows(conn, "bills", BillRow, of),

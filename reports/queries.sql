@@ -54,6 +54,12 @@ SELECT g.*, coalesce(f.calorific, '{}') AS factors_tce_calorific, coalesce(f.equ
 FROM g LEFT JOIN f ON f.enterprise_id IS NOT DISTINCT FROM g.enterprise_id AND f.carrier = g.carrier AND f.month = g.month
 ORDER BY g.enterprise_id NULLS FIRST, g.carrier, g.month
 
+-- name: begins_later
+-- Counters of totals whose first day lies within the year; those of now, they have no former versions.
+SELECT e.enterprise_id, b.carrier, b.point, b.day AS since
+FROM begins_later(%(base)s::smallint, %(first)s, %(last)s) b
+LEFT JOIN enterprise e ON e.base_id = %(base)s AND e.code = b.enterprise ORDER BY b.enterprise NULLS FIRST, b.carrier, b.point
+
 -- name: balance
 -- Parent against children by carrier and parent meter, with the uncertainty of the remainder.
 SELECT b.carrier, p.code, coalesce(u.name_zh, p.name_zh) AS name_zh, coalesce(u.name_en, p.name_en) AS name_en, b.unit, b.days,

@@ -123,6 +123,16 @@ class PeriodCost:
 
 
 @dataclass(frozen=True)
+class Later:
+    """A counter of a total (enterprise None: the base's) whose first day lies within the year, though no meter is on record."""
+
+    enterprise_id: int | None
+    carrier: str
+    point: str
+    since: date
+
+
+@dataclass(frozen=True)
 class Entry:
     kind: str
     item: str
@@ -191,6 +201,7 @@ class Year:
     emission: list[Emission]
     indicators: dict[str, Indicator]
     ledger: list[Entry]
+    later: list[Later] = field(default_factory=list)
     balance: list[Balance] = field(default_factory=list)
     account: list[Account] = field(default_factory=list)
     bills: list[BillRow] = field(default_factory=list)

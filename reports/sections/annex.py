@@ -164,6 +164,8 @@ def _missing(ctx: Context, cells: Sequence[Place]) -> Section:
                 ),
             )
         )
+    if later := _later(ctx):
+        blocks.append(later)
     across = [e for e in ctx.year.ledger if not e.inside]
     if across:
         blocks.append(
@@ -190,6 +192,27 @@ def _missing(ctx: Context, cells: Sequence[Place]) -> Section:
             )
         )
     return Section("missing", Text("缺失数据说明", "Missing data"), tuple(blocks), annex=True)
+
+
+def _later(ctx: Context) -> Table | None:
+    """Counters of totals that began within a year of the report: nothing tells what flowed there before."""
+    found = [r for y in ctx.years.values() for r in y.later]
+    if not found:
+        return None
+    who = {e.enterprise_id: Text(e.name_zh, e.name_en) for e in ctx.enterprises} | {None: Text("基地", "base")}
+    n = min(len(found), LISTED_GAPS)
+    return Table(
+        "begins-later",
+        Text(f"期内才开始计量的仪表（{n}/{len(found)}）", f"Meters that began within the period ({n} of {len(found)})"),
+        (
+            Column(Text("计入", "Counts for"), width=1.6),
+            Column(Text("品种", "Carrier"), width=1.0),
+            Column(Text("测点", "Point"), width=1.8),
+            Column(Text("首个有数据日", "First day with data"), width=1.2),
+        ),
+        tuple((who[r.enterprise_id], word("carriers", r.carrier), both(r.point), both(str(r.since))) for r in found[:n]),
+        (said("begins_later"),),
+    )
 
 
 def _kind_of(reason: Text) -> Text:

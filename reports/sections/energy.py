@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from reports import figures
 from reports.accounts import Account
 from reports.context import Context, carrier_rows, energy_rows, headline, ratios_table, years_table
 from reports.model import Block, Cell, Chart, Column, Paragraph, Rows, Section, Series, Table, Text, tidy
-from reports.rows import Energy, Span, Year
+from reports.rows import Energy, Later, Span, Year
 from reports.words import said, table, word
 
 MONTHS = tuple(
@@ -126,7 +126,7 @@ def _carriers(ctx: Context) -> Table:
             *_CONVERTED,
         ),
         tuple(rows),
-        (said("energy_amount"),),
+        (said("energy_amount"), *_since(r for r in year.later if r.enterprise_id is None)),
     )
 
 
@@ -243,7 +243,22 @@ def _enterprises(ctx: Context) -> Table:
             *_CONVERTED,
         ),
         tuple(rows),
-        (said("enterprise_gates"),),
+        (said("enterprise_gates"), *_since(r for r in year.later if r.enterprise_id is not None)),
+    )
+
+
+def _since(later: Iterable[Later]) -> tuple[Text, ...]:
+    """That totals hold meters which began within the year, where there are any."""
+    n = len({r.point for r in later})
+    return (
+        (
+            Text(
+                f"其中 {n} 块计量表期内才开始计量，此前用量不在合计内，见附录“缺失数据说明”。",
+                f"{n} of the meters began within the period; what flowed before is not in the totals, see annex Missing data.",
+            ),
+        )
+        if n
+        else ()
     )
 
 

@@ -105,6 +105,18 @@ def test_days_without_any_row_count_as_unknown(park_year: Db) -> None:
     assert electricity.coverage == pytest.approx(182 / 365, rel=1e-3)
 
 
+def test_a_meter_that_began_within_the_year_is_told_where_its_total_stands(park_year: Db) -> None:
+    park_year.execute("""DELETE FROM interval_1d i USING point p WHERE p.base_id = i.base_id AND p.point_id = i.point_id
+        AND p.code = 'e1.gas' AND i.ts < '2026-04-15T00:00+08'""")
+    report = draft(park_year, "mini", "annual", 2026, AFTER).report
+    blocks = {b.id: b for s in report.sections for b in s.blocks if isinstance(b, Table)}
+    told = [tuple(getattr(item, "zh", "") for item in row) for row in blocks["begins-later"].rows]
+    assert [row[1:] for row in told] == [("天然气", "e1.gas", "2026-04-15")] * 2
+    assert told[0][0] == "基地" != told[1][0]
+    for table in ("energy-carriers", "energy-enterprises"):
+        assert any("1 块计量表期内才开始计量" in note.zh for note in blocks[table].notes)
+
+
 def test_a_target_under_ninety_percent_coverage_is_not_judged(park_year: Db) -> None:
     park_year.execute("DELETE FROM energy_total WHERE day >= '2026-07-02' AND day < '2027-01-01'")
     report = draft(park_year, "mini", "annual", 2026, AFTER).report
