@@ -29,7 +29,7 @@ from park.quality import LAST_USABLE
 __all__ = ["INTERVAL", "NOTHING", "SQL", "Changed", "Counter", "Window", "counters_of", "recount"]
 
 READING = {"point_id": "i4", "ts": "ts", "value": "f8", "quality": "i2"}
-BATCH_READINGS = 700_000
+BATCH_READINGS = 350_000     # of more the first batch is waited for longer; what is one batch needs no second session
 log = logging.getLogger(__name__)
 _PROFILE_US = (PROFILE_DAYS * 86_400 + 900) * 1_000_000
 
@@ -88,12 +88,12 @@ def recount(conn: Connection, base_id: int, spans: list[tuple[int, datetime, dat
             ahead: bool = False) -> Changed:
     """Compute the slots that readings in [first, last) of each point decide, and write those that differ.
 
-    spans: (point, first, last), only counters count. With `write` off nothing is written; the answer is the same. `ahead`: the
-    readings are committed, so a second session may read and compute the next batch while this one compares and writes.
+    spans: (point, first, last), only counters count. With `write` off nothing is written; the answer is the same. `ahead`:
+    readings and slots are committed, so a second session may read and compute the next batch while this one compares and
+    writes.
     """
     known = counters_of(conn, base_id, [p for p, _, _ in spans])
     windows = [Window(known[p], to_us(low), to_us(high)) for p, low, high in sorted(spans) if p in known]
-    windows = _over_gaps(conn, base_id, windows)
     changed = NOTHING
     with closing(_computed(conn, base_id, list(_batches(windows)), ahead)) as batches:
         for done in batches:
@@ -130,7 +130,7 @@ def _over_gaps(conn: Connection, base_id: int, windows: list[Window]) -> list[Wi
 
 def _computed(conn: Connection, base_id: int, batches: list[list[Window]], ahead: bool
               ) -> Generator[Computed, None, None]:
-    """Each batch computed; with `ahead` and several batches, the next one meanwhile, in a session that only reads readings."""
+    """Each batch computed; with `ahead` and several batches, the next one meanwhile, in a session that only reads."""
     reader = _beside(conn) if ahead and len(batches) > 1 else None
     if reader is None:
         yield from (_compute(conn, base_id, batch) for batch in batches)
@@ -154,7 +154,8 @@ def _beside(conn: Connection) -> Connection | None:
 
 
 def _compute(conn: Connection, base_id: int, windows: list[Window]) -> Computed:
-    """The slots of some windows, from their readings."""
+    """The slots of some windows and of the gaps that lean on them, from their readings."""
+    windows = _over_gaps(conn, base_id, windows)
     readings = _read(conn, base_id, windows)
     asked = _asked(windows)
     plain = plain_slots(readings, asked)
