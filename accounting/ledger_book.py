@@ -45,7 +45,7 @@ def book(
     """The entries of a file into the ledger, in the caller's transaction."""
     key: dict[str, Any] = {"base": base_id}
     conn.execute("SELECT pg_advisory_xact_lock(hashtext('park ledger'), 0)")
-    enterprises = [row[0] for row in conn.execute(SQL["form_enterprises"], key)]
+    enterprises = {code: (zh, en) for code, zh, en in conn.execute(SQL["form_enterprises"], key)}
     there = {tuple(row[1:]): row[0] for row in conn.execute(SQL["form_keys"], key)}
     entries = read_entries(data, name, enterprises, there, lang)
     if not check:

@@ -151,7 +151,7 @@ async def known_kinds(who: Who) -> Response:
     """Kinds that figures know, with names, units, actions and what their item is; carriers with their units."""
     return answer({"kinds": [{"code": k.code, "zh": k.zh, "en": k.en, "units": k.units, "actions": k.actions, "item": k.item,
                               "counterparty": k.counterparty} for k in kinds().values()],
-                   "carriers": table()["carriers"], "actions": table()["actions"]})
+                   "carriers": table()["carriers"], "carrier_names": table()["carrier_names"], "actions": table()["actions"]})
 
 
 @router.get("/ledger/audit")
@@ -204,7 +204,8 @@ async def import_xlsx(request: Request, data: Data, lang: Lang, base: Annotated[
         keys = await (await db.execute(SQL["form_keys"], {"base": found["base_id"]})).fetchall()
         there = {tuple(v for k, v in row.items() if k != "id"): row["id"] for row in keys}
         ids = {r["code"]: r["enterprise_id"] for r in rows}
-        entries = await run_in_threadpool(read_entries, content, "xlsx", list(ids), there, lang)
+        names = {r["code"]: (r["name_zh"], r["name_en"]) for r in rows}
+        entries = await run_in_threadpool(read_entries, content, "xlsx", names, there, lang)
         if who.role == "enterprise" and any(e.enterprise is None for e in entries):
             raise Forbidden(sentence("own_rows", lang))
         booked = []

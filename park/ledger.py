@@ -6,7 +6,7 @@ One set of rules for every way in: the catalogue, the console's form and API, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
@@ -69,6 +69,17 @@ def sentence(code: str, lang: Language, **about: Any) -> str:
     return _sentences()[code][lang].format(**about)
 
 
+def said(code: str, lang: Language) -> str:
+    """The code of a kind, an action or a carrier, in Chinese with its name: `energy_bill（能源账单）`."""
+    name = kinds()[code].zh if code in kinds() else (table()["actions"] | table()["carrier_names"]).get(code, {}).get("zh")
+    return f"{code}（{name}）" if lang == "zh" and name else code
+
+
+def listed(codes: Iterable[str], lang: Language) -> str:
+    """Codes one after the other, as `said`."""
+    return ("、" if lang == "zh" else ", ").join(said(code, lang) if code else sentence("none", lang) for code in codes)
+
+
 def mistakes(kind: str, *, item: str = "", action: str = "", value: float = 0.0, unit: str = "", first_day: date | None = None,
              last_day: date | None = None, enterprise: str | None = None, counterparty: str | None = None,
              lang: Language = "en") -> Iterator[tuple[str, str]]:
@@ -83,22 +94,22 @@ def mistakes(kind: str, *, item: str = "", action: str = "", value: float = 0.0,
         yield "counterparty", sentence("same_party", lang, enterprise=enterprise)
     known = kinds().get(kind)
     if known is None:      # a base's own, for its own indicators; but a slip of the pen would be in no figure
-        yield from (("kind", sentence("near_kind", lang, got=kind, near=k)) for k in get_close_matches(kind, kinds(), 1, ALIKE))
+        yield from (("kind", sentence("near_kind", lang, got=kind, near=said(k, lang)))
+                    for k in get_close_matches(kind, kinds(), 1, ALIKE))
         return
     if action not in known.actions:
-        none = sentence("none", lang)
-        allowed = ", ".join(a or none for a in known.actions)
-        yield "action", sentence("action", lang, kind=kind, allowed=allowed, got=action or none)
+        yield "action", sentence("action", lang, kind=said(kind, lang), allowed=listed(known.actions, lang),
+                                 got=action or sentence("none", lang))
     if known.item == "carrier" and item not in table()["carriers"]:
-        yield "item", sentence("carrier", lang, allowed=", ".join(table()["carriers"]), got=item)
+        yield "item", sentence("carrier", lang, allowed=listed(table()["carriers"], lang), got=item)
     elif known.item == "required" and not item:
-        yield "item", sentence("item", lang, kind=kind)
+        yield "item", sentence("item", lang, kind=said(kind, lang))
     units = known.units_for(item)
     if units and unit not in units:
         yield "unit", sentence("unit", lang, allowed=", ".join(units), got=unit)
     if value < 0 and not known.signed:
         yield "value", sentence("negative", lang, got=value)
     if known.counterparty and (enterprise is None or counterparty is None):
-        yield "counterparty", sentence("both_parties", lang, kind=kind)
+        yield "counterparty", sentence("both_parties", lang, kind=said(kind, lang))
     if action in ("moved", "received") and enterprise is None:
-        yield "enterprise", sentence("booker", lang, action=action)
+        yield "enterprise", sentence("booker", lang, action=said(action, lang))

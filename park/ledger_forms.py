@@ -6,8 +6,9 @@ Row 1 holds the columns' codes with their names; a row an entry. Nothing is take
 from __future__ import annotations
 
 import io
+import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from math import isfinite
@@ -20,7 +21,8 @@ from openpyxl.worksheet.datavalidation import DataValidation
 from openpyxl.worksheet.properties import PageSetupProperties
 
 from park.errors import CatalogueError, InputError, Mistake
-from park.ledger import Language, kinds, mistakes, sentence, table
+from park.ledger import Language, kinds, listed, mistakes, sentence, table
+from park.ledger_names import Enterprises, coded, known
 
 SHEET = "entries"
 MOST_ROWS = 5000
@@ -46,6 +48,8 @@ COLUMNS: dict[str, tuple[str, str, int]] = {  # code: names, width
     "evidence": ("凭证", "where the evidence is", 26),
     "note": ("备注", "note", 26),
 }
+DAY = re.compile(r"(\d{4})(?:年|[-/.])(\d{1,2})(?:月|[-/.])(\d{1,2})日?|(\d{4})(\d{2})(\d{2})")
+GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 REQUIRED = ("kind", "first_day", "last_day", "value", "unit")
 
 
@@ -167,11 +171,12 @@ def _sheet(data: bytes, name: str, lang: Language) -> Any:
     if len(data) > MOST_BYTES:
         raise InputError(sentence("file_size", lang, name=name, most=MOST_BYTES // 1024 // 1024, got=len(data) / 1024 / 1024))
     try:
-        _bounded(data)
+        _bounded(data, lang)
         # row by row: a cell in the last row of a sheet must not make a million rows in memory
         book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
     except Exception as exc:  # openpyxl raises whatever the zip or the XML raise
-        raise InputError(sentence("no_xlsx", lang, name=name, why=exc)) from exc
+        why = sentence("not_zip", lang) if isinstance(exc, zipfile.BadZipFile) else exc
+        raise InputError(sentence("no_xlsx", lang, name=name, why=why)) from exc
     if SHEET not in book.sheetnames:
         raise InputError(sentence("no_sheet", lang, name=name, sheet=SHEET, got=", ".join(book.sheetnames)))
     sheet = book[SHEET]
@@ -181,14 +186,14 @@ def _sheet(data: bytes, name: str, lang: Language) -> Any:
     return sheet
 
 
-def _bounded(data: bytes) -> None:
+def _bounded(data: bytes, lang: Language) -> None:
     """ValueError for a file that would unpack into more than a filled template does."""
     left = dict(MOST_UNPACKED)
     for part in zipfile.ZipFile(io.BytesIO(data)).infolist():
         kind = next(prefix for prefix in left if part.filename.startswith(prefix))
         left[kind] -= part.file_size
         if left[kind] < 0 and (kind or part.filename.endswith((".xml", ".rels"))):
-            raise ValueError(f"{part.filename} is larger than in any filled template")
+            raise ValueError(sentence("too_large", lang, part=part.filename))
 
 
 def _rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
@@ -202,10 +207,10 @@ def _rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
 
 
 def read_entries(
-    data: bytes, name: str, enterprises: Sequence[str], there: Mapping[tuple[Any, ...], int], lang: Language = "en"
+    data: bytes, name: str, enterprises: Enterprises, there: Mapping[tuple[Any, ...], int], lang: Language = "en"
 ) -> list[FormEntry]:
-    """The entries of a filled template; CatalogueError with every mistake, each at its cell. `there`: keys of current
-    entries."""
+    """The entries of a filled template; CatalogueError with every mistake, each at its cell. `enterprises`: names by code;
+    `there`: keys of current entries. Kinds, enterprises, carriers, actions and states may be given by name, too."""
     sheet = _sheet(data, name, lang)
     rows = _rows(sheet)
     try:
@@ -219,7 +224,7 @@ def read_entries(
 def _read(
     rows: Iterator[tuple[int, tuple[Any, ...]]],
     name: str,
-    enterprises: Sequence[str],
+    enterprises: Enterprises,
     there: Mapping[tuple[Any, ...], int],
     lang: Language,
 ) -> list[FormEntry]:
@@ -261,7 +266,7 @@ def _read(
 
 
 def _entry(
-    row: int, cells: Mapping[str, Any], enterprises: Sequence[str], say: Callable[[str, str], None], lang: Language
+    row: int, cells: Mapping[str, Any], enterprises: Enterprises, say: Callable[[str, str], None], lang: Language
 ) -> FormEntry | None:
     before: list[str] = []
 
@@ -269,7 +274,7 @@ def _entry(
         before.append(field)
         say(field, text)
 
-    texts = {c: str(cells.get(c) if cells.get(c) is not None else "").strip() for c in COLUMNS}
+    texts = coded({c: str(cells.get(c) if cells.get(c) is not None else "").strip() for c in COLUMNS}, enterprises)
     days = {c: _day(cells.get(c)) for c in ("first_day", "last_day")}
     value = _number(cells.get("value"))
     for field, text in _cells(texts, days, value, enterprises, lang):
@@ -309,7 +314,7 @@ def _entry(
 
 
 def _cells(
-    texts: Mapping[str, str], days: Mapping[str, date | None], value: float | None, enterprises: Sequence[str], lang: Language
+    texts: Mapping[str, str], days: Mapping[str, date | None], value: float | None, enterprises: Enterprises, lang: Language
 ) -> Iterator[tuple[str, str]]:
     """(column, what is wrong) of cells by themselves."""
     nothing = sentence("nothing", lang)
@@ -317,14 +322,14 @@ def _cells(
         if day is None:
             yield field, sentence("day", lang, got=texts[field] or nothing)
     if value is None:
-        yield "value", sentence("number", lang, got=texts["value"] or nothing)
+        yield "value", sentence("number" if texts["value"] else "no_number", lang, got=texts["value"])
     if texts["kind"] not in kinds():
-        yield "kind", sentence("kind", lang, allowed=", ".join(kinds()), got=texts["kind"] or nothing)
+        yield "kind", sentence("kind", lang, allowed=listed(kinds(), lang), got=texts["kind"] or nothing)
     if not texts["unit"]:
         yield "unit", sentence("no_unit", lang)
     for field in ("enterprise", "counterparty"):
         if texts[field] and texts[field] not in enterprises:
-            yield field, sentence("enterprise", lang, got=texts[field], known=", ".join(enterprises))
+            yield field, sentence("enterprise", lang, got=texts[field], known=known(enterprises, lang == "zh"))
     if texts["status"] and texts["status"] not in STATUSES:
         yield "status", sentence("status", lang, got=texts["status"])
     for field in ("item", "evidence", "note"):
@@ -337,8 +342,9 @@ def _day(value: Any) -> date | None:
         return value.date()
     if isinstance(value, date):
         return value
+    found = DAY.fullmatch(str(value).strip())
     try:
-        return date.fromisoformat(str(value).strip().replace("/", "-"))
+        return date(*(int(part) for part in found.groups() if part)) if found else None
     except ValueError:
         return None
 
@@ -347,7 +353,8 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     try:
-        number = float(str(value).replace(",", "")) if isinstance(value, str) else float(value)
+        text = str(value).strip().replace("，", ",")
+        number = float(text.replace(",", "") if GROUPED.fullmatch(text) else text)
     except (TypeError, ValueError):
         return None
     return number if isfinite(number) else None

@@ -96,6 +96,7 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"last_day": None}, "G2", "got nothing"),
     ({"last_day": "2025-12-31"}, "G2", "on or after first_day"),
     ({"value": "much"}, "H2", "expected a number, got much"),
+    ({"value": "12,5"}, "H2", "only between thousands"),
     ({"value": -1}, "H2", "expected 0 or more"),
     ({"unit": "m3"}, "I2", "expected as unit t, kg"),
     ({"status": "done"}, "J2", "preliminary or final"),
@@ -112,6 +113,16 @@ def test_each_mistake_has_the_address_of_its_cell(operator: httpx.Client, blank:
     assert mini.execute("SELECT count(*) FROM ledger WHERE kind = 'solid_waste'").fetchone() == (0,)
 
 
+def test_a_clerk_writes_names_and_days_as_people_do(operator: httpx.Client, blank: bytes) -> None:
+    said = {"kind": "能源账单", "enterprise": "永固轧钢", "item": "柴油", "action": None, "first_day": "2026年3月1日",
+            "last_day": "2026/3/31", "value": "1，234.5", "unit": "吨", "status": "确定"}
+    assert operator.post("/ledger/import?base=mini", content=filled(blank, ROW | said)).status_code == 201
+    entry = operator.get("/ledger?kind=energy_bill").json()["entries"][0]
+    assert {k: entry[k] for k in said} == {
+        "kind": "energy_bill", "enterprise": "e1", "item": "diesel", "action": "", "first_day": "2026-03-01",
+        "last_day": "2026-03-31", "value": 1234.5, "unit": "t", "status": "final"}
+
+
 def test_files_that_are_no_template(blank: bytes) -> None:
     other = Workbook()
     out = io.BytesIO()
@@ -123,9 +134,9 @@ def test_files_that_are_no_template(blank: bytes) -> None:
         (b"x" * (MOST_BYTES + 1), "at most 2 MB"),
     ):
         with pytest.raises(InputError, match=said):
-            read_entries(data, "f", ["e1"], {})
+            read_entries(data, "f", {"e1": ("一厂", "Works 1")}, {})
     with pytest.raises(CatalogueError, match="entries!A3: the same entry stands in row 2"):
-        read_entries(filled(blank, ROW, ROW), "f", ["e1"], {})
+        read_entries(filled(blank, ROW, ROW), "f", {"e1": ("一厂", "Works 1")}, {})
 
 
 def bombed(blank: bytes, part: str, old: bytes, new: bytes) -> bytes:
@@ -154,7 +165,7 @@ def test_a_small_file_that_unpacks_into_a_large_one_is_refused_before_it_does(bl
     try:
         for data, said in bombs:
             with pytest.raises(InputError) as refused:
-                read_entries(data, "f", ["e1"], {})
+                read_entries(data, "f", {"e1": ("一厂", "Works 1")}, {})
             assert said in str(refused.value)
         assert tracemalloc.get_traced_memory()[1] < 30_000_000
     finally:
@@ -293,7 +304,7 @@ def test_mistakes_of_cells_entries_and_documents_come_in_the_language_of_the_req
     assert not re.search(r"[\u4e00-\u9fff]", english.json()["detail"])
     file = tmp_path / "wrong.xlsx"
     file.write_bytes(body)
-    with pytest.raises(CatalogueError, match="entries!H2: 应为数字，实为 空"):
+    with pytest.raises(CatalogueError, match="entries!H2: 应填数字，实为空"):
         ledger_book.import_file(database_url, "mini", file, "王工", lang="zh")
 
     wrong = WASTE | {"action": "burnt", "unit": "m3", "value": -1, "last_day": "2025-12-31", "supersedes": 5}

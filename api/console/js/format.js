@@ -85,11 +85,15 @@ export const hourMinute = (at) => clock({ hour: "2-digit", minute: "2-digit" }).
 export const hourOf = (at) => Number(clock({ hour: "2-digit" }).formatToParts(instantOf(at)).find((p) => p.type === "hour").value);
 export const clockText = (at) => clock({ hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(instantOf(at));
 export const dayText = (at) => clock({ year: "numeric", month: "2-digit", day: "2-digit", weekday: "short" }).format(instantOf(at));
-export const dateTime = (at) => (at ? clock({ month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit" }).format(instantOf(at)) : DASH);
+const yearOf = (at) => clock({ year: "numeric" }).format(instantOf(at));
+/** The parts of a date: with its year where that is not this one. */
+const DAY = { month: "2-digit", day: "2-digit" };
+const dayParts = (at) => (yearOf(at) === yearOf(new Date()) ? DAY : { year: "numeric", ...DAY });
+export const dateTime = (at) => (at ? clock({ ...dayParts(at), hour: "2-digit", minute: "2-digit" }).format(instantOf(at)) : DASH);
 /** Today the time alone, on another day with its date. */
 export const moment = (at) => (at && isoDay(at) !== isoDay(new Date()) ? dateTime(at) : hourMinute(at));
 export const dateTimeSeconds = (at) =>
-  (at ? clock({ month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(instantOf(at)) : DASH);
+  (at ? clock({ ...dayParts(at), hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(instantOf(at)) : DASH);
 // browsers differ in what they call no offset
 export const zoneText = () =>
   new Intl.DateTimeFormat("en-GB", { timeZone: zone, timeZoneName: "shortOffset" }).formatToParts(new Date())

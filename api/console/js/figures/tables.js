@@ -37,7 +37,7 @@ function compared(state, rows) {
   const { now, before, last } = state.answers;
   const at = Date.now();
   const [was, year] = [byKey(before, rows), byKey(last, rows)];
-  const of = (row, former, answer) => ({ cell: former?.cell ?? null, change: former && former.made === row.made ? change(row.cell, former?.cell, elapsed(now, at), elapsed(answer, at)) : null });
+  const of = (row, former, answer) => ({ made: former?.made, cell: former?.cell ?? null, change: former && former.made === row.made ? change(row.cell, former?.cell, elapsed(now, at), elapsed(answer, at)) : null });
   return rows(now).map((row) => ({ ...row, before: of(row, was.get(row.key), before), last: of(row, year.get(row.key), last) }));
 }
 
@@ -81,7 +81,8 @@ function marks(cell) {
 const changed = (ratio) => (ratio === null ? h("span.muted", { title: t("short_of_data") }, "–") : percentOf(ratio, 1, true));
 
 function tile(row, trace) {
-  const line = (word, side) => side.cell && side.cell.value !== null && h("div", {}, [`${t(word)} ${told(side.cell.value, side.cell.unit, 0)}`, side.change !== null && percentOf(side.change, 1, true)].filter(Boolean).join(" · "));
+  const line = (word, side) => side.cell && side.cell.value !== null && h("div", {}, [`${t(word)} ${told(side.cell.value, side.cell.unit, 0)}`, side.change !== null && percentOf(side.change, 1, true)].filter(Boolean).join(" · "), " ", marks(side.cell),
+    side.made !== row.made && h("span.coverage", { title: t("other_carriers_about") }, t("other_carriers")));
   return h("div.tile", {}, h("h2", {}, row.name), figure(row.cell, trace, ".figure", 0), h("div.below", {}, marks(row.cell), line("before", row.before), line("year_before", row.last)));
 }
 

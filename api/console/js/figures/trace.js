@@ -2,7 +2,7 @@
 
 import { byId, h } from "../dom.js";
 import { get } from "../api.js";
-import { nameOf, w as pageGroup } from "../i18n.js";
+import { language, nameOf, w as pageGroup } from "../i18n.js";
 import { amount, dateTime, dateTimeSeconds, hourMinute, lacking, number, unitText, zoneText } from "../format.js";
 import { reasonText } from "../reasons.js";
 import { told } from "./tables.js";
@@ -50,16 +50,24 @@ async function fill(focus = false) {
   show(h("p.muted", {}, t("loading")));
   if (focus) head.querySelector(".close").focus();
   try {
-    show(...(step.samples ? await samples(step) : content(await get("/trace", { figure: step }))));
+    show(...(step.samples ? await samples(step) : content(await get("/trace", { figure: step }), await kindNames())));
   } catch (refusal) {
     show(h("p.text-critical", { role: "alert" }, t("failed", { detail: refusal.status ? refusal.message : t("no_answer") })));
   }
 }
 
+let kindNames = async () => {
+  const kinds = await get("/ledger/kinds").catch(() => null); // without names the codes stand there
+  if (!kinds) return null;
+  const names = Object.fromEntries(kinds.kinds.map((k) => [k.code, k]));
+  kindNames = async () => names;
+  return names;
+};
+
 /** The parts of an answer of /trace that are there, from the figure to what lies under it. */
-function content(a) {
+function content(a, kinds) {
   const unit = a.cell?.unit ?? a.unit;
-  return [value(a, unit), revised(a.revisions), leads(a), steps(a), parts(a, unit), outletDays(a), outletHours(a), outletPoints(a), bills(a), entries(a), factors(a), tariffs(a),
+  return [value(a, unit), revised(a.revisions), leads(a), steps(a), parts(a, unit), outletDays(a), outletHours(a), outletPoints(a), bills(a), entries(a, kinds), factors(a), tariffs(a),
     a.truncated && h("p.note.muted", {}, t("truncated"))];
 }
 
@@ -127,11 +135,22 @@ const outletHours = (a) => a.hours && a.first_day === a.last_day && table(`${t("
 
 const outletPoints = (a) => a.points && h("section", {}, h("h3", {}, t("samples")), h("ul.leads", {}, a.points.map((p) => h("li", {}, h("button.quiet", { onclick: () => down(sampleStep(a, p.code)) }, p.code)))));
 
-const bills = (a) => a.bills && table(t("bills"), [["item"], ["amount", 1], ["share", 1]], a.bills.map((b) => h("tr", {}, h("th", { scope: "row" }, `${b.carrier ? pageGroup("carrier", b.carrier) : ""} #${b.entry_id ?? b.id ?? ""}`),
-  h("td.number", {}, amount(b.amount, b.unit ?? "")), h("td.number", {}, b.share === null ? "–" : told(b.share, a.cell?.unit)))));
+const bills = (a) => a.bills && table(t("bills"), [["item"], ["amount", 1], ["share", 1]], a.bills.filter((b) => b.share !== null).map((b) => h("tr", {}, h("th", { scope: "row" }, `${b.carrier ? pageGroup("carrier", b.carrier) : ""} #${b.entry_id ?? b.id ?? ""}`),
+  h("td.number", {}, b.amount === null ? "" : asBooked(b.amount, b.unit)), h("td.number", {}, told(b.share, a.cell?.unit)))));
 
-const entries = (a) => table(t("entries"), [["item"], ["amount", 1], ["source"]], [...(a.entries ?? []), ...(a.ledger ?? [])].map((e) => h("tr", {},
-  h("th", { scope: "row" }, `#${e.id ?? e.entry_id ?? ""} ${e.kind ?? ""} ${e.item ?? ""}`, h("span.sub", {}, `${e.first_day ?? ""} – ${e.last_day ?? ""}`)), h("td.number", {}, amount(e.value ?? e.amount, e.unit ?? "")), h("td", {}, e.evidence ?? ""))));
+/** An amount as it was booked, to its last digit. */
+const asBooked = (value, unit) => `${value.toLocaleString("en-US", { maximumFractionDigits: 6 })} ${unitText(unit ?? "")}`;
+
+/** Entries of the ledger in the figure, those that a correction replaced after it; `kinds` has their names. */
+function entries(a, kinds) {
+  const all = [...(a.entries ?? []), ...(a.ledger ?? [])].map((e) => ({ ...e, id: e.id ?? e.entry_id }));
+  const by = new Map(all.filter((e) => e.supersedes).map((e) => [e.supersedes, e.id]));
+  const kind = (code) => (kinds?.[code] ? kinds[code][language()] : code ?? "");
+  return table(t("entries"), [["item"], ["amount", 1], ["state"], ["source"]], all.toSorted((x, y) => by.has(x.id) - by.has(y.id)).map((e) => h(by.has(e.id) ? "tr.replaced" : "tr", {},
+    h("th", { scope: "row" }, [`#${e.id}`, kind(e.kind), e.item && pageGroup("carrier", e.item)].filter(Boolean).join(" "), h("span.sub", {}, `${e.first_day ?? ""} – ${e.last_day ?? ""}`)),
+    h("td.number", {}, asBooked(e.value ?? e.amount, e.unit)), h("td", {}, by.has(e.id) ? t("replaced_by", { id: by.get(e.id) }) : e.status && w("status", e.status)),
+    h("td", {}, e.evidence ?? "", (e.documents ?? []).map((d) => h("span.sub", { title: `SHA-256 ${d.sha256}` }, d.name))))));
+}
 
 const factors = (a) => a.factors && table(t("factors"), [["carrier"], ["value", 1], ["edition"], ["source"]], a.factors.map((f) => h("tr", {}, h("th", { scope: "row" }, pageGroup("carrier", f.carrier), h("span.sub", {}, [w("measure", f.kind), f.region].filter(Boolean).join(" · "))),
   h("td.number", {}, `${f.value} ${f.unit}`), h("td", {}, f.edition, h("span.sub", {}, `${f.valid_from} –${f.valid_to ? ` ${f.valid_to}` : ""}`)), h("td", {}, f.source, !f.verified && h("span.sub", {}, t("unverified"))))));

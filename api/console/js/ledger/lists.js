@@ -5,6 +5,7 @@ import { ask } from "../steps.js";
 import { may } from "../me.js";
 import { get, post } from "../api.js";
 import { dateTime } from "../format.js";
+import { upload } from "../files.js";
 import { nameOf, t } from "./words.js";
 
 /** A booked amount as it was typed: grouped, no places that were not given. */
@@ -61,19 +62,22 @@ export function makeLists(element, state, correct) {
       h("td", {}, r.by, h("span.sub", {}, dateTime(r.at))),
       h("td.nowrap", {}, t(`step.${r.step}`), h("span.sub", {}, r.supersedes ? `${r.supersedes} → ${r.id}` : r.id)),
       h("td", {}, subject(r)),
-      h("td", {}, r.step === "booked" ? `${plain(r.value)} ${r.unit}` : Object.entries(r.changes).map(([field, [was, is]]) => h("div", {}, `${t(field)} `, h("span.old", {}, word(was)), " → ", word(is)))),
+      h("td", {}, r.step === "booked" ? `${plain(r.value)} ${r.unit}` : Object.entries(r.changes).map(([field, [was, is]]) => h("div", {}, `${t(field)} `, h("span.old", {}, word(was)), " → ", word(is))), r.documents > 0 && h("span.sub", {}, `${t("more_documents")} ${r.documents}`)),
       h("td", {}, r.reason)))));
   }
 
   const word = (value) => (typeof value === "number" ? plain(value) : ["preliminary", "final"].includes(value) ? t(value) : value ?? t("none"));
 
   function settle(r) {
-    const why = h("input", { required: true, maxlength: 500, value: t("finalise_why") });
+    const why = h("input", { name: "reason", required: true, maxlength: 500, value: t("finalise_why") });
     const body = Object.fromEntries(["kind", "enterprise", "counterparty", "item", "action", "first_day", "last_day", "value", "unit", "evidence", "note"].map((f) => [f, r[f]]));
+    const files = h("input", { type: "file", multiple: true, accept: ".pdf,.png,.jpg,.jpeg,.xlsx,.docx,.csv" });
     ask({ title: t("finalise"), about: `${kindName(r.kind)} · ${r.first_day} – ${r.last_day} · ${plain(r.value)} ${r.unit}. ${t("finalise_about")}`,
-      fields: h("label", {}, t("why"), why),
+      fields: [h("label", {}, t("documents"), files), h("label", {}, t("why"), why)],
       send: async () => {
-        await post("/ledger", { ...body, base: state.base, status: "final", supersedes: r.id, reason: why.value.trim() });
+        const documents = [];
+        for (const file of files.files) documents.push((await upload(state.base, file)).id);
+        await post("/ledger", { ...body, base: state.base, status: "final", supersedes: r.id, reason: why.value.trim(), documents });
         again();
       } });
   }

@@ -10,12 +10,13 @@ import { setZone } from "../format.js";
 import { applyTheme } from "../theme.js";
 import { makeForm } from "./form.js";
 import { makeLists } from "./lists.js";
-import { CARRIERS, nameOf, t } from "./words.js";
+import { nameOf, t } from "./words.js";
 
-const state = { base: "", bases: [], kinds: [], carriers: {}, carrierNames: {}, actions: {}, enterprises: [], download };
+const state = { base: "", bases: [], kinds: [], carriers: {}, carrierWords: {}, carrierNames: {}, actions: {}, enterprises: [], download };
 const lists = makeLists(byId("lists"), state, (entry) => form.start(entry));
 const form = makeForm(byId("form"), state, () => lists.again());
 let file = null;
+let sending = false;
 
 takeTokenFromAddress();
 setLanguage(language());
@@ -34,6 +35,7 @@ async function start() {
     state.bases = bases.bases ?? bases;
     state.kinds = known.kinds;
     state.carriers = known.carriers;
+    state.carrierWords = known.carrier_names;
     state.actions = known.actions;
     notice(null);
     const asked = new URLSearchParams(location.search).get("base") ?? recall("base");
@@ -59,8 +61,7 @@ async function choose(code) {
 }
 
 function drawAll() {
-  const zh = language() === "zh";
-  state.carrierNames = Object.fromEntries(Object.entries(CARRIERS).map(([code, names]) => [code, names[zh ? 0 : 1]]));
+  state.carrierNames = Object.fromEntries(Object.entries(state.carrierWords).map(([code, names]) => [code, nameOf(names)]));
   drawBar();
   lists.draw();
   byId("form").hidden = false;
@@ -80,23 +81,33 @@ function drawBar() {
 }
 
 function drawSheet(said = null, mistakes = []) {
-  const send = (check) => h("button", { type: "button", disabled: !file, onclick: () => bring(check) }, t(check ? "check" : "import"));
+  const send = (check) => h("button", { type: "button", "data-key": check ? "check" : "import", disabled: !file || sending, onclick: () => bring(check) }, t(check ? "check" : "import"));
   show(byId("sheet"), h("h2", {}, t("sheet")), h("p.muted.small", {}, t("sheet_about")),
     h("label", {}, h("span", {}, file ? file.name : t("choose")), h("input", { type: "file", accept: ".xlsx", onchange: (e) => { [file] = e.target.files; drawSheet(); } })),
     h("div.actions", {}, h("button", { type: "button", onclick: () => download(`/api/v1/ledger/template.xlsx?${new URLSearchParams({ base: state.base })}`, `ledger-${state.base}.xlsx`) }, t("template")),
       send(true), send(false)),
-    said && h("p", { role: "status" }, said), mistakes.length > 0 && h("ol.mistakes", { role: "alert" }, mistakes.map((m) => h("li", {}, m))));
+    h("p", { role: "status" }, sending ? t("sending") : said),
+    mistakes.length > 0 && h("p.error", {}, t("wrong", { n: mistakes.length })), mistakes.length > 0 && h("ol.mistakes", { role: "alert" }, mistakes.map((m) => h("li", {}, m))));
 }
 
 async function bring(check) {
-  const answer = await fetch(`/api/v1/ledger/import?${new URLSearchParams({ base: state.base, check })}`, {
-    method: "POST", body: file, headers: headers({ "Content-Type": "application/octet-stream" }), credentials: "omit" }).catch(() => null);
-  if (!answer) return toast(t("no_answer"), true);
-  if (!answer.ok) return drawSheet(null, (await refusalOf(answer)).message.split("\n").map((m) => m.replace(/^xlsx: /, "")));
+  sending = true;
+  drawSheet();
+  const content = await file.arrayBuffer().catch(() => null); // a file that was saved again since cannot be read
+  const answer = content && await send(check, content).catch(() => null);
+  sending = false;
+  if (!content) file = null;
+  if (!answer) return drawSheet(t(content ? "no_answer" : "file_changed"));
+  if (answer.status === 401) return notice(t("no_token"));
+  if (!answer.ok) return drawSheet(null, (await refusalOf(answer)).message.split("\n").map((m) => m.replace(/^xlsx(:\d+)?[:：] ?/, "")));
   const body = await read(answer);
+  if (!check) file = null; // booked: a second time each would be there already
   drawSheet(t(check ? "checked" : "imported", { n: body.rows }));
   return check ? null : lists.again();
 }
+
+const send = (check, body) => fetch(`/api/v1/ledger/import?${new URLSearchParams({ base: state.base, check })}`, {
+  method: "POST", body, headers: headers({ "Content-Type": "application/octet-stream" }), credentials: "omit" });
 
 function download(address, name) {
   return save(address, name, t("no_answer"));

@@ -9,7 +9,7 @@ const words = {
   kind: ["类别", "Kind"], enterprise: ["企业", "Enterprise"], counterparty: ["对方企业", "The other enterprise"], item: ["品目", "Item"], carrier: ["能源品种", "Carrier"],
   action: ["去向", "Action"], first_day: ["起始日", "First day"], last_day: ["截止日", "Last day"], value: ["数量", "Amount"], unit: ["单位", "Unit"],
   status: ["状态", "State"], preliminary: ["初步", "preliminary"], final: ["确定", "final"], evidence: ["凭证编号", "Evidence: number or place"],
-  documents: ["附件（pdf、png、jpeg、xlsx、docx、csv，每份不超过 10 MB）", "Documents (pdf, png, jpeg, xlsx, docx, csv; 10 MB each)"],
+  more_documents: ["附件", "Documents"], documents: ["附件（pdf、png、jpeg、xlsx、docx、csv，每份不超过 10 MB）", "Documents (pdf, png, jpeg, xlsx, docx, csv; 10 MB each)"],
   note: ["备注", "Note"], reason: ["更正原因", "Why it is corrected"], send: ["提交", "Book"], cancel: ["取消", "Cancel"], none: ["—", "—"], whole_base: ["园区", "the base"],
   booked: ["已登记第 {id} 条", "Booked as entry {id}"], uploading: ["上传中…", "uploading…"], uploaded: ["已保存", "kept"],
   entries: ["台账记录", "Entries"], audit: ["变更记录", "Audit"], all_kinds: ["全部类别", "all kinds"], period: ["期间", "Days"], by: ["登记", "Booked"],
@@ -20,7 +20,7 @@ const words = {
   sheet: ["批量登记（xlsx）", "Many at once (xlsx)"], sheet_about: ["下载模板，在 entries 表中每行填一条，检查后一次登记；有错误时一条也不登记，并给出单元格地址。",
     "Take the template, fill a row an entry in the sheet `entries`, check, then book all at once. With a mistake nothing is booked, and its cell is named."],
   template: ["下载模板", "Template"], check: ["检查", "Check"], import: ["登记全部", "Book all"], choose: ["选择文件", "A filled template"],
-  checked: ["{n} 条，无错误", "{n} entries, no mistakes"], imported: ["已登记 {n} 条", "{n} entries booked"], no_answer: ["服务器无响应", "the server does not answer"],
+  checked: ["{n} 条，无错误", "{n} entries, no mistakes"], imported: ["已登记 {n} 条", "{n} entries booked"], wrong: ["有 {n} 处错误，一条也没有登记：请按单元格地址修改后再检查。", "{n} mistakes, nothing was booked: mend the cells named, then check again."], file_changed: ["文件在选择后已更改或移动：请重新选择。", "The file was changed or moved since it was chosen: choose it again."], sending: ["正在发送…", "sending…"], no_answer: ["服务器无响应", "the server does not answer"],
 };
 
 /** A word in the page's language, places filled. */
@@ -30,9 +30,3 @@ export function t(key, places = {}) {
 }
 
 export const nameOf = (row) => (row ? (language() === "zh" ? row.zh ?? row.name_zh : row.en ?? row.name_en) : "");
-
-export const CARRIERS = {
-  washed_coal: ["洗精煤", "washed coal"], coke: ["焦炭", "coke"], crude_oil: ["原油", "crude oil"], fuel_oil: ["燃料油", "fuel oil"], gasoline: ["汽油", "gasoline"], kerosene: ["煤油", "kerosene"], lpg: ["液化石油气", "LPG"], lng: ["液化天然气", "LNG"], refinery_gas: ["炼厂干气", "refinery dry gas"], coke_oven_gas: ["焦炉煤气", "coke-oven gas"], blast_furnace_gas: ["高炉煤气", "blast-furnace gas"], softened_water: ["软化水", "softened water"], deaerated_water: ["除氧水", "deaerated water"], oxygen: ["氧气", "oxygen"],
-  electricity: ["电力", "electricity"], natural_gas: ["天然气", "natural gas"], steam: ["蒸汽", "steam"], heat: ["热力", "heat"], water: ["新鲜水", "fresh water"],
-  reclaimed_water: ["再生水", "reclaimed water"], compressed_air: ["压缩空气", "compressed air"], diesel: ["柴油", "diesel"], coal: ["原煤", "coal"],
-};
