@@ -55,23 +55,38 @@ def create_token(conn: Connection, *, role: str, name: str, bases: Sequence[str]
 def ready_tokens(conn: Connection, path: Path, catalogues: Sequence[Catalogue]) -> dict[str, str]:
     """One token a role for who installs the platform, kept in a file (0600), since the database holds only hashes.
 
-    Of several bases contractor, auditor and admin see all; the others are of the first, and `operator@CODE` of another. A base
-    that comes later makes new tokens; one that somebody was handed sees what it saw.
+    Of several bases contractor, auditor and admin see all; the others are of the first that there was, and `operator@CODE` of
+    another, in whatever order they are named later. A base that comes later makes new tokens; one that somebody was handed
+    sees what it saw.
     """
-    codes = [c.base.code for c in catalogues if c.base is not None]
-    wanted = {"operator": codes[:1], "contractor": codes, "enterprise": codes[:1], "auditor": codes, "admin": codes}
-    wanted |= {f"operator@{code}": [code] for code in codes[1:]}
-    enterprises = [e.code for e in catalogues[0].enterprises]
     tokens: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    enterprises = {c.base.code: [e.code for e in c.enterprises] for c in catalogues if c.base is not None}
+    codes = list(enterprises)
+    first = _first(conn, tokens.get("operator"), codes)
+    wanted = {"contractor": codes, "auditor": codes, "admin": codes} | {f"operator@{c}": [c] for c in codes if c != first}
+    if first is not None:
+        wanted = {"operator": [first], "enterprise": [first]} | wanted
     for name, bases in wanted.items():
         role = name.partition("@")[0]
-        if name in tokens and conn.execute(SQL["is_live"], {"hash": hash_of(tokens[name]), "bases": bases}).rowcount:
+        if name in tokens and _sees(conn, tokens[name], bases):
             continue
-        if role != "enterprise" or enterprises:
+        if role != "enterprise" or enterprises[bases[0]]:
             tokens[name] = create_token(conn, role=role, name=f"{bases[0]}-{role}", bases=bases,
-                                        enterprise=enterprises[0] if role == "enterprise" else None)
+                                        enterprise=enterprises[bases[0]][0] if role == "enterprise" else None)
     write_private(path, json.dumps(tokens, indent=1))
     return tokens
+
+
+def _first(conn: Connection, operator: str | None, codes: list[str]) -> str | None:
+    """Of which base `operator` is without its code: the one whose token it is, None where that base is not among these."""
+    if operator is None or not _sees(conn, operator, []):
+        return codes[0]
+    return next((code for code in codes if _sees(conn, operator, [code])), None)
+
+
+def _sees(conn: Connection, token: str, bases: list[str]) -> bool:
+    """Whether a token is valid and sees all of these bases."""
+    return conn.execute(SQL["is_live"], {"hash": hash_of(token), "bases": bases}).rowcount > 0
 
 
 def _enterprise_id(conn: Connection, role: str, bases: list[int], code: str | None) -> int | None:

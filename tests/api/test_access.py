@@ -34,6 +34,8 @@ def test_a_base_that_joins_later_makes_new_tokens_and_widens_none(other: Connect
     assert {row[2]: row[3] for row in list_tokens(other)[-4:]} == {
         "contractor": all_of_them, "auditor": all_of_them, "admin": all_of_them, "operator": ["other"]}
     assert [row[3] for row in list_tokens(other)[:5]] == [["mini"]] * 5
+    assert ready_tokens(other, tmp_path / "tokens.json", [second, mini]) == both    # in another order
+    assert ready_tokens(other, tmp_path / "tokens.json", [second]) == both          # the first is left out for its mistakes
 
 
 def test_a_request_without_a_token_is_refused_with_a_problem_document(service: Service) -> None:
