@@ -129,7 +129,7 @@ def forget_ahead(conn: Connection, base_id: int, now: datetime) -> None:
 
 
 def forget_unborn(conn: Connection, base_id: int, zone: str) -> list[str]:
-    """Take away unknown days from before a counter was there; the periods that they lay in.
+    """Take away unknown days from before a counter was there and from after it was retired; the periods that they lay in.
 
     While it has no reading, it counts as missing since the base's beginning. The touched days of the transaction are forgotten.
     """

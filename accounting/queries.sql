@@ -233,25 +233,25 @@ WHERE (t.amount, t.estimated, t.n_expected, t.n_known, t.n_good)
       IS DISTINCT FROM (excluded.amount, excluded.estimated, excluded.n_expected, excluded.n_known, excluded.n_good)
 
 -- name: first_known
--- The first known day of each counter, NULL without any, and when the first meter on record was installed.
-SELECT p.point_id, b.timezone,
+-- The first known day of each counter, NULL without any, when the first meter on record was installed, and its last day where it is retired.
+SELECT p.point_id, b.timezone, (p.removed_at AT TIME ZONE b.timezone)::date AS last,
        (SELECT ts FROM interval_1d i WHERE i.base_id = %(base)s AND i.point_id = p.point_id AND n_known > 0 ORDER BY ts LIMIT 1) AS ts,
        (SELECT min(installed_at) FROM meter m WHERE m.base_id = p.base_id AND m.point_id = p.point_id) AS installed
 FROM point p JOIN base b USING (base_id) WHERE p.base_id = %(base)s AND p.kind = 'counter'
 
 -- name: there_since
--- The beginning of the local day since when each counter was there.
-SELECT point_id, timezone, least(coalesce(ts, base), CASE WHEN installed IS NOT NULL AND base IS NOT NULL
+-- The beginning of the local day since when each counter was there, and the last day on which it was.
+SELECT point_id, timezone, last, least(coalesce(ts, base), CASE WHEN installed IS NOT NULL AND base IS NOT NULL
                                                          THEN date_trunc('day', greatest(installed, base), timezone) END) AS ts
 FROM (SELECT *, min(ts) OVER () AS base FROM first) b
 
 -- name: due_days
 -- Days of counters that are missing in interval_1d although the counter was there, and recent days whose count of ended slots has
 -- grown. A counter was there since its first reading, or since the first meter on record was installed; one without a reading since
--- the base has any.
+-- the base has any. One that was retired is due to the end of that day.
 WITH first AS MATERIALIZED ({first}), span AS MATERIALIZED (
     SELECT point_id, timezone, greatest((ts AT TIME ZONE timezone)::date, (%(since)s AT TIME ZONE timezone)::date) AS day,
-           (%(now)s AT TIME ZONE timezone)::date AS today
+           least((%(now)s AT TIME ZONE timezone)::date, last) AS today
     FROM ({there}) f WHERE ts IS NOT NULL
 ), due AS MATERIALIZED (
     -- counters that may have such a day: by counting first, because mostly none has
@@ -274,11 +274,12 @@ WHERE i.ts IS NULL
    OR i.ts > %(now)s - interval '3 days' AND i.n_expected < extract(epoch FROM least(d.high, %(now)s) - d.low)::integer / 900
 
 -- name: forget_unborn
--- Days that are not known of a counter from before it was there; they were written as long as it had no reading, and only the
--- base's beginning told since when it was missing. They are noted as touched.
+-- Days that are not known of a counter from before it was there, which were written as long as it had no reading and only the
+-- base's beginning told since when it was missing, and from after it was retired. They are noted as touched.
 WITH first AS MATERIALIZED ({first}), since AS ({there}), gone AS (
     DELETE FROM interval_1d d USING since s
-    WHERE d.base_id = %(base)s AND d.point_id = s.point_id AND d.ts < s.ts AND d.n_known = 0
+    WHERE d.base_id = %(base)s AND d.point_id = s.point_id AND d.n_known = 0
+      AND (d.ts < s.ts OR d.ts >= (s.last + 1)::timestamp AT TIME ZONE s.timezone)
       AND (SELECT i.ts FROM interval_15m i WHERE i.base_id = d.base_id AND i.point_id = d.point_id AND i.ts >= d.ts
            AND i.ts < ((d.ts AT TIME ZONE s.timezone)::date + 1)::timestamp AT TIME ZONE s.timezone LIMIT 1) IS NULL
     RETURNING d.point_id, d.ts, s.timezone
@@ -564,7 +565,7 @@ SELECT md5(coalesce((SELECT string_agg(x::text, '|' ORDER BY x::text) FROM (
     UNION ALL SELECT 'tariff', tariff_id, terms::text, unit, carrier || coalesce(enterprise_id::text, ''), valid_from::text, valid_to::text
         FROM tariff WHERE superseded_at IS NULL AND base_id = %(base)s
     UNION ALL SELECT 'point', point_id, carrier, unit, direction || boundary, unit_id::text,
-        concat_ws('|', kind, attributes ->> 'made_from', attributes ->> 'used_as') FROM point
+        concat_ws('|', kind, attributes ->> 'made_from', attributes ->> 'used_as', extract(epoch FROM removed_at)) FROM point
         WHERE base_id = %(base)s AND carrier IS NOT NULL
     UNION ALL SELECT 'setting', setting_id, name, value::text, '', valid_from::text, valid_to::text FROM setting
         WHERE superseded_at IS NULL AND base_id = %(base)s

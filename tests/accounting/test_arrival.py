@@ -112,6 +112,25 @@ def test_a_counter_that_began_later_than_the_base_is_due_from_its_first_reading_
     assert verify(park, 1, END) == []
 
 
+def test_a_counter_that_was_retired_is_due_until_the_end_of_that_day(park: Conn, feed: Feed) -> None:
+    feed("park.kwh", every(900, MIDNIGHT, 6 * 96), register(6 * 96, 1.0))
+    feed("e1.furnace.kwh", TS, list(REGISTER))
+    now = MIDNIGHT + timedelta(days=5)
+    run_pass(park, now)
+    due = """SELECT sum(n_expected) / 96, sum(n_known) / 96 FROM interval_1d JOIN point USING (base_id, point_id)
+        WHERE code = 'e1.furnace.kwh'"""
+    assert park.execute(due).fetchone() == (5, 2)          # missing since it is silent, as long as it is in the catalogue
+    park.execute("UPDATE point SET removed_at = %s WHERE code = 'e1.furnace.kwh'", (MIDNIGHT + timedelta(days=2, hours=3),))
+    for later in (0, 1):
+        run_pass(park, now + timedelta(days=later))
+        assert park.execute(due).fetchone() == (3, 2)
+    assert verify(park, 1, now + timedelta(days=1)) == []
+    park.execute("UPDATE point SET removed_at = NULL WHERE code = 'e1.furnace.kwh'")
+    run_pass(park, now + timedelta(days=1))
+    assert park.execute(due).fetchone() == (6, 2)
+    assert verify(park, 1, now + timedelta(days=1)) == []
+
+
 def test_an_export_before_the_first_reading_of_the_buying_meter_is_no_negative_account(park: Conn, feed: Feed) -> None:
     park.execute("UPDATE point SET direction = 'export' WHERE code = 'e2.pv.kwh'")
     feed("e2.pv.kwh", TS, list(REGISTER))
