@@ -1,6 +1,6 @@
 // One alert or one point in full, with its readings around the time in question.
 
-import { byId, h } from "./dom.js";
+import { byId, h, toast } from "./dom.js";
 import { t, w, nameOf } from "./i18n.js";
 import { get } from "./api.js";
 import { amount, dateTime, dateTimeSeconds, hourMinute, isoDay, number, since, unitText } from "./format.js";
@@ -28,6 +28,8 @@ let before = null; // what had the focus
 let maySteps = () => false;
 let baseOf = (code) => ({ code });
 let range = 24;
+let retry = null;
+const RETRY_MS = 5000;
 
 export function makeDrawer(given, bases = () => []) {
   maySteps = given;
@@ -61,6 +63,7 @@ function present(what) {
 }
 
 export function closeDrawer() {
+  clearTimeout(retry);
   open = null;
   byId("drawer").hidden = true;
   byId("drawer").replaceChildren();
@@ -70,25 +73,35 @@ export function closeDrawer() {
   before = null;
 }
 
-async function fill(focus = false) {
+async function fill(focus = false, again = false) {
   const what = open;
   const drawer = byId("drawer");
+  clearTimeout(retry);
+  if (focus) {
+    drawer.replaceChildren(head(what.kind === "desk" ? t("desk") : ""), h("div.body", { "aria-busy": "true" }, h("p.muted", {}, t("loading"))));
+    drawer.querySelector(".close").focus();
+  }
   try {
     const content = await (what.kind === "alert" ? alertContent(what.id) : what.kind === "desk" ? desk(what) : what.kind === "device" ? deviceContent(what, head, pair, openPoint) : pointContent(what));
     if (open !== what) return;
     const scrolled = drawer.querySelector(".body")?.scrollTop ?? 0;
+    const key = drawer.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     drawer.replaceChildren(...content);
     drawer.querySelector(".body").scrollTop = scrolled;
-    if (focus) drawer.querySelector(".close").focus();
+    (key && drawer.querySelector(`[data-key="${CSS.escape(key)}"]`))?.focus({ preventScroll: true });
   } catch (refusal) {
     if (open !== what) return;
-    drawer.replaceChildren(head(t("failed", { detail: refusal.status ? refusal.message : t("no_answer") })), h("div.body"));
+    const stands = drawer.querySelector(".body:not([aria-busy])") && !drawer.querySelector("[role=alert]") && !refusal.status; // not wrong yet
+    if (stands && !again) toast(t("no_answer"), true);
+    if (!stands) drawer.replaceChildren(head(what.kind === "desk" ? t("desk") : ""), h("div.body", {}, h("p.text-critical", { role: "alert" }, t("failed", { detail: refusal.status ? refusal.message : t("no_answer") }))));
+    if (!refusal.status || refusal.status >= 500) retry = setTimeout(() => fill(false, true), RETRY_MS);
+    if (focus || !drawer.contains(document.activeElement)) drawer.querySelector(".close").focus();
   }
 }
 
 function head(title, shape, sub) {
   return h("header", {}, shape, h("div", {}, h("h2", {}, title), sub && h("p.muted", {}, sub)),
-    h("button.close", { onclick: closeDrawer }, t("close")));
+    h("button.close", { "data-key": "close", onclick: closeDrawer }, t("close")));
 }
 
 async function desk(what) {

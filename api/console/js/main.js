@@ -127,7 +127,7 @@ function restartStream() {
   if (!base) return;
   stream = listen("/api/v1/alerts/stream", {
     state(now) { link = now; if (now === "live") lastSeen = Date.now(); drawBar(); },
-    again: () => { readAlerts(); refreshDrawer(); },
+    again: () => { readAlerts(); refreshDrawer(); Object.values(panels).forEach((panel) => panel.failed() && panel.again()); },
     alive() { lastSeen = Date.now(); },
     event(event) {
       lastSeen = Date.now();

@@ -9,6 +9,8 @@ import { duration, hourMinute } from "./format.js";
  * A panel over one address. `draw(data)` fills the body; `tools()` gives the heading's controls. Call `again()` to read
  * now, `redraw()` when the language or the width changes. Failures leave the last data standing, marked as stale.
  */
+const RETRY_S = 15; // after a failure: sooner than a panel that is read every ten minutes
+
 export function makePanel(element, { title, tools = () => [], path, parameters, every_s, draw, onData = () => {} }) {
   const body = h("div.body", {}, h("p.empty", {}, t("loading")));
   const heading = h("h2");
@@ -22,6 +24,7 @@ export function makePanel(element, { title, tools = () => [], path, parameters, 
   let readAt = null;
   let timer = null;
   let asked = 0;
+  let failed = false;
 
   function redraw() {
     heading.textContent = t(title);
@@ -48,30 +51,35 @@ export function makePanel(element, { title, tools = () => [], path, parameters, 
         if (mine !== asked) return; // another base was chosen meanwhile
         data = answer;
         readAt = Date.now();
+        failed = false;
         element.setAttribute("aria-busy", "false");
         redraw();
         onData(data);
       }
     } catch (refusal) {
       if (mine !== asked) return;
+      failed = true;
+      element.setAttribute("aria-busy", "false");
       const fault = !(refusal instanceof Refusal); // of this page: never in silence, or old figures would pass for new ones
       if (fault) console.error(refusal);
       if (fault || !data) body.replaceChildren(h("p.empty", {}, refusal.status === 403 ? refusal.message : t("failed", { detail: refusal.status || fault ? refusal.message : t("no_answer") })));
     } finally {
-      if (mine === asked) timer = setTimeout(again, every_s * 1000);
+      if (mine === asked) timer = setTimeout(again, (failed ? Math.min(every_s, RETRY_S) : every_s) * 1000);
     }
   }
 
   function clear() {
     data = null;
     readAt = null;
+    failed = false;
+    element.setAttribute("aria-busy", "true");
     body.replaceChildren(h("p.empty", {}, t("loading")));
     meta.replaceChildren();
   }
 
   setInterval(mark, 5000);
   heading.textContent = t(title);
-  return { again, redraw, clear, data: () => data, readAt: () => readAt };
+  return { again, redraw, clear, data: () => data, failed: () => failed };
 }
 
 /** "as of 10:42" */

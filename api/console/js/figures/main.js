@@ -27,7 +27,7 @@ applyTheme();
 watchTitles();
 whenRefused(() => notice(t("no_token")));
 byId("language").addEventListener("click", () => { setLanguage(language() === "zh" ? "en" : "zh"); drawAll(); redrawTrace(); });
-byId("base-choice").addEventListener("change", (event) => choose(event.target.value));
+byId("base-choice").addEventListener("change", (event) => choose(event.target.value).catch(told));
 start();
 
 async function start() {
@@ -38,15 +38,20 @@ async function start() {
     state.bases = (await get("/bases")).bases;
     if (!state.bases.length) return notice(t("no_bases"));
     notice(null);
-    const wanted = asked.get("base") ?? asked.get("figure")?.split("/")[0] ?? recall("base");
+    const wanted = state.base?.code ?? asked.get("base") ?? asked.get("figure")?.split("/")[0] ?? recall("base");
     await choose((state.bases.find((b) => b.code === wanted) ?? state.bases[0]).code);
     if (asked.get("figure")) openTrace(asked.get("figure"));
   } catch (refusal) {
-    if (refusal.status === 401) return null; // told already
-    notice(t("failed", { detail: refusal.status ? refusal.message : t("no_answer") }));
-    setTimeout(start, 5000);
+    told(refusal);
   }
   return null;
+}
+
+/** What went wrong, and once more soon; a token that is refused is told already. */
+function told(refusal) {
+  if (refusal.status === 401) return;
+  notice(t("failed", { detail: refusal.status ? refusal.message : t("no_answer") }));
+  setTimeout(start, 5000);
 }
 
 async function choose(code) {
@@ -78,6 +83,9 @@ async function readAgain() {
   } catch (refusal) {
     if (mine !== reading || refusal.status === 401) return;
     notice(t("failed", { detail: refusal.status ? refusal.message : t("no_answer") }));
+    byId("about").textContent = t("not_read");
+    if (!refusal.status || refusal.status >= 500) setTimeout(() => mine === reading && readAgain(), 5000);
+    return;
   }
   drawAll();
   readVersions(mine);

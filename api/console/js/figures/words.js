@@ -13,7 +13,7 @@ const words = {
   energy: ["能源与水", "Energy and water"], emission: ["污染物排放量", "Pollutant mass"], units_note: ["单元的数是其自身计量表的数，可能含下级表，不与基地合计相加。", "A unit's figures are those of its own meters, which may include meters below: they do not add up to the base."],
   scope: ["对象", "Of"], unit: ["单位", "Unit"], this: ["本期", "This period"], before: ["上期", "Previous"], year_before: ["去年同期", "A year before"], change: ["变化", "Change"],
   daily_change: ["日均变化", "Change of the daily mean"], running: ["本期已过 {days} 天，变化按日均比较", "{days} days of this period are over: changes are of the daily mean"], too_short: ["本期刚开始，不作比较", "This period has just begun: nothing is compared"],
-  other_carriers: ["品种不同", "other carriers"], other_carriers_about: ["该期有数据的能源品种与本期不同，不作比较", "That period has data of other carriers than this one: not compared"], short_of_data: ["数据不足，不比较", "too few data to compare"], nothing: ["本期没有核算数据", "Nothing is accounted for this period"], no_mass: ["本期没有排放核算", "No emission is accounted for this period"],
+  other_carriers: ["品种不同", "other carriers"], other_carriers_about: ["该期有数据的能源品种与本期不同，不作比较", "That period has data of other carriers than this one: not compared"], not_read: ["尚未读到数据", "Nothing could be read yet"], short_of_data: ["数据不足，不比较", "too few data to compare"], nothing: ["本期没有核算数据", "Nothing is accounted for this period"], no_mass: ["本期没有排放核算", "No emission is accounted for this period"],
   valid_hours: ["有效小时", "Valid hours"], exceeded_hours: ["超标小时", "Hours over limit"], substituted: ["替代小时", "Substituted hours"],
   csv: ["导出 CSV", "Save as CSV"], print: ["打印", "Print"], as_of_accounting: ["核算至 {at}", "accounted to {at}"],
   traced: ["点击数字可追溯到原始读数。", "Click a figure to follow it down to its samples."],

@@ -17,27 +17,47 @@ export function makeLists(element, state, correct) {
   let kind = "";
   let rows = [];
   let next = null;
+  let trouble = null; // why the rows were not read: then nothing says that there are none
+  let asked = 0;
+  let reading = true;
 
   async function again(more = false) {
+    const mine = ++asked;
     const about = { base: state.base, limit: 50, cursor: more ? next : undefined };
     try {
       const answer = tab === "entries" ? await get("/ledger", { ...about, kind: kind || undefined }) : await get("/ledger/audit", about);
+      if (mine !== asked) return;
+      trouble = null;
       const fresh = answer.entries ?? answer.steps;
       rows = more ? [...rows, ...fresh] : fresh;
       next = answer.next;
+      reading = false;
     } catch (refusal) {
-      toast(refusal.status ? refusal.message : t("no_answer"), true);
+      if (mine !== asked) return;
+      trouble = t("failed", { detail: refusal.status ? refusal.message : t("no_answer") });
+      if (rows.length) toast(trouble, true);
+      if (!refusal.status || refusal.status >= 500) setTimeout(() => mine === asked && again(more), 5000);
     }
     draw();
   }
 
+  /** Another list: what stood there is not it. */
+  function clear() {
+    rows = [];
+    next = null;
+    trouble = null;
+    reading = true;
+    draw();
+    again();
+  }
+
   function draw() {
     const tabs = h("span.segmented", {}, ["entries", "audit"].map((name) => h("button", {
-      "aria-pressed": String(name === tab), "data-key": name, onclick: () => { tab = name; rows = []; again(); } }, t(name))));
-    const filter = tab === "entries" && h("select", { "aria-label": t("kind"), onchange: (e) => { kind = e.target.value; again(); } },
+      "aria-pressed": String(name === tab), "data-key": name, onclick: () => { tab = name; clear(); } }, t(name))));
+    const filter = tab === "entries" && h("select", { "aria-label": t("kind"), onchange: (e) => { kind = e.target.value; clear(); } },
       h("option", { value: "" }, t("all_kinds")), state.kinds.map((k) => h("option", { value: k.code, selected: k.code === kind }, nameOf(k))));
     show(element, h("div.head", {}, h("h2", {}, t(tab)), tabs, h("span.spring"), filter),
-      rows.length ? h("div.scroller", {}, tab === "entries" ? entries() : steps()) : h("p.empty", {}, t("empty")),
+      rows.length ? h("div.scroller", {}, tab === "entries" ? entries() : steps()) : h(trouble ? "p.empty.error" : "p.empty", {}, trouble ?? t(reading ? "loading" : "empty")),
       next && h("div.head", {}, h("button", { onclick: () => again(true) }, t("more"))));
   }
 
@@ -84,5 +104,5 @@ export function makeLists(element, state, correct) {
 
   const save = (d) => state.download(`/api/v1/evidence/${d.id}?${new URLSearchParams({ base: state.base })}`, d.name);
 
-  return { again, draw };
+  return { again, clear, draw };
 }

@@ -24,7 +24,7 @@ applyTheme();
 watchTitles();
 whenRefused(() => notice(t("no_token")));
 byId("language").addEventListener("click", () => { setLanguage(language() === "zh" ? "en" : "zh"); drawAll(); });
-byId("base-choice").addEventListener("change", (event) => choose(event.target.value));
+byId("base-choice").addEventListener("change", (event) => choose(event.target.value).catch(told));
 start();
 
 async function start() {
@@ -38,15 +38,20 @@ async function start() {
     state.carrierWords = known.carrier_names;
     state.actions = known.actions;
     notice(null);
-    const asked = new URLSearchParams(location.search).get("base") ?? recall("base");
+    const asked = state.base || new URLSearchParams(location.search).get("base") || recall("base");
     if (!state.bases.length) return notice(t("no_bases"));
     await choose((state.bases.find((b) => b.code === asked) ?? state.bases[0]).code);
   } catch (refusal) {
-    if (refusal.status === 401) return null; // told already
-    notice(refusal.status ? refusal.message : t("no_answer"));
-    setTimeout(start, 5000);
+    told(refusal);
   }
   return null;
+}
+
+/** What went wrong, and once more soon; a token that is refused is told already. */
+function told(refusal) {
+  if (refusal.status === 401) return;
+  notice(t("failed", { detail: refusal.status ? refusal.message : t("no_answer") }));
+  setTimeout(start, 5000);
 }
 
 async function choose(code) {
@@ -56,8 +61,8 @@ async function choose(code) {
   setZone(found.timezone);
   state.enterprises = (await get(`/bases/${encodeURIComponent(code)}/units`)).enterprises;
   if (may("ledger")) form.start();
-  await lists.again();
   drawAll();
+  lists.clear();
 }
 
 function drawAll() {

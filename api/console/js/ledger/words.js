@@ -20,7 +20,7 @@ const words = {
   sheet: ["批量登记（xlsx）", "Many at once (xlsx)"], sheet_about: ["下载模板，在 entries 表中每行填一条，检查后一次登记；有错误时一条也不登记，并给出单元格地址。",
     "Take the template, fill a row an entry in the sheet `entries`, check, then book all at once. With a mistake nothing is booked, and its cell is named."],
   template: ["下载模板", "Template"], check: ["检查", "Check"], import: ["登记全部", "Book all"], choose: ["选择文件", "A filled template"],
-  checked: ["{n} 条，无错误", "{n} entries, no mistakes"], imported: ["已登记 {n} 条", "{n} entries booked"], wrong: ["有 {n} 处错误，一条也没有登记：请按单元格地址修改后再检查。", "{n} mistakes, nothing was booked: mend the cells named, then check again."], file_changed: ["文件在选择后已更改或移动：请重新选择。", "The file was changed or moved since it was chosen: choose it again."], sending: ["正在发送…", "sending…"], no_answer: ["服务器无响应", "the server does not answer"],
+  checked: ["{n} 条，无错误", "{n} entries, no mistakes"], imported: ["已登记 {n} 条", "{n} entries booked"], wrong: ["有 {n} 处错误，一条也没有登记：请按单元格地址修改后再检查。", "{n} mistakes, nothing was booked: mend the cells named, then check again."], file_changed: ["文件在选择后已更改或移动：请重新选择。", "The file was changed or moved since it was chosen: choose it again."], sending: ["正在发送…", "sending…"], failed: ["读取失败：{detail}", "Reading failed: {detail}"], loading: ["读取中…", "loading…"], no_answer: ["服务器无响应", "the server does not answer"],
 };
 
 /** A word in the page's language, places filled. */
