@@ -128,6 +128,8 @@ def _apply(conn: Connection, catalogue: Catalogue, by: str, prune: bool) -> list
             ids[section.name] = dict(conn.execute(query, (base_id,)).fetchall())
         if section.name == "units":
             _link_parents(conn, catalogue, base_id, ids)
+        if prune and section.name == "flows":
+            changes += _end_flows(conn, section, base_id, ids)
     return changes
 
 
@@ -185,6 +187,17 @@ def _apply_section(conn: Connection, section: Section, base_id: int | None, want
                 cur.execute(sql.SQL("UPDATE {} SET enabled = false WHERE base_id = %s AND code = %s").format(table),
                             (base_id, key[0]))
         return changes
+
+
+def _end_flows(conn: Connection, section: Section, base_id: int | None, ids: dict[str, dict[str, int]]) -> list[Change]:
+    """Flows of retired points end with their last day: a balance would wait for them for ever."""
+    with conn.cursor(row_factory=dict_row) as cur:
+        ended = cur.execute("""UPDATE flow f SET valid_to = (p.removed_at AT TIME ZONE b.timezone)::date + 1
+            FROM point p JOIN base b USING (base_id)
+            WHERE f.base_id = %s AND p.base_id = f.base_id AND p.point_id IN (f.parent_id, f.child_id) AND f.valid_to IS NULL
+              AND f.valid_from <= (p.removed_at AT TIME ZONE b.timezone)::date
+            RETURNING f.*""", (base_id,)).fetchall()
+    return [Change(section.name, "retire", _label(section, _key(section, row), ids), {}) for row in ended]
 
 
 def _paired(section: Section, wanted: list[dict[str, Any]], rows: list[dict[str, Any]]
@@ -293,12 +306,13 @@ EXPORT = {
         LEFT JOIN device d ON d.base_id = p.base_id AND d.device_id = p.device_id
         WHERE p.base_id = %(base)s AND p.removed_at IS NULL ORDER BY p.point_id""",
     "meters": """SELECT m.*, p.code AS point, m.installed_at AS installed, m.removed_at AS removed FROM meter m
-        JOIN point p USING (base_id, point_id) WHERE m.base_id = %(base)s ORDER BY m.meter_id""",
+        JOIN point p USING (base_id, point_id) WHERE m.base_id = %(base)s AND p.removed_at IS NULL ORDER BY m.meter_id""",
     "flows": """SELECT f.carrier, f.kind, a.code AS parent, array_agg(b.code ORDER BY f.flow_id) AS children, f.valid_from,
         f.valid_to, f.source, f.verified, f.loss_share FROM flow f
         JOIN point a ON a.base_id = f.base_id AND a.point_id = f.parent_id
         JOIN point b ON b.base_id = f.base_id AND b.point_id = f.child_id
-        WHERE f.base_id = %(base)s GROUP BY 1, 2, 3, 5, 6, 7, 8, 9 ORDER BY min(f.flow_id)""",
+        WHERE f.base_id = %(base)s AND a.removed_at IS NULL AND b.removed_at IS NULL
+        GROUP BY 1, 2, 3, 5, 6, 7, 8, 9 ORDER BY min(f.flow_id)""",
     "limits": """SELECT l.*, u.code AS outlet FROM limit_value l JOIN unit u USING (base_id, unit_id)
         WHERE l.base_id = %(base)s AND superseded_at IS NULL ORDER BY limit_id""",
     "factors": "SELECT * FROM factor WHERE base_id = %(base)s AND superseded_at IS NULL ORDER BY factor_id",

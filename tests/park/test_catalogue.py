@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,22 @@ def test_prune_retires_and_applying_again_brings_back(mini: Db, tmp_path: Path) 
     assert [str(c) for c in apply(mini, less, prune=True)] == ["- points e1.product"]
     assert [c.action for c in apply(mini, read_catalogue([MINI]))] == ["change"]
     assert mini.execute("SELECT removed_at FROM point WHERE code = 'e1.product'").fetchone() == (None,)
+
+
+def test_the_flow_of_a_retired_meter_ends_with_it_and_comes_back_with_it(mini: Db, tmp_path: Path) -> None:
+    whole = export(mini, "mini")
+    less = copy.deepcopy(whole)
+    less["points"] = [p for p in less["points"] if p["code"] != "e2.main.kwh"]
+    less["flows"][0]["children"].remove("e2.main.kwh")
+    file = tmp_path / "less.yaml"
+    file.write_text(yaml.safe_dump(less, allow_unicode=True), encoding="utf-8")
+    assert [c.section for c in apply(mini, read_catalogue([file]), prune=True)] == ["points", "flows"]
+    assert apply(mini, read_catalogue([file]), prune=True) == []
+    assert mini.execute("""SELECT f.valid_to - (now() AT TIME ZONE 'Asia/Shanghai')::date FROM flow f
+        JOIN point p ON p.point_id = f.child_id WHERE p.code = 'e2.main.kwh'""").fetchall() == [(1,)]
+    assert export(mini, "mini") == less                       # names no point that it does not have
+    apply(mini, read_catalogue([MINI]))
+    assert export(mini, "mini") == whole
 
 
 def test_a_catalogue_change_is_told_to_the_stages(mini: Db, tmp_path: Path) -> None:
