@@ -80,8 +80,8 @@ export function watchTitles() {
 }
 
 /** Say it to someone who looks elsewhere. */
-export function toast(text, bad = false) {
+export function toast(text, bad = false, for_ms = bad ? 8000 : 3500) {
   const box = h(bad ? "div.toast.bad" : "div.toast", {}, text);
   byId("toasts").append(box);
-  setTimeout(() => box.remove(), bad ? 8000 : 3500);
+  setTimeout(() => box.remove(), for_ms);
 }

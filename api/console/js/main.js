@@ -2,10 +2,11 @@
 
 import { byId, h, show, toast, watchTitles } from "./dom.js";
 import { language, nameOf, setLanguage, t, w } from "./i18n.js";
-import { forgetToken, keepToken, recall, remember, takeTokenFromAddress, token } from "./session.js";
+import { forgetToken, recall, remember, takeTokenFromAddress, token } from "./session.js";
 import { get, whenRefused } from "./api.js";
 import { clockText, dayText, hourMinute, setZone, zoneText } from "./format.js";
 import { listen } from "./stream.js";
+import { tellHidden } from "./hidden.js";
 import { changed, whenChanged } from "./bus.js";
 import * as book from "./alertbook.js";
 import * as alertPanel from "./panels/alerts.js";
@@ -21,6 +22,7 @@ import { makeDrawer, closeDrawer, openAlert, openDesk, refreshDrawer } from "./d
 import { forbid, may, readMe } from "./me.js";
 import { chime } from "./sound.js";
 import { applyTheme, nextTheme, theme } from "./theme.js";
+import { askToken } from "./login.js";
 
 const CARRIERS = ["electricity", "natural_gas", "steam", "water"];
 
@@ -91,7 +93,8 @@ async function start() {
     notice(t("no_bases"), true);
     return;
   }
-  const asked = new URLSearchParams(location.search).get("base") ?? recall("base");
+  const asked = base?.code ?? new URLSearchParams(location.search).get("base") ?? recall("base");
+  tellHidden(bases);
   choose((bases.find((b) => b.code === asked) ?? bases[0]).code);
   await readAlerts();
   restartStream();
@@ -229,25 +232,8 @@ function notice(text, bad = false) {
 
 /** Ask for a token; `why` says what was wrong with the one before. */
 function login(why = null) {
-  const dialog = byId("dialog");
-  if (dialog.open && dialog.querySelector("#token")) return;
   stream?.stop();
-  forgetToken();
-  const field = h("input", { id: "token", type: "password", autocomplete: "off", spellcheck: "false", required: true });
-  const form = h("form", {
-    method: "dialog",
-    onsubmit: (event) => {
-      event.preventDefault();
-      keepToken(field.value);
-      dialog.close();
-      start();
-    },
-  },
-  h("h2", {}, t("login")), h("p.about", {}, t("login_about")), why && h("p.error", { role: "alert" }, why),
-  h("label", {}, t("token"), field), h("div.actions", {}, h("button.primary", { type: "submit" }, t("login"))));
-  if (dialog.open) dialog.close();
-  dialog.replaceChildren(form);
-  dialog.oncancel = (event) => { if (!token()) event.preventDefault(); };
-  dialog.showModal();
-  field.focus();
+  if (why) link = "refused";
+  drawBar();
+  askToken(start, why);
 }

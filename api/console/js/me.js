@@ -13,5 +13,7 @@ export async function readMe() {
 export const may = (right) => me.rights.includes(right);
 export const myName = () => me.name;
 export const isRole = (role) => me.role === role;
+/** The word for "this base has none", of the enterprise where the token sees no more than that. */
+export const ofScope = (word) => (isRole("enterprise") ? `${word}_own` : word);
 /** What the server refused is not offered again. */
 export const forbid = (right) => { me = { ...me, rights: me.rights.filter((r) => r !== right) }; };

@@ -31,6 +31,7 @@ export const words = {
   login_about: ["请输入访问令牌。令牌只保存在本标签页，关闭后即清除；管理员用 park token create 生成。",
     "Enter an access token. It stays in this tab and goes when the tab closes; an operator makes one with `park token create`."],
   token: ["访问令牌", "Access token"],
+  base_hidden: ["地址中的基地 {code} 不存在，或不在此令牌的范围内；显示的是另一个基地。", "The base {code} of the address does not exist, or this token may not see it: another base is shown."],
   token_bad: ["令牌缺失、无效或已过期，请重新输入。", "The token is missing, not valid or expired. Enter another one."],
   token_forbidden: ["该令牌无权查看此内容：{detail}", "This token may not see this: {detail}"],
   no_bases: ["该令牌没有可查看的基地。", "This token may not see any base."],
@@ -100,7 +101,7 @@ export const words = {
   estimated_hour: ["估算的小时，不作异常判断", "an estimate: not judged"],
   hours_compared: ["按 {n} 个完整小时比较", "over {n} whole hours"],
   not_known: ["未知", "not known"],
-  nothing_counted: ["本基地没有计量口径内的能源表", "No counters make up a total here"],
+  nothing_counted_own: ["本企业没有计量口径内的能源表", "No counters make up a total in this enterprise"], nothing_counted: ["本基地没有计量口径内的能源表", "No counters make up a total here"],
 
   pollutants: ["污染物与限值", "Pollutants against limits"],
   outlet: ["排放口 · 污染物", "Outlet · pollutant"], present: ["当前", "Present"], share: ["占限值", "Share of limit"], limit: ["限值", "Limit"], valid_minutes: ["有效分钟", "Valid min"], state: ["状态", "State"], last_day: ["近 24 小时", "Last 24 h"],
@@ -114,7 +115,7 @@ export const words = {
   "point.maintenance": ["维护", "maintenance"], "point.calibration": ["校准", "calibration"], "point.fault": ["仪表故障", "instrument fault"], "point.over_range": ["超量程", "over range"], "point.link_fault": ["通信异常", "link fault"], "point.bad": ["无效", "invalid"],
   over_limit: ["超标", "over limit"], near_limit: ["接近限值", "near limit"],
   unverified: ["未核实", "unverified"],
-  no_outlets: ["本基地没有排放口", "This base has no outlets"],
+  no_outlets_own: ["本企业没有排放口", "This enterprise has no outlets"], no_outlets: ["本基地没有排放口", "This base has no outlets"],
   minutes_valid: ["本小时有效 {valid} 分钟，应有 {due} 分钟；整点需 45 分钟方为有效小时", "{valid} valid minutes of {due} so far; a valid hour needs 45"],
   "hour.valid": ["有效", "valid"], "hour.insufficient": ["有效数据不足", "too few valid minutes"], "hour.stopped": ["停运", "stopped"], "hour.exempt": ["豁免", "exempt"], "hour.missing": ["缺失", "missing"],
 
@@ -155,7 +156,7 @@ export const words = {
   "running.on": ["运行", "on"], "running.off": ["停", "off"], "running.unknown": ["未知", "unknown"],
   "chain.bad": ["生产运行而治理停运", "production runs while treatment is off"], "chain.conflict": ["运行信号与功率不一致，请现场核实", "run signal and power disagree, check on site"], conflict: ["信号矛盾", "conflict"],
   "chain.unknown": ["状态未知，无法判断", "state unknown, cannot judge"],
-  no_linkage: ["本基地没有产污—治污关系", "No production and treatment relations here"],
+  no_linkage_own: ["本企业没有产污—治污关系", "No production and treatment relations in this enterprise"], no_linkage: ["本基地没有产污—治污关系", "No production and treatment relations here"],
   event_since: ["自 {at}", "since {at}"],
 
   indicators: ["指标与目标", "Indicators and targets"],

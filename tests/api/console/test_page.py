@@ -43,6 +43,19 @@ def test_the_address_bar_forgets_the_token_and_a_wrong_one_is_told(console: Open
     stranger.keyboard.press("Enter")
     expect(stranger.locator("#dialog .error")).to_contain_text("令牌")
     assert stranger.evaluate("sessionStorage.length") == 0
+    for path in ("ledger.html", "figures.html"):            # each page asks for itself, and goes on with a token that is good
+        lost = console("lang=zh&base=nowhere", path=path, signed_in=False, ready=False)
+        lost.locator("#token").fill(page.evaluate("sessionStorage.getItem('park.token')"))
+        lost.keyboard.press("Enter")
+        expect(lost.locator(".toast")).to_contain_text("nowhere")   # another base does not pass for it
+        expect(lost.locator("#base-choice")).to_have_value("green")
+    lost = console("lang=zh&base=green", path="ledger.html", ready=False)
+    lost.locator("#lists .empty").wait_for()
+    lost.route("**/ledger/audit?**", lambda route: route.abort())
+    lost.locator("[data-key=audit]").click()
+    expect(lost.locator("#lists .empty")).to_contain_text("读取失败")   # what could not be read is not none
+    lost.unroute_all()
+    expect(lost.locator("#lists .empty")).to_contain_text("没有记录")
 
 
 def test_the_keyboard_is_enough(console: Open, town: Conn) -> None:

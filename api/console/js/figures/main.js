@@ -8,6 +8,8 @@ import { isRole, readMe } from "../me.js";
 import { recall, remember, takeTokenFromAddress, token } from "../session.js";
 import { isoDay, setZone } from "../format.js";
 import { applyTheme } from "../theme.js";
+import { askToken } from "../login.js";
+import { tellHidden } from "../hidden.js";
 import { saveBlob } from "../csv.js";
 import { KINDS, kindOf, periodOf, shifted, yearBefore } from "./periods.js";
 import { drawTables, MEASURES, saveTables } from "./tables.js";
@@ -25,19 +27,21 @@ takeTokenFromAddress();
 setLanguage(language());
 applyTheme();
 watchTitles();
-whenRefused(() => notice(t("no_token")));
+const signIn = (why) => askToken(start, why);
+whenRefused(() => signIn(t("token_bad")));
 byId("language").addEventListener("click", () => { setLanguage(language() === "zh" ? "en" : "zh"); drawAll(); redrawTrace(); });
 byId("base-choice").addEventListener("change", (event) => choose(event.target.value).catch(told));
 start();
 
 async function start() {
   drawBar();
-  if (!token()) return notice(t("no_token"));
+  if (!token()) return signIn();
   try {
     await readMe();
     state.bases = (await get("/bases")).bases;
     if (!state.bases.length) return notice(t("no_bases"));
     notice(null);
+    tellHidden(state.bases);
     const wanted = state.base?.code ?? asked.get("base") ?? asked.get("figure")?.split("/")[0] ?? recall("base");
     await choose((state.bases.find((b) => b.code === wanted) ?? state.bases[0]).code);
     if (asked.get("figure")) openTrace(asked.get("figure"));
@@ -81,9 +85,10 @@ async function readAgain() {
     state.answers = { now, before, last };
     notice(null);
   } catch (refusal) {
-    if (mine !== reading || refusal.status === 401) return;
-    notice(t("failed", { detail: refusal.status ? refusal.message : t("no_answer") }));
+    if (mine !== reading) return;
     byId("about").textContent = t("not_read");
+    if (refusal.status === 401) return; // asked for another token already
+    notice(t("failed", { detail: refusal.status ? refusal.message : t("no_answer") }));
     if (!refusal.status || refusal.status >= 500) setTimeout(() => mine === reading && readAgain(), 5000);
     return;
   }

@@ -13,7 +13,7 @@ const PAGE = 1000;
 let path = [];         // figures from the first to the one shown; {samples} at the end
 let before = null;     // what had the focus
 
-document.addEventListener("keydown", (event) => { if (event.key === "Escape" && path.length) closeTrace(); });
+document.addEventListener("keydown", (event) => { if (event.key === "Escape" && path.length && !byId("dialog").open) closeTrace(); });
 
 export const openTrace = (figure) => { before ??= document.activeElement; path = [figure]; fill(true); };
 export const redrawTrace = () => path.length && fill();

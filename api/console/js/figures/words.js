@@ -4,7 +4,6 @@ import { language, t as pageWord } from "../i18n.js";
 
 const words = {
   title: ["期间数据", "Period figures"], back: ["返回监测", "Back to monitoring"], ledger: ["台账", "Ledger"],
-  no_token: ["令牌缺失、无效或已过期：请先在监测页面登录。", "No valid token: sign in on the monitoring page first."],
   "kind.day": ["日", "Day"], "kind.month": ["月", "Month"], "kind.quarter": ["季", "Quarter"], "kind.year": ["年", "Year"],
   earlier: ["上一期", "Earlier"], later: ["下一期", "Later"], period: ["期间", "Period"],
   "by.carrier": ["按能源品种", "By carrier"], "by.enterprise": ["按企业", "By enterprise"], "by.unit": ["按单元", "By unit"],

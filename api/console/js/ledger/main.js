@@ -8,6 +8,8 @@ import { language, setLanguage } from "../i18n.js";
 import { recall, remember, takeTokenFromAddress, token } from "../session.js";
 import { setZone } from "../format.js";
 import { applyTheme } from "../theme.js";
+import { askToken } from "../login.js";
+import { tellHidden } from "../hidden.js";
 import { makeForm } from "./form.js";
 import { makeLists } from "./lists.js";
 import { nameOf, t } from "./words.js";
@@ -22,14 +24,15 @@ takeTokenFromAddress();
 setLanguage(language());
 applyTheme();
 watchTitles();
-whenRefused(() => notice(t("no_token")));
+const signIn = (why) => askToken(start, why);
+whenRefused(() => signIn(t("token_bad")));
 byId("language").addEventListener("click", () => { setLanguage(language() === "zh" ? "en" : "zh"); drawAll(); });
 byId("base-choice").addEventListener("change", (event) => choose(event.target.value).catch(told));
 start();
 
 async function start() {
   drawBar();
-  if (!token()) return notice(t("no_token"));
+  if (!token()) return signIn();
   try {
     const [bases, known] = await Promise.all([get("/bases"), get("/ledger/kinds"), readMe()]);
     state.bases = bases.bases ?? bases;
@@ -38,6 +41,7 @@ async function start() {
     state.carrierWords = known.carrier_names;
     state.actions = known.actions;
     notice(null);
+    tellHidden(state.bases);
     const asked = state.base || new URLSearchParams(location.search).get("base") || recall("base");
     if (!state.bases.length) return notice(t("no_bases"));
     await choose((state.bases.find((b) => b.code === asked) ?? state.bases[0]).code);
@@ -55,12 +59,13 @@ function told(refusal) {
 }
 
 async function choose(code) {
+  const another = state.base !== code; // what is typed already outlives a new sign-in
   state.base = code;
   remember("base", code);
   const found = state.bases.find((b) => b.code === code);
   setZone(found.timezone);
   state.enterprises = (await get(`/bases/${encodeURIComponent(code)}/units`)).enterprises;
-  if (may("ledger")) form.start();
+  if (may("ledger") && another) form.start();
   drawAll();
   lists.clear();
 }
@@ -103,7 +108,7 @@ async function bring(check) {
   sending = false;
   if (!content) file = null;
   if (!answer) return drawSheet(t(content ? "no_answer" : "file_changed"));
-  if (answer.status === 401) return notice(t("no_token"));
+  if (answer.status === 401) return signIn(t("token_bad"));
   if (!answer.ok) return drawSheet(null, (await refusalOf(answer)).message.split("\n").map((m) => m.replace(/^xlsx(:\d+)?[:：] ?/, "")));
   const body = await read(answer);
   if (!check) file = null; // booked: a second time each would be there already

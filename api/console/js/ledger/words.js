@@ -1,10 +1,9 @@
 // Words of the page of manual entries: [Chinese, English].
 
-import { language } from "../i18n.js";
+import { language, t as pageWord } from "../i18n.js";
 
 const words = {
   title: ["人工台账", "Ledger"], back: ["返回监测", "Back to monitoring"], other_language: ["English", "中文"],
-  no_token: ["令牌缺失、无效或已过期：请先在监测页面登录。", "No valid token: sign in on the monitoring page first."],
   book: ["登记", "Book an entry"], correct_title: ["更正", "Correct an entry"], correcting: ["更正第 {id} 条：原记录保留，须说明原因。", "Corrects entry {id}: it stays in the record; say why."],
   kind: ["类别", "Kind"], enterprise: ["企业", "Enterprise"], counterparty: ["对方企业", "The other enterprise"], item: ["品目", "Item"], carrier: ["能源品种", "Carrier"],
   action: ["去向", "Action"], first_day: ["起始日", "First day"], last_day: ["截止日", "Last day"], value: ["数量", "Amount"], unit: ["单位", "Unit"],
@@ -20,12 +19,13 @@ const words = {
   sheet: ["批量登记（xlsx）", "Many at once (xlsx)"], sheet_about: ["下载模板，在 entries 表中每行填一条，检查后一次登记；有错误时一条也不登记，并给出单元格地址。",
     "Take the template, fill a row an entry in the sheet `entries`, check, then book all at once. With a mistake nothing is booked, and its cell is named."],
   template: ["下载模板", "Template"], check: ["检查", "Check"], import: ["登记全部", "Book all"], choose: ["选择文件", "A filled template"],
-  checked: ["{n} 条，无错误", "{n} entries, no mistakes"], imported: ["已登记 {n} 条", "{n} entries booked"], wrong: ["有 {n} 处错误，一条也没有登记：请按单元格地址修改后再检查。", "{n} mistakes, nothing was booked: mend the cells named, then check again."], file_changed: ["文件在选择后已更改或移动：请重新选择。", "The file was changed or moved since it was chosen: choose it again."], sending: ["正在发送…", "sending…"], failed: ["读取失败：{detail}", "Reading failed: {detail}"], loading: ["读取中…", "loading…"], no_answer: ["服务器无响应", "the server does not answer"],
+  checked: ["{n} 条，无错误", "{n} entries, no mistakes"], imported: ["已登记 {n} 条", "{n} entries booked"], wrong: ["有 {n} 处错误，一条也没有登记：请按单元格地址修改后再检查。", "{n} mistakes, nothing was booked: mend the cells named, then check again."], file_changed: ["文件在选择后已更改或移动：请重新选择。", "The file was changed or moved since it was chosen: choose it again."], sending: ["正在发送…", "sending…"], no_answer: ["服务器无响应", "the server does not answer"],
 };
 
-/** A word in the page's language, places filled. */
+/** A word in the page's language, places filled; what is not here is a word of the monitoring page. */
 export function t(key, places = {}) {
-  const text = words[key]?.[language() === "zh" ? 0 : 1] ?? key;
+  if (!words[key]) return pageWord(key, places);
+  const text = words[key][language() === "zh" ? 0 : 1];
   return text.replace(/\{(\w+)\}/g, (_, name) => places[name] ?? "");
 }
 

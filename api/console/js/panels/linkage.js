@@ -1,5 +1,6 @@
 // Treatment linkage: each production facility, the treatment that serves it, the outlet behind; on, off or unknown.
 
+import { ofScope } from "../me.js";
 import { h, show } from "../dom.js";
 import { t, w, nameOf } from "../i18n.js";
 import { amount, dateTime, hourMinute } from "../format.js";
@@ -12,7 +13,7 @@ export function makeLinkage(element, { base }) {
     draw: ({ data, body, meta }) => {
       meta.replaceChildren(asOf(data.now));
       const chains = chainsOf(data.units);
-      if (!chains.length) return show(body, h("p.empty", {}, t("no_linkage")));
+      if (!chains.length) return show(body, h("p.empty", {}, t(ofScope("no_linkage"))));
       return show(body, h("div.chains", {},
         h("div.chain.heads", { "aria-hidden": "true" }, ["production", "treatment", "outlet"].map((r) => h("span", {}, w("role", r)))),
         chains.map((chain) => draw(chain, data.events))));

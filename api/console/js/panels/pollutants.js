@@ -1,5 +1,6 @@
 // Pollutants against limits: the present value in the statistic of its limit, how much of the limit it uses, 24 hours.
 
+import { ofScope } from "../me.js";
 import { h, show } from "../dom.js";
 import { t, w, nameOf } from "../i18n.js";
 import { amount, hourMinute, number, percentOf, unitText } from "../format.js";
@@ -22,7 +23,7 @@ export function makePollutants(element, { base, onData }) {
     title: "pollutants", path: "/overview/pollutants", every_s: 20, parameters: () => base() && { base: base().code }, onData,
     draw: ({ data, body, meta }) => {
       meta.replaceChildren(asOf(data.now));
-      if (!data.outlets.length) return show(body, h("p.empty", {}, t("no_outlets")));
+      if (!data.outlets.length) return show(body, h("p.empty", {}, t(ofScope("no_outlets"))));
       return show(body, h("table.figures.pollutants", {},
         h("thead", {}, h("tr", {}, ["outlet", "present", "share", "limit", "valid_minutes", "state", "last_day"].map((c) => h(`th.${c}`, { scope: "col" }, t(c))))),
         data.outlets.map((outlet) => h("tbody", {},
