@@ -82,6 +82,12 @@ def size(name: str, score: Floats, r: Rhythm) -> Floats:
     return np.repeat(np.where(np.isnan(q), usual, usual * (q / usual) ** own), block)[:len(score)]
 
 
+def multiple(name: str, score: Floats, r: Rhythm) -> Floats:
+    """(T,) a channel's score as a multiple of its usual size; unknown is 0."""
+    over = np.fmax(np.abs(score) / size(name, score, r), 0.0)
+    return np.minimum(over, MOST, out=over)
+
+
 def _high_quantile(a: Floats, block: int, width: int) -> Floats:
     """(blocks,) 99th percentile of what is known of the `width` steps before each block, NaN where that is too little. Only
     values over a floor are put in order; windows in which the floor leaves too few are done in full."""
@@ -130,8 +136,7 @@ def judge(scores: Mapping[str, Floats], step_s: float, budget: float) -> Verdict
     for i, name in enumerate(names):
         old, young = (f.get(name, np.inf) for f in frozen)
         if np.isfinite((old, young)).any():
-            np.fmax(np.abs(scores[name]) / size(name, scores[name], r), 0.0, out=relative[i])       # unknown is 0
-            np.minimum(relative[i], MOST, out=relative[i])
+            relative[i] = multiple(name, scores[name], r)
             strength[i, :grown], strength[i, grown:] = relative[i, :grown] / young, relative[i, grown:] / old
     strength[:, :r.day] = 0.0       # nothing alarms before there is a day to go by
     best = _strongest(strength)
@@ -160,12 +165,16 @@ def onsets(verdict: Verdict, step_s: float) -> list[tuple[int, int, int]]:
     n = verdict.hot.shape[1]
     groups: dict[str, list[int]] = {}
     for i, name in enumerate(verdict.names):
-        groups.setdefault("fast" if name in FASTER else name, []).append(i)
+        groups.setdefault(group_of(name), []).append(i)
     found = []
     for group, members in groups.items():
-        hot = np.flatnonzero(verdict.hot[members].any(axis=0))
-        found += _runs(hot, float(table()["calm_h"][group]) * 3600 / step_s, r)
+        found += runs(np.flatnonzero(verdict.hot[members].any(axis=0)), group, r)
     return _merged(sorted(found), verdict, r, n)
+
+
+def group_of(name: str) -> str:
+    """The channels that alarm together with this one."""
+    return "fast" if name in FASTER else name
 
 
 def early_calm(r: Rhythm) -> float:
@@ -173,10 +182,16 @@ def early_calm(r: Rhythm) -> float:
     return float(table()["fine_calm_h" if 86400 / r.day < FINE_S else "short_calm_h"]) * r.day / 24
 
 
-def _runs(hot: np.ndarray[Any, Any], calm: float, r: Rhythm) -> list[tuple[int, int]]:
+def apart(start: int, r: Rhythm) -> float:
+    """Steps after the beginning of an alarm within which what begins belongs to it."""
+    return r.day if start >= LONG_WEEKS * r.week else early_calm(r)
+
+
+def runs(hot: np.ndarray[Any, Any], group: str, r: Rhythm) -> list[tuple[int, int]]:
+    """(first, last) step of each alarm of channels that alarm together, from the steps at which one of them does."""
     if not len(hot):
         return []
-    short = early_calm(r)
+    calm, short = float(table()["calm_h"][group]) * r.day / 24, early_calm(r)
     gap = np.where(hot[1:] >= LONG_WEEKS * r.week, max(calm, short), short)
     cut = np.flatnonzero(np.diff(hot) > gap) + 1
     return [(int(part[0]), int(part[-1])) for part in np.split(hot, cut)]
@@ -185,8 +200,7 @@ def _runs(hot: np.ndarray[Any, Any], calm: float, r: Rhythm) -> list[tuple[int, 
 def _merged(found: list[tuple[int, int]], verdict: Verdict, r: Rhythm, n: int) -> list[tuple[int, int, int]]:
     out: list[tuple[int, int, int]] = []
     for start, end in found:
-        near = r.day if start >= LONG_WEEKS * r.week else early_calm(r)
-        if out and start - out[-1][0] <= near:
+        if out and start - out[-1][0] <= apart(start, r):
             out[-1] = (out[-1][0], max(out[-1][1], end), out[-1][2])
             continue
         first = int(np.flatnonzero(verdict.hot[:, start])[0])
