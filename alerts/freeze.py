@@ -3,9 +3,9 @@ the series are worth on the other.
 
     python -m alerts.freeze DIR
 
-DIR is that of `alerts.evaluate`, whose figures come first; the made-up meters of `alerts.invented`, in the seeds that were looked
-at, stand beside its series. The frozen thresholds have seen both halves. Nothing is written: a table is changed by hand, and only
-where it is better on what it was not chosen on.
+DIR is that of `alerts.evaluate`, whose figures come first; the made-up meters of `alerts.invented`, in the seeds that were
+looked at, stand beside its series. The frozen thresholds have seen both halves. Nothing is written: a table is changed by
+hand, and only where it is better on what it was not chosen on.
 """
 
 from __future__ import annotations
