@@ -2,7 +2,8 @@
 
 No official indicator table exists for the 2020 programme; these are the figures that the plans of such bases name. A value
 is withheld (NULL, with the reason in `inputs`) when less than 90 % of what is behind it is known or when the economic
-figure is not in the ledger. Grade: A metered, B with a form or bill in it, C more than a tenth estimated or substituted.
+figure is not in the ledger. Grade: A metered, B with a form or bill in it, C more than a tenth estimated or substituted; over
+several carriers or outlets that of the worst one in the figure, as in GET /aggregates and reports.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Figure:
     unit: str
     value: float | None
     coverage: float | None
-    estimated: float = 0.0               # share of the figure that is estimated or substituted
-    form: bool = False                   # a ledger entry is in it
+    estimated: float = 0.0               # share of the figure, or of its worst part, that is estimated or substituted
+    form: bool = False                   # a ledger entry or bill is in it
     inputs: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -62,6 +63,7 @@ class Carrier:
     generation: float | None
     export: float | None
     estimated: float
+    billed: float
     n_expected: int
     n_known: int
     n_good: int
@@ -73,6 +75,11 @@ class Carrier:
     n_days: int
     factor_ids: list[int] | None
     days_due: int
+
+    @property
+    def estimated_share(self) -> float:
+        """The part of the amount that is estimated."""
+        return _share(self.estimated, self.amount)
 
     @property
     def coverage(self) -> float | None:
@@ -161,7 +168,7 @@ def _energy(carriers: dict[str, Carrier]) -> Iterator[Figure]:
     if e and e.amount:
         share.inputs |= {"generation_kwh": e.generation, "electricity_kwh": e.amount}
         share.value = (e.generation or 0.0) / e.amount
-        share.estimated = _share(e.estimated, e.amount)
+        share.estimated, share.form = e.estimated_share, bool(e.billed)
     yield share
     yield _single("water_m3", "m3", w)
 
@@ -179,14 +186,15 @@ def _sum(indicator: str, unit: str, carriers: dict[str, Carrier], name: str, sca
     weights = {c: abs(parts[c]) if c in parts else typical for c, k in carriers.items() if c in parts or k.amount is None}
     total = sum(weights.values()) or 1.0
     coverage = sum(w * (carriers[c].coverage or 0.0) for c, w in weights.items()) / total
-    estimated = sum(w * _share(carriers[c].estimated, carriers[c].amount) for c, w in weights.items()) / total
-    return Figure(indicator, unit, sum(parts.values()) * scale, coverage, estimated, inputs=inputs)
+    counted = [carriers[c] for c in parts]
+    return Figure(indicator, unit, sum(parts.values()) * scale, coverage, max(k.estimated_share for k in counted),
+                  any(k.billed for k in counted), inputs=inputs)
 
 
 def _single(indicator: str, unit: str, carrier: Carrier | None) -> Figure:
     if carrier is None:
         return Figure(indicator, unit, None, None, inputs={"withheld": "no counter of this carrier counts for the base"})
-    return Figure(indicator, unit, carrier.amount, carrier.coverage, _share(carrier.estimated, carrier.amount),
+    return Figure(indicator, unit, carrier.amount, carrier.coverage, carrier.estimated_share, bool(carrier.billed),
                   inputs={"n_expected": carrier.n_expected, "n_known": carrier.n_known, "n_good": carrier.n_good})
 
 
@@ -250,7 +258,7 @@ def _water_reuse(carriers: dict[str, Carrier]) -> Figure:
     out.inputs |= {"reclaimed_m3": again.amount, "fresh_m3": fresh.amount}
     out.coverage = min(fresh.coverage or 0.0, again.coverage or 0.0)
     out.value = again.amount / total if total > 0 else None
-    out.estimated = _share(fresh.estimated + again.estimated, total)
+    out.estimated, out.form = max(fresh.estimated_share, again.estimated_share), bool(fresh.billed or again.billed)
     return out
 
 
@@ -277,7 +285,7 @@ def _masses(hours: list[Any], n_hours: int) -> Iterator[Figure]:
         if quantity not in rows:
             yield Figure(indicator, "t", None, None, inputs={"withheld": "no outlet measures it"})
             continue
-        kg, valid, stopped, exempt, missing, insufficient, substituted, unknown, exceeded, outlets = rows[quantity]
+        kg, valid, stopped, exempt, missing, insufficient, substituted, unknown, exceeded, outlets, estimated = rows[quantity]
         due = valid + exempt + missing + insufficient
         inputs = {"hours_valid": valid, "hours_stopped": stopped, "hours_exempt": exempt,
                   "hours_missing": missing + insufficient, "hours_substituted": substituted,
@@ -287,7 +295,7 @@ def _masses(hours: list[Any], n_hours: int) -> Iterator[Figure]:
         if coverage is not None:             # hours before the first reading are as unknown as any
             coverage *= min((due + stopped) / (outlets * n_hours), 1.0)
         tonnes = None if kg is None else kg / 1000
-        yield Figure(indicator, "t", tonnes, coverage, substituted / due if due else 0.0, inputs=inputs)
+        yield Figure(indicator, "t", tonnes, coverage, estimated, inputs=inputs)
 
 
 def _transmission(due: int, received: int, valid: int, marked: int, *, coverage: float | None) -> Figure:

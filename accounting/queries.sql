@@ -781,7 +781,7 @@ WHERE (e.ended_at, e.detail) IS DISTINCT FROM (excluded.ended_at, excluded.detai
 
 -- name: indicator_energy
 -- A base's energy of a period by carrier.
-SELECT carrier, unit, sum(amount), sum(generation), sum(export), sum(estimated), sum(n_expected), sum(n_known), sum(n_good),
+SELECT carrier, unit, sum(amount), sum(generation), sum(export), sum(estimated), sum(billed), sum(n_expected), sum(n_known), sum(n_good),
        sum(tce_calorific), sum(tce_equivalent), sum(co2_kg), count(*) FILTER (WHERE amount IS NOT NULL AND tce_calorific IS NULL),
        count(*) FILTER (WHERE amount IS NOT NULL AND co2_kg IS NULL), count(*),
        (SELECT array_agg(DISTINCT f ORDER BY f) FROM energy_total x CROSS JOIN unnest(x.factor_ids) f
@@ -796,16 +796,21 @@ SELECT carrier, point, day FROM begins_later(%(base)s::smallint, %(first)s, %(la
 
 -- name: indicator_emission
 -- Mass and hours of each pollutant over all outlets of a base; an outlet that discharges into another of the base (attribute
--- `discharges_to`) is left out of the mass, because its load passes the other one's instruments.
-SELECT e.quantity, sum(e.mass_kg) FILTER (WHERE counts), count(*) FILTER (WHERE state = 'valid'),
-       count(*) FILTER (WHERE state = 'stopped'), count(*) FILTER (WHERE state = 'exempt'), count(*) FILTER (WHERE state = 'missing'),
-       count(*) FILTER (WHERE state = 'insufficient'), count(*) FILTER (WHERE substituted),
-       count(*) FILTER (WHERE counts AND mass_kg IS NULL AND state <> 'stopped'), count(*) FILTER (WHERE exceeded),
-       count(DISTINCT e.unit_id)
-FROM emission_1h e JOIN unit u USING (base_id, unit_id)
-CROSS JOIN LATERAL (SELECT NOT u.attributes ? 'discharges_to' AS counts) c
-WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s
-GROUP BY e.quantity
+-- `discharges_to`) is left out of the mass, because its load passes the other one's instruments. The last column is the
+-- share of substituted hours of the worst outlet in the mass.
+WITH outlet AS (
+    SELECT e.quantity, e.unit_id, NOT u.attributes ? 'discharges_to' AS counts, sum(e.mass_kg) AS kg,
+           count(*) FILTER (WHERE state = 'valid') AS valid, count(*) FILTER (WHERE state = 'stopped') AS stopped,
+           count(*) FILTER (WHERE state = 'exempt') AS exempt, count(*) FILTER (WHERE state = 'missing') AS missing,
+           count(*) FILTER (WHERE state = 'insufficient') AS insufficient, count(*) FILTER (WHERE substituted) AS substituted,
+           count(*) FILTER (WHERE mass_kg IS NULL AND state <> 'stopped') AS unknown, count(*) FILTER (WHERE exceeded) AS exceeded
+    FROM emission_1h e JOIN unit u USING (base_id, unit_id)
+    WHERE e.base_id = %(base)s AND e.ts >= %(start)s AND e.ts < %(end)s GROUP BY e.quantity, e.unit_id, u.attributes)
+SELECT quantity, sum(kg) FILTER (WHERE counts), sum(valid)::bigint, sum(stopped)::bigint, sum(exempt)::bigint, sum(missing)::bigint,
+       sum(insufficient)::bigint, sum(substituted)::bigint, coalesce(sum(unknown) FILTER (WHERE counts), 0)::bigint, sum(exceeded)::bigint,
+       count(*), coalesce(max(substituted::float8 / nullif(valid + exempt + missing + insufficient, 0))
+                          FILTER (WHERE counts AND kg IS NOT NULL), 0)
+FROM outlet GROUP BY quantity
 
 -- name: indicator_transmission
 -- Hours due, received, valid and marked over outlets and pollutants; stopped and marked hours take no part (view transmission_rate_1q).

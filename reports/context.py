@@ -175,7 +175,7 @@ def declared_sum(figure: str, year: Year, kind: str, unit: str) -> Cell:
 def pollutant_mass(figure: str, year: Year, quantity: str) -> Cell:
     """Mass of a pollutant that leaves the base, t: what flows to another outlet of the base is counted there.
 
-    Coverage is the share of due hours that were measured, not substituted.
+    Coverage is the share of due hours that were measured, not substituted; the grade is that of the worst outlet.
     """
     rows = [e for e in year.emission if e.quantity == quantity and not e.inside]
     masses = [e.mass_kg for e in rows if e.mass_kg is not None]
@@ -191,7 +191,7 @@ def pollutant_mass(figure: str, year: Year, quantity: str) -> Cell:
         unit="t",
         coverage=tidy(coverage),
         quality="substituted" if substituted else "good",
-        grade="A" if coverage and coverage >= 0.75 else "C",
+        grade=max(e.grade(year.span.hours) for e in rows if e.mass_kg is not None),
         digits=3,
     )
 

@@ -32,6 +32,18 @@ class Emission:
     hours_substituted: int
     hours_exceeded: int
 
+    def valid_share(self, hours: int) -> float | None:
+        """Share of due hours that were valid, of a span of so many hours: the coverage of every figure of the outlet."""
+        due = max(0, hours - self.hours_stopped - self.hours_exempt)
+        return min(1.0, self.hours_valid / due) if due else None
+
+    def grade(self, hours: int) -> str:
+        """Of the mass: C where less than 75 % of the due hours are valid, or more than a tenth of the run is substituted."""
+        share, run = self.valid_share(hours), self.hours_valid + self.hours_exempt + self.hours_missing
+        if share is None:  # nothing was due: a source at rest all the time is known to have emitted nothing
+            return "A" if self.hours_stopped else "C"
+        return "C" if share < 0.75 or self.hours_substituted > 0.1 * run else "A"
+
 
 @dataclass(frozen=True)
 class Transmission:

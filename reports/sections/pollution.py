@@ -54,8 +54,7 @@ def due_hours(e: Emission, year: Year) -> int:
 
 def valid_share(e: Emission, year: Year) -> float | None:
     """Share of due hours that were valid: the coverage of every figure of the outlet."""
-    due = due_hours(e, year)
-    return min(1.0, e.hours_valid / due) if due else None
+    return e.valid_share(year.span.hours)
 
 
 def _hours(year: Year) -> Table:
@@ -207,7 +206,7 @@ def _mass(year: Year) -> Table:
             "kg",
             share,
             absent=Text("无流量或无有效浓度", "no flow or no valid concentration"),
-            grade="C" if share is None or share < 0.75 else "A",
+            grade=e.grade(year.span.hours),
             quality="substituted" if e.hours_substituted else "good",
             digits=1,
         )

@@ -254,6 +254,31 @@ def test_a_bill_counts_where_no_meter_does_and_a_correction_heals(
     assert total(park, "diesel", "tce_calorific", day="2026-01-10") == pytest.approx((0.14,)) and verify(park, 1, NOW) == []
 
 
+def test_a_figure_over_carriers_has_the_grade_of_its_worst_carrier(
+    park: Conn, day: Callable[[str, float], None], feed: Feed
+) -> None:
+    """A little diesel by bill makes B; a little gas that is mostly estimated makes C, and leaves electricity at A."""
+
+    def grades() -> dict[str, str]:
+        return dict(park.execute("SELECT indicator, grade FROM indicator_value WHERE period = '2026-03'").fetchall())
+
+    day("park.kwh", 96_000.0)
+    run_pass(park, NOW)
+    metered = grades()
+    assert (metered["tce_equivalent"], metered["co2_t"], metered["energy_per_value_added"]) == ("A", "A", "B")
+    booked(park, "energy_bill", 3.1, "kg", item="diesel", enterprise="e1")
+    run_pass(park, NOW)
+    billed = grades()
+    assert {billed[i] for i in ("tce_equivalent", "tce_calorific", "co2_t", "energy_per_value_added")} == {"B"}
+    assert (billed["electricity_kwh"], billed["renewable_share"]) == ("A", "A")
+    feed("e1.gas", [START, START + timedelta(days=1)], [100.0, 101.0])  # a day known by its ends, split by estimate
+    run_pass(park, NOW)
+    estimated = grades()
+    assert {estimated[i] for i in ("tce_equivalent", "tce_calorific", "co2_t", "energy_per_value_added")} == {"C"}
+    assert (estimated["electricity_kwh"], estimated["renewable_share"]) == ("A", "A")
+    assert verify(park, 1, NOW) == []
+
+
 def test_a_bill_whose_span_still_runs_has_a_new_day_each_day(park: Conn) -> None:
     """A base without a single counter: nothing but the clock brings its days."""
     booked(park, "energy_bill", 3100, "kg", item="diesel")

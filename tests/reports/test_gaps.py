@@ -38,6 +38,17 @@ def test_what_flows_to_another_outlet_of_the_base_is_not_counted_twice(park_year
     assert any("不计入园区合计" in n.zh for n in notes)
 
 
+def test_the_mass_of_a_pollutant_has_the_grade_of_its_worst_outlet(park_year: Db) -> None:
+    """Ten days of June were substituted: under a tenth. Sixty are more, though four fifths of the year stay valid."""
+    assert cell(draft(park_year, "mini", "annual", 2026, AFTER).report, "headlines/2026/so2_t").grade == "A"
+    park_year.execute("""UPDATE emission_1h SET state = 'missing', measured = NULL, converted = NULL, substituted = true
+        WHERE quantity = 'so2' AND state = 'valid' AND ts >= '2026-06-11T00:00+08' AND ts < '2026-07-31T00:00+08'""")
+    report = draft(park_year, "mini", "annual", 2026, AFTER).report
+    whole, outlet = cell(report, "headlines/2026/so2_t"), cell(report, "emission/2026/e1.stack/so2/mass")
+    assert (whole.grade, outlet.grade, cell(report, "headlines/2026/nox_t").grade) == ("C", "C", "A")
+    assert whole.coverage is not None and whole.coverage > 0.75
+
+
 def test_before_the_first_rule_there_is_no_count_of_alerts(park_year: Db) -> None:
     park_year.execute("TRUNCATE alert CASCADE")
     park_year.execute("UPDATE rule SET recorded_at = '2027-01-02Z'")

@@ -71,9 +71,9 @@ SELECT p.base_id, 'production_on_treatment_off', p.unit_id, t.unit_id, '2026-04-
 FROM unit p JOIN unit t ON t.code = 'e1.filter' CROSS JOIN generate_series(0, 7) n WHERE p.code = 'e1.furnace';
 
 INSERT INTO indicator_value (base_id, indicator, period, value, unit, coverage, grade, inputs, computed_at) VALUES
-    (1, 'energy_per_value_added', '2026', 1.4523, 'tce/万元', 0.97, 'A', '{}', '2027-01-02Z'),
+    (1, 'energy_per_value_added', '2026', 1.4523, 'tce/万元', 0.97, 'B', '{}', '2027-01-02Z'),
     (1, 'renewable_share', '2026', 3.226, '%', 1, 'A', '{}', '2027-01-02Z'),
-    (1, 'water_per_value_added', '2026', NULL, 'm3/万元', 0.726, 'A', '{}', '2027-01-02Z'),
+    (1, 'water_per_value_added', '2026', NULL, 'm3/万元', 0.726, 'B', '{}', '2027-01-02Z'),
     (1, 'transmission_effective_rate', '2026', 96.2, '%', 0.962, 'A', '{}', '2027-01-02Z');
 
 INSERT INTO alert (base_id, rule_id, point_id, severity, active, acknowledged, opened_at, acknowledged_at, returned_at, closed_at, value, unit)
