@@ -15,6 +15,8 @@ from reports.fonts import FAMILIES, SERIF_FAMILIES, find_font
 from reports.present import ChartView, Document, HeadingView, ParagraphView, Part, TableView, View
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
+VERSION = "1.5"
+"""Of the format, tagged all the same: from 1.6 on typst writes `/Suspects false`, which poppler takes for an error."""
 
 
 def write_pdf(document: Document, path: Path) -> None:
@@ -23,7 +25,8 @@ def write_pdf(document: Document, path: Path) -> None:
         root = Path(folder)
         shutil.copy(TEMPLATE, root / "report.typ")
         (root / "data.json").write_bytes(msgspec.json.encode(_data(document, root)))
-        typst.compile(str(root / "report.typ"), output=str(path), root=str(root), font_paths=[str(find_font().parent)])
+        typst.compile(str(root / "report.typ"), output=str(path), root=str(root), font_paths=[str(find_font().parent)],
+                      pdf_standards=VERSION)
 
 
 def _data(document: Document, root: Path) -> dict[str, Any]:

@@ -129,6 +129,15 @@ def pdf_text(path: Path) -> str:
     return subprocess.run(["pdftotext", "-layout", str(path), "-"], check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_reader_of_the_pdf_complains(files: Files, tmp_path: Path, language: Language) -> None:
+    path = str(files[language, "pdf"])
+    said = subprocess.run(["pdfinfo", path], check=True, capture_output=True, text=True)
+    assert said.stderr == "" and re.search(r"Tagged: +yes", said.stdout)
+    drawn = subprocess.run(["pdftoppm", "-r", "10", path, str(tmp_path / "page")], check=True, capture_output=True, text=True)
+    assert drawn.stderr == ""
+
+
 def test_the_printed_sum_is_the_sum_of_the_days(edition: Edition) -> None:
     # electricity: gate 120 000 + own generation 4 000 kWh a day; the yearly wave sums to about nothing
     figure = cell_of(edition, "energy/2026/electricity/amount")
