@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import typst
@@ -15,7 +15,7 @@ from reports.fonts import FAMILIES, SERIF_FAMILIES, find_font
 from reports.present import ChartView, Document, HeadingView, ParagraphView, Part, TableView, View
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
-VERSION = "1.5"
+VERSION: Final = "1.5"
 """Of the format, tagged all the same: from 1.6 on typst writes `/Suspects false`, which poppler takes for an error."""
 
 
