@@ -2,12 +2,13 @@
 
 amqtt speaks MQTT 3.1.1 only and keeps no queue over a restart: the collectors' spool covers that, because it keeps a
 batch until ingest has committed it. Both listen on loopback, open to this machine; on any other address only to users
-with a password, each with its own rights (`park.broker_access`).
+with a password, each with its own rights (`park.broker_access`), and with TLS where it has a certificate.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import shutil
@@ -16,14 +17,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from park.broker_access import PLATFORM, topics_of, users, write_for_amqtt, write_for_mosquitto
+from park.broker_tls import SCHEMES, Certificate
 from park.embedded import die_with_parent
 from park.errors import SetupError
 
 USERS = "users.json"
+TLS_FILES = ("certfile", "keyfile")     # as both brokers call them
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -37,7 +41,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 def host_port(mqtt_url: str) -> tuple[str, int]:
     """(host, port) of an MQTT URL."""
     parts = urlsplit(mqtt_url)
-    return parts.hostname or "127.0.0.1", parts.port or 1883
+    return parts.hostname or "127.0.0.1", parts.port or (8883 if parts.scheme in SCHEMES else 1883)
 
 
 def is_embedded(folder: Path, mqtt_url: str) -> bool:
@@ -49,27 +53,40 @@ def is_embedded(folder: Path, mqtt_url: str) -> bool:
     return parts.username == PLATFORM and own.exists() and users(own)[PLATFORM] == unquote(parts.password or "")
 
 
+@dataclass(frozen=True)
+class Listen:
+    """Where the embedded broker lets devices of these bases in from elsewhere; encrypted where there is a certificate."""
+
+    host: str
+    port: int
+    bases: Sequence[str] = ()
+    certificate: Certificate | None = None
+
+
 class Broker:
     """One embedded broker; `start` returns when it accepts connections.
 
-    Without `host` it listens on loopback and asks nobody. With one it asks everybody for a password, also on loopback,
-    and gives each the rights that `park.broker_access` has for `bases`.
+    Without `listen` it has its port on loopback and asks nobody. With it everybody is asked for a password, also on
+    loopback, and has the rights that `park.broker_access` has for its bases. With a certificate the port of `listen` speaks
+    TLS alone; the stages of this machine then use `port`, which stays on loopback.
     """
 
-    def __init__(self, data_dir: Path, port: int | None = None, *, host: str | None = None, bases: Sequence[str] = (),
+    def __init__(self, data_dir: Path, port: int | None = None, *, listen: Listen | None = None,
                  kind: str | None = None) -> None:
         self.data_dir = data_dir.absolute()
-        self.port = port or free_port(host or "127.0.0.1")
-        self.host = host
-        self.bases = tuple(bases)
+        self.listen = listen
+        self.certificate = listen.certificate if listen else None
+        open_alone = listen if listen and not listen.certificate else None
+        self.host = open_alone.host if open_alone else "127.0.0.1"
+        self.port = open_alone.port if open_alone else port or free_port()
         self.kind = kind or ("mosquitto" if _mosquitto() else "amqtt")
         self._server: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """PARK_MQTT_URL of this broker."""
-        near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host or "", self.host or "127.0.0.1")
-        who = f"{PLATFORM}:{quote(users(self.users_file)[PLATFORM], safe='')}@" if self.host else ""
+        near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        who = f"{PLATFORM}:{quote(users(self.users_file)[PLATFORM], safe='')}@" if self.listen else ""
         return f"mqtt://{who}{f'[{near}]' if ':' in near else near}:{self.port}"
 
     @property
@@ -85,9 +102,9 @@ class Broker:
     def start(self, timeout_s: float = 20.0) -> Broker:
         """Run the broker and wait until its port answers; SetupError with its log if it does not."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        if self.host:
+        if self.listen:
             write = write_for_amqtt if self.kind == "amqtt" else write_for_mosquitto
-            write(self.data_dir, users(self.users_file), self.bases, topics_of(self.users_file))
+            write(self.data_dir, users(self.users_file), self.listen.bases, topics_of(self.users_file))
         host, port = host_port(self.url)
         log_path = self.data_dir / "broker.log"
         with log_path.open("ab") as log:
@@ -135,16 +152,17 @@ class Broker:
 
     def _command(self) -> list[str]:
         if self.kind == "amqtt":
-            file = [str(self.data_dir / "access.json")] if self.host else []
-            return [sys.executable, "-m", "park.broker_amqtt", self.host or "127.0.0.1", str(self.port), *file]
+            terms = {"listeners": self._listeners(), "access": str(self.data_dir / "access.json") if self.listen else None}
+            return [sys.executable, "-m", "park.broker_amqtt", json.dumps(terms)]
         config = self.data_dir / "mosquitto.conf"
         user = pwd.getpwuid(os.geteuid()).pw_name
         # every second: with the default of half an hour a kill -9 loses far more; saving at each change instead writes the
         # whole store for each message (75 messages/s, measured). Readings do not hang on it: docs/decisions/030
-        access = (f"allow_anonymous false\npassword_file {self.data_dir}/passwords\nacl_file {self.data_dir}/acl" if self.host
+        access = (f"allow_anonymous false\npassword_file {self.data_dir}/passwords\nacl_file {self.data_dir}/acl" if self.listen
                   else "allow_anonymous true")
-        config.write_text(f"""listener {self.port} {self.host or "127.0.0.1"}
-{access}
+        listeners = "".join(f"listener {at['port']} {at['host']}\n" + "".join(f"{k} {at[k]}\n" for k in TLS_FILES if k in at)
+                            for at in self._listeners())
+        config.write_text(f"""{listeners}{access}
 persistence true
 persistence_location {self.data_dir}/
 autosave_interval 1
@@ -156,6 +174,13 @@ log_type error
 log_type warning
 """)
         return [str(_mosquitto()), "-c", str(config)]
+
+    def _listeners(self) -> list[dict[str, str | int]]:
+        own: dict[str, str | int] = {"host": self.host, "port": self.port}
+        if self.listen is None or self.certificate is None:
+            return [own]
+        files = dict(zip(TLS_FILES, map(str, (self.certificate.file, self.certificate.key)), strict=True))
+        return [own, {"host": self.listen.host, "port": self.listen.port, **files}]
 
 
 def _mosquitto() -> str | None:

@@ -54,13 +54,13 @@ def _any(filters: Sequence[str], topic: str) -> bool:
     return any(topic_matches_sub(f, topic) for f in filters)
 
 
-def listen_address(text: str) -> tuple[str, int]:
+def listen_address(text: str, usual: int = 1883) -> tuple[str, int]:
     """(host, port) of `0.0.0.0:1883`, `10.0.0.5`, `:1883` or `[::]:1883`; InputError says what was expected."""
     match = re.fullmatch(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*)(?::(?P<port>\d{1,5}))?", text)
-    if match is None or not text or text.isdigit() or not 0 < int(match["port"] or 1883) < 65536:
-        port = text if text.isdigit() and 0 < int(text) < 65536 else "1883"
+    if match is None or not text or text.isdigit() or not 0 < int(match["port"] or usual) < 65536:
+        port = text if text.isdigit() and 0 < int(text) < 65536 else str(usual)
         raise InputError(f"--mqtt-listen: expected ADDRESS:PORT such as 0.0.0.0:{port}, got {text!r}")
-    return match["host"].strip("[]") or "0.0.0.0", int(match["port"] or 1883)
+    return match["host"].strip("[]") or "0.0.0.0", int(match["port"] or usual)
 
 
 def users(path: Path) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""The embedded broker where mosquitto is not installed: `python -m park.broker_amqtt ADDRESS PORT [ACCESS]`.
+"""The embedded broker where mosquitto is not installed: `python -m park.broker_amqtt TERMS`.
 
-ACCESS is the `access.json` of `park.broker_access`: with it nobody gets in without a password, and a message to a
-topic that its sender may not write is dropped and logged, once for each user and topic.
+TERMS is a JSON object: `listeners`, each with host, port and perhaps certfile and keyfile, and `access`, the file
+`access.json` of `park.broker_access`: with it nobody gets in without a password, and a message to a topic that its sender
+may not write is dropped and logged, once for each user and topic.
 amqtt confirms such a message all the same, where mosquitto closes the connection.
 """
 
@@ -12,6 +13,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,13 +73,14 @@ class AccessPlugin(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
         return allowed
 
 
-async def serve(host: str, port: int, access: Path | None) -> None:
+async def serve(listeners: Sequence[Mapping[str, Any]], access: str | None) -> None:
     """Run the broker until SIGTERM or SIGINT."""
     plugins: dict[str, dict[str, object]] = (
         {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}} if access is None
-        else {"park.broker_amqtt.AccessPlugin": {"file": str(access)}})
-    bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    broker = Broker({"listeners": {"default": {"type": "tcp", "bind": bind, "max_connections": 1000}}, "plugins": plugins})
+        else {"park.broker_amqtt.AccessPlugin": {"file": access}})
+    named = ("default", *(f"tls-{n}" for n in range(1, len(listeners))))
+    of_each = {name: _listener(**at) for name, at in zip(named, listeners, strict=True)}
+    broker = Broker({"listeners": of_each, "plugins": plugins})
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
@@ -86,6 +89,11 @@ async def serve(host: str, port: int, access: Path | None) -> None:
     await broker.shutdown()
 
 
+def _listener(host: str, port: int, **files: str) -> dict[str, object]:
+    return {"type": "tcp", "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}", "max_connections": 1000,
+            "ssl": bool(files), **files}
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    asyncio.run(serve(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None))
+    asyncio.run(serve(**json.loads(sys.argv[1])))

@@ -68,6 +68,10 @@ def up(
                                             "connect, of a second base the next one; 0: any that is free.")] = 9212,
     mqtt_listen: Annotated[str | None, typer.Option(metavar="ADDRESS:PORT", show_default="this machine alone", help="Where the "
                                                     "embedded broker listens for MQTT devices; asks for a password.")] = None,
+    mqtt_cert: Annotated[Path | None, typer.Option(metavar="FILE", show_default="not encrypted", help="With "
+                                                   "--mqtt-listen: TLS with this certificate (PEM, its chain too).")] = None,
+    mqtt_key: Annotated[Path | None, typer.Option(metavar="FILE", show_default="in the file of --mqtt-cert",
+                                                  help="The certificate's key (PEM, no passphrase).")] = None,
 ) -> None:
     """Run every stage for a real park. 运行真实园区。
 
@@ -78,7 +82,8 @@ def up(
     from park.up import up as run
     settings = load_settings()
     run(settings, catalogue, host=host or settings.host, port=port or settings.port, data_dir=data_dir or settings.data_dir,
-        hj212_port=hj212_port, mqtt_listen=mqtt_listen, checks=CHECKS)
+        hj212_port=hj212_port, mqtt_listen=mqtt_listen, mqtt_cert=mqtt_cert, mqtt_key=mqtt_key,
+        checks=CHECKS)
 
 
 def migrate(

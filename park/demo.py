@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from park import database
-from park.broker import Broker, free_port, host_port, is_embedded
+from park.broker import Broker, Listen, free_port, host_port, is_embedded
 from park.broker_access import OWN_SOURCE
 from park.catalogue import Catalogue, read_catalogue
 from park.catalogue_store import apply
@@ -125,10 +125,10 @@ class Platform:
 
 @contextlib.contextmanager
 def platform(settings: Settings, data_dir: Path, steps: Steps,
-             listen: tuple[str, int, Sequence[str]] | None = None) -> Iterator[Platform]:
+             listen: Listen | None = None) -> Iterator[Platform]:
     """Database and broker (embedded unless the environment names others), migrated; a supervisor; all stopped at the end.
 
-    With `listen` (host, port, bases) the embedded broker listens there, and asks everybody for a password.
+    With `listen` the embedded broker listens there, and asks everybody for a password.
     """
     with contextlib.ExitStack() as stack, interruptible():
         try:
@@ -149,8 +149,8 @@ def platform(settings: Settings, data_dir: Path, steps: Steps,
             broker = None
             if mqtt_url is None:
                 with steps.step("embedded MQTT broker"):
-                    host, port, bases = listen or (None, _broker_port(data_dir), ())
-                    broker = stack.enter_context(Broker(data_dir / "broker", port, host=host, bases=bases).start())
+                    inside = None if listen and not listen.certificate else _broker_port(data_dir)
+                    broker = stack.enter_context(Broker(data_dir / "broker", inside, listen=listen).start())
                     mqtt_url = broker.url
                     steps.say("broker: {} at {}:{}".format(broker.kind, *host_port(mqtt_url)))   # without its password
             environment = {"PARK_DATABASE_URL": url, "PARK_MQTT_URL": mqtt_url, "PARK_DATA_DIR": str(data_dir.absolute())}

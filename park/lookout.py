@@ -14,6 +14,7 @@ from datetime import datetime
 
 from rich.markup import escape
 
+from park.broker_tls import why
 from park.clock import Clock, utc_now
 from park.database import connect
 from park.errors import ParkError
@@ -70,7 +71,7 @@ def broker_trouble(mqtt_url: str) -> str | None:
     try:
         speaks_v5(mqtt_url)
     except OSError as exc:
-        return exc.strerror or str(exc)
+        return why(exc)
     return None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
@@ -16,6 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from park.broker import host_port
+from park.broker_tls import SCHEMES, client_context
 
 AT_ONCE_S = 0.9     # under paho's own shortest wait between two tries
 
@@ -25,11 +27,23 @@ _PROBE = bytes([0x10, 13, 0, 4]) + b"MQTT" + bytes([5, 2, 0, 5, 0, 0, 0])
 
 def speaks_v5(url: str, timeout_s: float = 5.0) -> bool:
     """Whether the broker at `url` accepts (or at least parses) an MQTT v5 CONNECT; OSError when nobody listens."""
-    with socket.create_connection(host_port(url), timeout_s) as s:
+    with _dialled(url, timeout_s) as s:
         s.sendall(_PROBE)
         answer = s.recv(64)
     # a 3.1.1 broker answers CONNACK of two bytes with code 1, "unacceptable protocol version", or hangs up
     return len(answer) >= 4 and answer[0] == 0x20 and not (answer[1] == 2 and answer[3] == 1)
+
+
+def _dialled(url: str, timeout_s: float) -> socket.socket:
+    parts, (host, port) = urlsplit(url), host_port(url)
+    s = socket.create_connection((host, port), timeout_s)
+    if parts.scheme not in SCHEMES:
+        return s
+    try:
+        return client_context(parts).wrap_socket(s, server_hostname=host)
+    except (OSError, ssl.CertificateError):
+        s.close()
+        raise
 
 
 def new_client(url: str, client_id: str, *, manual_ack: bool = False, kind: type[mqtt.Client] = mqtt.Client,
@@ -42,8 +56,8 @@ def new_client(url: str, client_id: str, *, manual_ack: bool = False, kind: type
     parts = urlsplit(url)
     if parts.username:
         client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
-    if parts.scheme in ("mqtts", "ssl"):
-        client.tls_set()
+    if parts.scheme in SCHEMES:
+        client.tls_set_context(client_context(parts))
     client.reconnect_delay_set(min_delay=1, max_delay=15)
     client.on_pre_connect = _unhurried()
     return client

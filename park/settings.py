@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from park.broker_tls import files_of
 from park.errors import InputError
 
 ESCAPED = "in a password % is written %25, @ %40, / %2F, : %3A, # %23, ? %3F"
@@ -26,7 +27,7 @@ class Settings(BaseSettings):
     database_url: str = "postgresql:///park"
     """libpq URL of the database; `park demo` sets it to the embedded server's socket."""
     mqtt_url: str = "mqtt://127.0.0.1:1883"
-    """mqtt://[user:password@]host:port of the broker."""
+    """mqtt://[user:password@]host:port of the broker; mqtts://…?ca=FILE&cert=FILE&key=FILE with TLS, each file where needed."""
     data_dir: Path = Path("park-data")
     """Spools, embedded database, tokens."""
     language: Literal["zh", "en"] = "zh"
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
             raise ValueError(f"expected mqtt://user:password@host:port, or mqtts://; {ESCAPED}")
         if parts.scheme not in ("mqtt", "mqtts", "ssl", "tcp") or not parts.hostname or port == 0:
             raise ValueError("expected mqtt://user:password@host:port, or mqtts://")
+        files_of(parts)
         return value
 
 

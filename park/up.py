@@ -9,13 +9,15 @@ import os
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-from park.broker import free_port, host_port
+from park.broker import Listen, free_port, host_port
 from park.broker_access import DEVICE, GATEWAY, LOOPBACK, listen_address, users
+from park.broker_tls import Certificate, read_certificate, why
 from park.catalogue import Catalogue
 from park.demo import (
     HJ212_PORT,
@@ -43,7 +45,8 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")     # of a password in 
 
 
 def up(settings: Settings, files: Sequence[Path], *, host: str, port: int, data_dir: Path, hj212_port: int = HJ212_PORT,
-       mqtt_listen: str | None = None, checks: Sequence[Callable[[list[Path]], object]] = ()) -> None:
+       mqtt_listen: str | None = None, mqtt_cert: Path | None = None, mqtt_key: Path | None = None,
+       checks: Sequence[Callable[[list[Path]], object]] = ()) -> None:
     """Run every stage for the real park, or the several parks, that `files` describe, until Ctrl-C.
 
     What `checks` find wrong with devices and rules is said and keeps nothing from starting: a park that runs must come
@@ -52,7 +55,7 @@ def up(settings: Settings, files: Sequence[Path], *, host: str, port: int, data_
     steps = Steps(Console(highlight=False))
     sites, wrong = read_sites(files)
     sites = placed(sites, data_dir)
-    listen = None if mqtt_listen is None else (*_listen(data_dir, mqtt_listen), [site.code for site in sites])
+    listen = _listen(data_dir, mqtt_listen, mqtt_cert, mqtt_key, [site.code for site in sites])
     ports = Ports(usable(port, "--port", host), 0, 0, 0)
     loggers = {site.code: _hj212_port(site.catalogue, hj212_port and hj212_port + site.place) for site in sites}
     with platform(settings, data_dir, steps, listen) as here:
@@ -79,13 +82,19 @@ def up(settings: Settings, files: Sequence[Path], *, host: str, port: int, data_
         keep(here)
 
 
-def _listen(data_dir: Path, text: str) -> tuple[str, int]:
-    """Address and port on which the embedded broker can listen."""
+def _listen(data_dir: Path, text: str | None, cert: Path | None, key: Path | None, bases: Sequence[str]) -> Listen | None:
+    """Where the embedded broker listens for devices elsewhere, checked as far as can be; None: nowhere."""
+    if text is None:
+        if cert or key:
+            raise InputError("--mqtt-cert and --mqtt-key are for devices elsewhere: say where with --mqtt-listen 0.0.0.0:8883")
+        return None
+    if key and not cert:
+        raise InputError("--mqtt-key needs --mqtt-cert beside it")
     if named_servers(data_dir)[1] is not None:
         raise InputError("--mqtt-listen is for the broker that `park up` brings itself, and PARK_MQTT_URL names another one: "
                          "leave one of them out")
-    host, port = listen_address(text)
-    return host, usable(port, "--mqtt-listen", host)
+    host, port = listen_address(text, 8883 if cert else 1883)
+    return Listen(host, usable(port, "--mqtt-listen", host), bases, read_certificate(cert, key or cert) if cert else None)
 
 
 def _hj212_port(catalogue: Catalogue, wanted: int) -> int:
@@ -94,7 +103,7 @@ def _hj212_port(catalogue: Catalogue, wanted: int) -> int:
     return wanted if wanted and is_free(wanted) else free_port()  # open all the same: strangers are heard and can be adopted
 
 
-def _say_where(steps: Steps, here: Platform, ports: Ports, host: str, listen: tuple[str, int, list[str]] | None,
+def _say_where(steps: Steps, here: Platform, ports: Ports, host: str, listen: Listen | None,
                loggers: Mapping[str, int]) -> None:
     """Where people, data loggers and MQTT devices reach this machine from elsewhere."""
     near = own_address()
@@ -110,14 +119,30 @@ def _say_where(steps: Steps, here: Platform, ports: Ports, host: str, listen: tu
     if listen is None:
         steps.say("the broker listens on this machine alone; --mqtt-listen 0.0.0.0:1883 opens it to devices, with passwords")
         return
-    steps.say(f"MQTT devices publish to {near if listen[0] in ('0.0.0.0', '::') else listen[0]} port {listen[1]}, a collector "
+    at = near if listen.host in ("0.0.0.0", "::") else listen.host
+    steps.say(f"MQTT devices publish to {at} port {listen.port}{' with TLS' if listen.certificate else ''}, a collector "
               "elsewhere too, each with its user")
     for name, password in users(here.broker.users_file).items():
         if name in (DEVICE, GATEWAY) and steps.console.is_terminal:     # the journal of a service must not keep them
             steps.say(f"  user {name:<12}password {escape(password)}")
-    steps.say(f"passwords are in {here.broker.users_file}; they cross the network in clear: let it be one of the plant's own")
+    steps.say(f"passwords are in {here.broker.users_file}" + ("" if listen.certificate else
+              "; they cross the network in clear: --mqtt-cert encrypts, or let it be a network of the plant's own"))
+    if listen.certificate:
+        say_certificate(steps, listen.certificate, at)
     if here.broker.kind == "amqtt":
         steps.say("this broker is amqtt, which forgets what it holds when it ends: install mosquitto for a real park")
+
+
+def say_certificate(steps: Steps, shown: Certificate, address: str) -> None:
+    """What will keep clients from trusting it, or when it ends."""
+    names, left = ", ".join(shown.names) or "nothing", shown.ends - datetime.now(UTC)
+    if not shown.names:
+        steps.say(f"[bold red]certificate[/] {shown.file} has no subjectAltName: no client will trust it as {address}")
+    if left < timedelta(days=30):
+        steps.say(f"[bold red]certificate[/] {shown.file} {'ended' if left < timedelta() else 'ends'} on "
+                  f"{shown.ends:%Y-%m-%d}: renew it, and start again; clients refuse one that is over")
+    else:
+        steps.say(f"the certificate is of {names} and ends on {shown.ends:%Y-%m-%d}")
 
 
 def say_trouble(steps: Steps, mqtt_url: str) -> None:
@@ -126,7 +151,7 @@ def say_trouble(steps: Steps, mqtt_url: str) -> None:
     try:
         refused = refusal(mqtt_url)
     except OSError as exc:
-        wrong = f"does not answer ({exc.strerror or exc}): start it, or leave PARK_MQTT_URL out and `park up` brings its own"
+        wrong = f"does not answer ({why(exc)}): start it, or leave PARK_MQTT_URL out and `park up` brings its own"
     else:
         if refused is None:
             return

@@ -22,6 +22,7 @@ from rich.console import Console
 from park.broker import Broker, free_port
 from park.demo import Steps
 from park.up import own_address, say_trouble
+from tests.park.test_broker_tls import made
 
 ROOT = Path(__file__).parent.parent
 BASE = "base: {code: north, name: 北园}\nenterprises: [{code: e1, name: One}]\n"
@@ -77,17 +78,20 @@ def test_several_bases_come_up_together_and_one_with_mistakes_keeps_no_other_fro
     for code, text in (("north", PLC), ("south", PLC.replace("hall/", "yard/")), ("east", "points: [{code: }]\n")):
         (tmp_path / f"{code}.yaml").write_text(BASE.replace("north", code) + text)
     http, mqtt = free_port(), free_port()
+    cert, key = made(tmp_path, "broker", "-addext", "subjectAltName=IP:127.0.0.1")
     running = _park("up", *(str(tmp_path / f"{code}.yaml") for code in ("north", "east", "south")), "--port", str(http),
-                    "--hj212-port", "0", "--mqtt-listen", f"127.0.0.1:{mqtt}", folder=tmp_path)
+                    "--hj212-port", "0", "--mqtt-listen", f"127.0.0.1:{mqtt}", "--mqtt-cert", str(cert), "--mqtt-key", str(key),
+                    folder=tmp_path)
     try:
         said = " ".join(_said(running).split())
+        assert f"port {mqtt} with TLS" in said and "certificate is of 127.0.0.1" in said
         assert "east.yaml:" in said and "left out" in said and "data loggers (HJ 212) of south connect to" in said
         password = json.loads((tmp_path / "data" / "broker" / "users.json").read_text())["device"]
         tokens: dict[str, str] = json.loads((tmp_path / "data" / "tokens.json").read_text())
         with _api(http, tokens["contractor"]) as both, _api(http, tokens["operator@south"]) as south:
             assert [base["code"] for base in both.get("/bases").json()["bases"]] == ["north", "south"]
-            _publish_until_stored(both, "127.0.0.1", mqtt, password, 21.5, "hall", "north")
-            _publish_until_stored(both, "127.0.0.1", mqtt, password, 31.5, "yard", "south")
+            _publish_until_stored(both, "127.0.0.1", mqtt, password, 21.5, "hall", "north", ca=cert)
+            _publish_until_stored(both, "127.0.0.1", mqtt, password, 31.5, "yard", "south", ca=cert)
             assert [base["code"] for base in south.get("/bases").json()["bases"]] == ["south"]
             health = both.get("/overview/health", params={"base": "south"}).json()
             assert "south" in json.dumps(health)
@@ -114,13 +118,13 @@ def _said(running: subprocess.Popen[str]) -> str:
 
 
 def _publish_until_stored(api: httpx.Client, host: str, port: int, password: str, value: float, hall: str = "hall",
-                          base: str = "north") -> None:
+                          base: str = "north", ca: Path | None = None) -> None:
     """A device says the value from its own address, once and again, until the API shows it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:   # the collector may not have subscribed yet, or the broker is not back
         with contextlib.suppress(OSError, MQTTException):
             publish.single(f"{hall}/plc/up", json.dumps({"temp": value}), qos=1, hostname=host, port=port, client_id="plc",
-                           auth={"username": "device", "password": password})
+                           auth={"username": "device", "password": password}, tls={"ca_certs": str(ca)} if ca else None)
         answer = api.get("/readings", params={"point": "e1.temp", "base": base})
         if answer.status_code == 200 and any(row[1] == value for row in answer.json()["series"][0]["rows"]):
             return

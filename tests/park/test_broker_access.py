@@ -12,7 +12,7 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 import pytest
 
-from park.broker import Broker, is_embedded
+from park.broker import Broker, Listen, free_port, is_embedded
 from park.broker_access import GATEWAY, PLATFORM, listen_address, topics_of, users
 from park.errors import InputError, SetupError
 from park.mqtt import connect, new_client, refusal, speaks_v5
@@ -62,7 +62,7 @@ def until(done: object, timeout_s: float = 10.0) -> None:
 
 @pytest.fixture(params=["mosquitto", "amqtt"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
-    server = Broker(tmp_path / "broker", host="0.0.0.0", bases=["north"], kind=request.param)
+    server = Broker(tmp_path / "broker", listen=Listen("0.0.0.0", free_port(), ["north"]), kind=request.param)
     file = server.users_file
     own = {"password": "and topics of its own", "topics": ["tele/plc-7/#", "spBv1.0/+/NDATA/plc-7"]}
     file.write_text(json.dumps(users(file) | {"d.plc": "a password of its own", "plc-7": own}))
@@ -148,7 +148,7 @@ def test_the_broker_of_a_data_folder_is_known_by_what_its_file_env_exports(tmp_p
     assert not is_embedded(folder, "mqtt://127.0.0.1:1883") and not is_embedded(folder, "mqtt://platform:x@10.0.0.5:1883")
     (tmp_path / "broker.port").write_text("1883")
     assert is_embedded(folder, Broker(folder, 1883).url) and not is_embedded(folder, "mqtt://127.0.0.1:1884")
-    open_to_all = Broker(folder, 1890, host="0.0.0.0").url
+    open_to_all = Broker(folder, listen=Listen("0.0.0.0", 1890)).url
     assert is_embedded(folder, open_to_all) and not is_embedded(folder, open_to_all.replace("platform:", "platform:x"))
 
 
