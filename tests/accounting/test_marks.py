@@ -68,7 +68,8 @@ def test_a_mark_takes_hours_out_of_judgement_and_withdrawing_puts_them_back(park
                        "line cut", "Li", "so2")
     run_pass(park, now)                                # the hour without data is marked too: nothing is lost, anywhere
     assert quarter(park, "transmission_rate_1q", "hours_due, hours_marked, effective_rate") == (22, 3, 1.0)
-    told = park.execute("SELECT inputs FROM indicator_value WHERE indicator = 'transmission_effective_rate'").fetchone()
+    told = park.execute("""SELECT inputs FROM indicator_value
+        WHERE indicator = 'transmission_effective_rate' AND period = '2026-05'""").fetchone()
     assert told is not None and [told[0][f"hours_{n}"] for n in ("due", "received", "valid", "marked")] == [22, 22, 22, 3]
     marks.withdraw(database_url, "mini", silent, "Wang", "it was not cut")
     run_pass(park, now)

@@ -127,3 +127,18 @@ def test_grafana_reads_views_and_no_table(mini: Db) -> None:
     assert {name for name, kind in readable if kind not in ("v", b"v")} <= {"quality", "carrier", "unit_conversion", "engine"}
     assert not [name for name, kind in readable if mini.execute(
         "SELECT has_table_privilege('park_grafana', %s, 'INSERT')", (name,)).fetchone() == (True,)]
+
+
+def test_no_session_compiles_its_queries_whatever_the_server_thinks_of_it(empty_url: str) -> None:
+    """Servers of distributions have jit on: sums over our views then take minutes instead of seconds."""
+    setting = "SELECT setting, source FROM pg_settings WHERE name = 'jit'"
+    with psycopg.connect(empty_url, autocommit=True) as stranger:
+        stranger.execute(sql.SQL("ALTER DATABASE {} SET jit = on").format(sql.Identifier(stranger.info.dbname)))
+        migrate(empty_url)
+        with psycopg.connect(empty_url) as other:
+            assert other.execute(setting).fetchone() == ("on", "database"), "who said it of the database meant it"
+        stranger.execute(sql.SQL("ALTER DATABASE {} RESET jit").format(sql.Identifier(stranger.info.dbname)))
+    migrate(empty_url)
+    with psycopg.connect(empty_url) as other, connect(empty_url) as ours:
+        assert other.execute(setting).fetchone() == ("off", "database")
+        assert ours.execute(setting).fetchone() == ("off", "client")
