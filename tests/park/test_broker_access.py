@@ -62,7 +62,7 @@ def until(done: object, timeout_s: float = 10.0) -> None:
 
 @pytest.fixture(params=["mosquitto", "amqtt"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
-    server = Broker(tmp_path / "broker", listen=Listen("0.0.0.0", free_port(), ["north"]), kind=request.param)
+    server = Broker(tmp_path / "broker", listen=Listen("0.0.0.0", free_port("0.0.0.0"), ["north"]), kind=request.param)
     file = server.users_file
     own = {"password": "and topics of its own", "topics": ["tele/plc-7/#", "spBv1.0/+/NDATA/plc-7"]}
     file.write_text(json.dumps(users(file) | {"d.plc": "a password of its own", "plc-7": own}))

@@ -48,7 +48,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(params=["mosquitto", "amqtt"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path, pair: tuple[Path, Path]) -> Iterator[Broker]:
-    listen = Listen("0.0.0.0", free_port(), ["north"], read_certificate(*pair))
+    listen = Listen("0.0.0.0", free_port("0.0.0.0"), ["north"], read_certificate(*pair))
     with Broker(tmp_path / "broker", listen=listen, kind=request.param) as server:
         yield server
 
